@@ -1,0 +1,56 @@
+# make demo   simulate, ingest, verify and report three small corpora
+# make test   everything that CI runs
+# Both make .venv first. Another Python: make PYTHON=python3.12 demo
+
+PYTHON ?= python3
+# Named exactly: a range may pull several gigabytes of another build.
+TORCH ?= torch==2.13.0
+BIN := .venv/bin
+
+.PHONY: demo test test-fast lint types format clean
+
+demo: .venv/base
+	$(BIN)/omfa-ingest demo demo
+
+test: .venv/dev lint types
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+
+test-fast: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow"
+
+lint: .venv/dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+# mypy does not see an editable install whose folders have other names than its packages.
+types: .venv/dev
+	mkdir -p build/types/omfa
+	for folder in pipeline models zoo; do ln -sfn ../../../$$folder build/types/omfa/$$folder; done
+	$(BIN)/mypy
+
+format: .venv/dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.venv/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "omfa needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1)."; \
+	  echo "Install one and name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || { echo "Making .venv"; $(PYTHON) -m venv .venv; }
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@touch $@
+
+.venv/base: .venv/python pyproject.toml
+	@echo "Installing the pipeline into .venv"
+	@$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+.venv/dev: .venv/base
+	@echo "Installing models, zoo and developer tools into .venv"
+	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"
+	@$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	@touch $@
+
+clean:
+	rm -rf .venv build demo *.egg-info

@@ -1,0 +1,692 @@
+r"""ART, the Adaptive Resampling Transformer: one EEG channel in, one vector out.
+
+Everything inside is indexed in seconds, so that windows of any length and any sampling rate meet
+the same weights. Five steps, each a small piece below:
+
+1. *Rate resampler* (no parameters): Kaiser-windowed sinc to 128 Hz.
+2. *Scale*: robust centre and spread per window. What scaling removes is kept as side features.
+3. *Stem*: two strided convolutions, 128 Hz -> 8 frames a second.
+4. *Adaptive resampler*: frames -> r tokens a second, evenly spaced or placed by content.
+5. *Transformer* with rotary phases taken from the token times in seconds, and attention pooling.
+
+The name, and that channels are encoded one by one, are from the abstract of arXiv 2511.08444, the
+only part at hand when this was written, so each step is this project's reading of it.
+``docs/models.md`` gives the reasons.
+"""
+
+import math
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Resampling = Literal["off", "rate", "rate+content"]
+RESAMPLING: tuple[Resampling, ...] = ("off", "rate", "rate+content")
+
+F0 = 128.0  # Hz, the rate at which every signal meets the stem
+ZEROS, ROLLOFF, BETA = 16, 0.95, 8.0  # half-width in zero crossings, pass band, Kaiser shape
+STRIDES = (4, 4)  # of the stem's two convolutions
+BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "gamma": (30, 46)}
+N_SIDE = 2 + len(BANDS)
+PERIODS = (0.5, 120.0)  # seconds per turn of the fastest and the slowest rotary phase
+
+# Samples that one pass of the encoder may hold on a CPU. Larger batches go through in slices: the
+# activations then stay in cache and below malloc's mmap threshold, which takes a third off a step.
+CPU_SLICE = 256 * 512
+
+
+class Encoded(NamedTuple):
+    """What an encoder returns for ``batch`` single-channel windows.
+
+    Attributes
+    ----------
+    h : Tensor
+        (batch, dim), the window's embedding.
+    tokens : Tensor
+        (batch, n_tokens, dim), the tokens that ``h`` was pooled from.
+    times : Tensor
+        (batch, n_tokens), the tokens' centres in seconds from the start of the window.
+    side : Tensor
+        (batch, 7), the power that scaling removed: log spread (of microvolts, about 10), log power
+        of delta, theta, alpha, beta, gamma relative to the spread, and log(min(sfreq, 128) / 128).
+    """
+
+    h: Tensor
+    tokens: Tensor
+    times: Tensor
+    side: Tensor
+
+
+def recorded(x: Tensor) -> Tensor:
+    """Tell which signals carry anything.
+
+    Parameters
+    ----------
+    x : Tensor
+        (..., n_times).
+
+    Returns
+    -------
+    Tensor
+        (...), False where a signal holds a NaN or an infinity, or is constant (a zero-filled or
+        disconnected channel).
+    """
+    low, high = x.amin(-1), x.amax(-1)
+    return torch.isfinite(high - low) & (high > low)
+
+
+# --- 1. rate resampler --------------------------------------------------------------------------
+
+
+def rate_ratio(sfreq: float) -> tuple[int, int]:
+    """Return (up, down) so that 128 Hz is ``sfreq * up / down``, within one part in a million."""
+    ratio = Fraction(F0 / sfreq).limit_denominator(2000)
+    return ratio.numerator, ratio.denominator
+
+
+@lru_cache(maxsize=64)
+def resampling_kernel(up: int, down: int) -> tuple[Tensor, int]:
+    r"""Polyphase form of the Kaiser-windowed sinc that takes ``down`` samples to ``up``.
+
+    With f_s the input rate, f_c = rho min(f_s, f_0) / 2 and t_w = Z / (2 f_c), output m is
+
+    .. math:: y_m = \sum_n x_n\, k(m/f_0 - n/f_s), \qquad
+        k(t) \propto \mathrm{sinc}(2 f_c t)\, I_0(\beta \sqrt{1 - (t/t_w)^2}), \quad |t| \le t_w,
+
+    with the weights of each output normalised to sum 1. The pattern of weights repeats every ``up``
+    outputs, so a block of ``down`` inputs times one matrix gives ``up`` outputs.
+
+    Returns
+    -------
+    kernel : Tensor
+        (down + 2 * reach + 1, up), float64.
+    reach : int
+        Samples that an output looks to either side.
+    """
+    cutoff = 0.5 * ROLLOFF * min(1.0, up / down)  # in cycles per input sample
+    half_width = ZEROS / (2 * cutoff)  # in input samples
+    reach = math.ceil(half_width)
+    outputs = torch.arange(up, dtype=torch.float64) * (down / up)
+    inputs = torch.arange(-reach, down + reach + 1, dtype=torch.float64)
+    lag = outputs[None, :] - inputs[:, None]
+    window = torch.special.i0(BETA * (1 - (lag / half_width) ** 2).clamp(min=0).sqrt())
+    kernel = torch.sinc(2 * cutoff * lag) * window * (lag.abs() <= half_width)
+    return kernel / kernel.sum(0), reach
+
+
+def resample(x: Tensor, kernel: Tensor, reach: int, up: int, down: int) -> Tensor:
+    """Apply a kernel of :func:`resampling_kernel`, the ends mirrored through their last points.
+
+    Parameters
+    ----------
+    x : Tensor
+        (batch, n_times).
+    kernel, reach, up, down
+        As :func:`resampling_kernel` takes and gives them.
+
+    Returns
+    -------
+    Tensor
+        (batch, round(n_times * up / down)).
+    """
+    n_times = x.shape[-1]
+    if n_times <= reach + 1:
+        raise ValueError(
+            f"ART: a window of {n_times} samples is too short to resample, whose filter reaches "
+            f"{reach} samples to either side. Give longer windows (0.5 s is always enough)."
+        )
+    n_out = (2 * n_times * up + down) // (2 * down)
+    n_blocks = (n_out + up - 1) // up
+    # Mirrored through the end points, which keeps value and slope. Mirrored in time alone, the ends
+    # of a signal would depend on its rate ten times more.
+    before = 2 * x[:, :1] - x[:, 1 : reach + 1].flip([1])
+    after = 2 * x[:, -1:] - x[:, -reach - 2 : -1].flip([1])
+    x = torch.cat((before, x, after), 1)
+    # Zeros only complete the last block; outputs that would see them are cut off again.
+    x = F.pad(x, [0, max(0, (n_blocks - 1) * down + kernel.shape[0] - x.shape[-1])])
+    blocks = x.unfold(-1, kernel.shape[0], down)[:, :n_blocks]  # (batch, n_blocks, taps)
+    return (blocks @ kernel).flatten(1)[:, :n_out]
+
+
+# --- 2. scale -----------------------------------------------------------------------------------
+
+
+def _spectral_basis() -> tuple[Tensor, Tensor]:
+    """Hann-windowed cosines and sines of 1-45 Hz over one second, and the band of each."""
+    n = int(F0)
+    time = torch.arange(n, dtype=torch.float64) / n
+    freqs = torch.arange(1, 46, dtype=torch.float64)
+    window = torch.hann_window(n, dtype=torch.float64)
+    angle = 2 * math.pi * time[:, None] * freqs
+    basis = torch.cat((angle.cos(), angle.sin()), 1) * window[:, None]
+    # One-sided power: a unit-variance signal has powers that sum to 1 over all frequencies.
+    basis = basis * math.sqrt(2 / (n * float((window**2).sum())))
+    in_band = torch.stack([(freqs >= low) & (freqs < high) for low, high in BANDS.values()], 1)
+    return basis, torch.cat((in_band, in_band)).double()
+
+
+class FrontEnd(nn.Module):
+    """Steps 1 and 2, shared by every encoder: any rate to 128 Hz, any amplitude to unit spread.
+
+    Parameters
+    ----------
+    sfreq : float or None
+        Sampling rate in Hz of signals whose rate is not given with the call; None reads them as
+        128.
+    resampling : str
+        ``"off"`` feeds the samples as if they were taken at 128 Hz, whatever their rate.
+    """
+
+    kernel: Tensor
+    basis: Tensor
+    in_band: Tensor
+
+    def __init__(self, sfreq: float | None = None, resampling: Resampling = "rate"):
+        super().__init__()
+        self.adapts = resampling != "off"
+        self.f0 = F0  # TorchScript reads attributes, not the module's constants
+        self.sfreq = float(sfreq or F0)
+        if self.sfreq <= 0:
+            raise ValueError(f"ART: sfreq must be positive, got {sfreq} Hz.")
+        self.up, self.down = rate_ratio(self.sfreq) if self.adapts else (1, 1)
+        kernel, self.reach = resampling_kernel(self.up, self.down)
+        basis, in_band = _spectral_basis()
+        for name, constant in (("kernel", kernel), ("basis", basis), ("in_band", in_band)):
+            self.register_buffer(name, constant.to(torch.get_default_dtype()), persistent=False)
+
+    def forward(
+        self, x: Tensor, sfreq: float | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Bring windows to 128 Hz and unit spread.
+
+        Parameters
+        ----------
+        x : Tensor
+            (batch, n_times), microvolts.
+        sfreq : float, optional
+            The rate of this batch in Hz.
+        mask : Tensor, optional
+            (batch, n_times) bool, True where a sample was recorded.
+
+        Returns
+        -------
+        z : Tensor
+            (batch, n_frames), at 128 Hz.
+        side : Tensor
+            (batch, 7), see :class:`Encoded`.
+        mask : Tensor or None
+            (batch, n_frames), the mask at 128 Hz.
+        """
+        if x.dtype == torch.float16 or x.dtype == torch.bfloat16:
+            x = x.float()
+        if mask is not None:
+            # Filled before anything looks at them, so what stands in absent samples has no effect.
+            x = torch.where(mask, x, masked_mean(x, mask))
+        x = torch.where(recorded(x)[:, None], x, torch.zeros_like(x))
+        x = x - x.mean(
+            -1, keepdim=True
+        )  # first, or half precision rounds signals on an offset away
+        rate = self.sfreq if sfreq is None or not self.adapts else float(sfreq)
+        y = self.to_f0(x, rate)
+        if mask is not None:
+            index = torch.arange(y.shape[-1], device=y.device) * x.shape[-1] // y.shape[-1]
+            mask = mask[:, index]
+        z, log_spread = self.scale(y, mask)
+        fidelity = math.log(min(rate, self.f0) / self.f0) if self.adapts else 0.0
+        side = torch.cat(
+            (log_spread, self.log_band_powers(z, mask), torch.full_like(log_spread, fidelity)), -1
+        )
+        return z, side, mask
+
+    def to_f0(self, x: Tensor, sfreq: float) -> Tensor:
+        """Resample (batch, n_times) from ``sfreq`` Hz to 128 Hz; nothing to do in mode ``off``."""
+        kernel, reach, up, down = self.kernel, self.reach, self.up, self.down
+        if self.adapts and sfreq != self.sfreq:
+            if torch.jit.is_scripting():
+                raise ValueError("A scripted ART keeps the sampling rate it was built with.")
+            else:
+                up, down = rate_ratio(sfreq)
+                kernel, reach = resampling_kernel(up, down)  # cached, for rates that vary by batch
+        if up == down:
+            return x
+        return resample(x, kernel.to(x), reach, up, down)
+
+    def scale(self, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Centre on the median and divide by the spread; also give (batch, 1) log spread.
+
+        The spread is the interquartile range as a standard deviation, but never under a tenth of
+        the standard deviation, for signals that are flat half of the time. Values are held within
+        20 spreads, so that one artefact does not drive the whole window.
+        """
+        if mask is None:
+            quartiles = nearest_quartiles(y, torch.full_like(y[:, :1], y.shape[-1] - 1))
+            sd = y.std(-1, unbiased=False, keepdim=True)
+        else:
+            last = (mask.sum(-1, keepdim=True) - 1).clamp(min=0).to(y.dtype)
+            quartiles = nearest_quartiles(torch.where(mask, y, torch.full_like(y, math.inf)), last)
+            quartiles = torch.nan_to_num(quartiles, posinf=0.0)  # of rows that are all absent
+            sd = masked_mean((y - masked_mean(y, mask)) ** 2, mask).sqrt()
+        low, centre, high = quartiles[:, 0:1], quartiles[:, 1:2], quartiles[:, 2:3]
+        spread = torch.maximum((high - low) / 1.349, 0.1 * sd).clamp(min=1e-12)
+        z = ((y - centre) / spread).clamp(-20.0, 20.0)
+        if mask is not None:
+            z = torch.where(mask, z, torch.zeros_like(z))
+        return z, spread.log() - math.log(10.0)
+
+    def log_band_powers(self, z: Tensor, mask: Tensor | None) -> Tensor:
+        """Welch's band powers, one-second Hann segments half overlapped: (batch, n_bands)."""
+        n = self.basis.shape[0]
+        if z.shape[-1] < n:
+            z = F.pad(z * math.sqrt(n / z.shape[-1]), [0, n - z.shape[-1]])
+        spectrum = z.unfold(-1, n, n // 2) @ self.basis.to(z.dtype)  # (batch, n_segments, 2 * 45)
+        power = (spectrum**2).mean(1) @ self.in_band.to(spectrum.dtype)
+        if mask is not None:
+            power = power / mask.to(power.dtype).mean(-1, keepdim=True).clamp(min=1e-3)
+        return (power.to(z.dtype) + 1e-4).log() + 2.0
+
+
+def nearest_quartiles(x: Tensor, last: Tensor) -> Tensor:
+    """Return (batch, 3) quartiles of the values that rank 0 to ``last`` (batch, 1) in each row."""
+    parts = torch.stack((0.25 * last, 0.5 * last, 0.75 * last), -1)[:, 0]
+    return x.sort(-1)[0].gather(1, parts.round().long())
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the last axis, kept, of what ``mask`` marks True; 0 where there is nothing."""
+    total = torch.where(mask, x, torch.zeros_like(x)).sum(-1, keepdim=True)
+    return total / mask.sum(-1, keepdim=True).clamp(min=1)
+
+
+# --- 3. stem ------------------------------------------------------------------------------------
+
+
+class Stem(nn.Sequential):
+    """Two strided convolutions: (batch, 1, n) at 128 Hz -> (batch, dim, n / 16) at 8 frames/s.
+
+    The first layer's 33 taps, a quarter of a second, are a learned filter bank; GroupNorm sees the
+    whole window, so the course of power within it is kept.
+    """
+
+    def __init__(self, channels: int, dim: int, activation: type[nn.Module]):
+        super().__init__(
+            nn.Conv1d(1, channels, 33, stride=STRIDES[0], padding=16),
+            nn.GroupNorm(8, channels),
+            activation(),
+            nn.Conv1d(channels, dim, 9, stride=STRIDES[1], padding=4),
+            nn.GroupNorm(8, dim),
+            activation(),
+        )
+
+
+# --- 4. adaptive resampler ----------------------------------------------------------------------
+
+
+class AdaptiveResampler(nn.Module):
+    r"""Frames to tokens by Gaussian soft assignment around token centres.
+
+    With density :math:`\rho_f`, the cumulated density :math:`C(t)` from 0 to 1 gives the centres
+    :math:`c_l = C^{-1}((l - 1/2)/L)`, and frame f weighs
+    :math:`\exp(-(t_f - c_l)^2 / 2\sigma_l^2)` with :math:`\sigma_l = \kappa (D/L) / \rho(c_l)`.
+    Uniform tokens have :math:`\rho = 1`. By content, :math:`\rho_f = \exp(\ln 3 \tanh(\alpha
+    g(z_f)))`: between a third and three times as dense as uniform.
+
+    Parameters
+    ----------
+    dim : int
+        Features per frame.
+    tokens_per_second : float
+        r; a window of D seconds gives ``ceil(r D - 1/2)`` tokens, at least one.
+    by_content : bool
+        Place the tokens by a learned density.
+    activation : type of nn.Module
+        Of the density's two-layer network g.
+    """
+
+    def __init__(
+        self, dim: int, tokens_per_second: float, by_content: bool, activation: type[nn.Module]
+    ):
+        super().__init__()
+        if tokens_per_second <= 0:
+            raise ValueError(f"ART: tokens_per_second must be positive, got {tokens_per_second}.")
+        self.tokens_per_second = float(tokens_per_second)
+        self.frame_seconds = STRIDES[0] * STRIDES[1] / F0
+        self.kappa = 1 / 3  # neighbouring tokens overlap, and every frame is heard by one
+        self.density = (
+            nn.Sequential(nn.Linear(dim, dim // 2), activation(), nn.Linear(dim // 2, 1))
+            if by_content
+            else None
+        )
+        # Nearly uniform at the start. Not exactly: at alpha = 0 no gradient would reach g.
+        self.alpha = nn.Parameter(torch.tensor(0.1)) if by_content else None
+
+    def n_tokens(self, seconds: float) -> int:
+        """Return the number of tokens that a window of ``seconds`` gives."""
+        return max(1, math.ceil(self.tokens_per_second * seconds - 0.5))
+
+    def log_density(self, frames: Tensor) -> Tensor | None:
+        """Return log rho, (batch, n_frames), or None for uniform tokens."""
+        if self.density is None or self.alpha is None:
+            return None
+        return math.log(3.0) * torch.tanh(self.alpha * self.density(frames).squeeze(-1))
+
+    def forward(self, frames: Tensor, seconds: float) -> tuple[Tensor, Tensor]:
+        """Pool frames into tokens.
+
+        Parameters
+        ----------
+        frames : Tensor
+            (batch, n_frames, dim).
+        seconds : float
+            D, the window's length.
+
+        Returns
+        -------
+        tokens : Tensor
+            (batch, n_tokens, dim).
+        times : Tensor
+            (1 or batch, n_tokens), the centres in seconds, float32 at least.
+        """
+        n_frames, n_tokens = frames.shape[1], self.n_tokens(seconds)
+        exact = torch.promote_types(frames.dtype, torch.float32)  # seconds need more than 8 bits
+        ranks = (torch.arange(n_tokens, device=frames.device, dtype=exact) + 0.5) / n_tokens
+        width = self.kappa * seconds / n_tokens
+        log_density = self.log_density(frames)
+        if log_density is None:
+            times = (ranks * seconds)[None]
+            widths = torch.full_like(times, width)
+        else:
+            density = log_density.to(exact).exp()
+            places, at = invert_density(density, ranks)
+            times = places * seconds
+            widths = width / density.gather(1, at)
+        frame_times = torch.arange(n_frames, device=frames.device, dtype=exact)
+        distance = (frame_times * self.frame_seconds - times[..., None]) / widths[..., None]
+        weights = torch.softmax(-0.5 * distance**2, -1).to(frames.dtype)
+        return weights @ frames, times
+
+
+def invert_density(density: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
+    """Find where the cumulated density reaches each rank.
+
+    Parameters
+    ----------
+    density : Tensor
+        (batch, n_frames), positive, constant within a frame.
+    ranks : Tensor
+        (n_tokens,), between 0 and 1.
+
+    Returns
+    -------
+    places : Tensor
+        (batch, n_tokens), as a fraction of the window.
+    at : Tensor
+        (batch, n_tokens), the frame that holds each.
+    """
+    n_frames = density.shape[-1]
+    total = density.cumsum(-1)
+    edges = F.pad(total / total[:, -1:], [1, 0])  # (batch, n_frames + 1), 0 to 1
+    wanted = ranks.expand(density.shape[0], -1).contiguous()
+    at = (torch.searchsorted(edges.detach(), wanted, right=True) - 1).clamp(0, n_frames - 1)
+    low, high = edges.gather(1, at), edges.gather(1, at + 1)
+    return (at + (wanted - low) / (high - low)) / n_frames, at
+
+
+# --- 5. transformer and readout -----------------------------------------------------------------
+
+
+def rotary_turns(
+    times: Tensor,
+    head_dim: int,
+    dtype: torch.dtype,
+    fastest: float = PERIODS[0],
+    slowest: float = PERIODS[1],
+) -> Tensor:
+    """Cosine and sine of each token's phases: (2, batch, n_tokens, 1, head_dim / 2)."""
+    n = head_dim // 2
+    fast, slow = math.log(2 * math.pi / fastest), math.log(2 * math.pi / slowest)
+    step = torch.arange(n, device=times.device, dtype=times.dtype) / max(1, n - 1)
+    phase = times[..., None, None] * torch.exp(fast + (slow - fast) * step)
+    return torch.stack((phase.cos(), phase.sin())).to(dtype)
+
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn (batch, n_tokens, heads, head_dim) by the phases of :func:`rotary_turns`."""
+    a, b = x.chunk(2, -1)
+    cos, sin = turns[0].to(x.dtype), turns[1].to(x.dtype)
+    turned = (torch.addcmul(a * cos, b, sin, value=-1.0), torch.addcmul(a * sin, b, cos))
+    return torch.cat(turned, -1)
+
+
+def drop_path(x: Tensor, drop_prob: float, training: bool) -> Tensor:
+    """Leave a residual branch out for whole rows of the batch, at random, in training."""
+    if drop_prob == 0.0 or not training:
+        return x
+    keep = torch.rand([x.shape[0], 1, 1], device=x.device, dtype=x.dtype) >= drop_prob
+    return x * keep / (1.0 - drop_prob)
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention with rotary phases, then SwiGLU.
+
+    LayerNorm stands where RMSNorm might: PyTorch has it as one CPU kernel, and it is five times
+    faster there.
+
+    Parameters
+    ----------
+    dim, n_heads : int
+        Width, and attention heads; ``dim / n_heads`` must be even.
+    drop_prob, drop_path_prob : float
+        Dropout on each branch; chance that a row skips a branch.
+    """
+
+    def __init__(self, dim: int, n_heads: int, drop_prob: float, drop_path_prob: float = 0.0):
+        super().__init__()
+        self.dim, self.n_heads, self.head_dim = dim, n_heads, dim // n_heads
+        self.drop_prob, self.drop_path_prob = drop_prob, drop_path_prob
+        hidden = -(-8 * dim // 48) * 16  # 8/3 dim, rounded up to the CPU's vectors
+        self.attention_norm = nn.LayerNorm(dim, bias=False)
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.attention_out = nn.Linear(dim, dim, bias=False)
+        self.mlp_norm = nn.LayerNorm(dim, bias=False)
+        self.mlp_in = nn.Linear(dim, 2 * hidden, bias=False)
+        self.mlp_out = nn.Linear(hidden, dim, bias=False)
+        self.dropout = nn.Dropout(drop_prob)
+
+    def forward(self, x: Tensor, turns: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Mix (batch, n_tokens, dim); ``mask`` (batch, n_tokens) marks what to attend to."""
+        x = x + self.branch(self.attend(self.attention_norm(x), turns, mask))
+        gate, value = self.mlp_in(self.mlp_norm(x)).chunk(2, -1)
+        return x + self.branch(self.mlp_out(F.silu(gate) * value))
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Regularise a residual branch."""
+        return drop_path(self.dropout(x), self.drop_path_prob, self.training)
+
+    def attend(self, x: Tensor, turns: Tensor | None, mask: Tensor | None) -> Tensor:
+        """Multi-head attention over the tokens of a row."""
+        batch, n_tokens = x.shape[0], x.shape[1]
+        qk, v = self.qkv(x).split((2 * self.dim, self.dim), -1)
+        qk = qk.view(batch, n_tokens, 2 * self.n_heads, self.head_dim)
+        if turns is not None:
+            qk = rotate(qk, turns)
+        q, k = qk.transpose(1, 2).chunk(2, 1)  # (batch, n_heads, n_tokens, head_dim)
+        v = v.view(batch, n_tokens, self.n_heads, self.head_dim).transpose(1, 2)
+        bias = None if mask is None else mask_bias(mask, q.dtype)[:, None, None, :]
+        dropout = self.drop_prob if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+        return self.attention_out(out.transpose(1, 2).reshape(batch, n_tokens, self.dim))
+
+
+def mask_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive attention bias of a mask. Finite, so that a row with nothing in it gives no NaN."""
+    blocked = torch.full([1], -3e4, dtype=dtype, device=mask.device)  # fits float16
+    return torch.where(mask, torch.zeros_like(blocked), blocked)
+
+
+class AttentionPool(nn.Module):
+    """Weighted mean over a set, the weights from one learned query per head."""
+
+    def __init__(self, dim: int, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.query = nn.Linear(dim, n_heads, bias=False)
+        self.value = nn.Linear(dim, dim)
+
+    def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return (batch, n_heads, n), summing to 1 over n."""
+        score = self.query(x).transpose(1, 2)
+        if mask is not None:
+            score = score + mask_bias(mask, score.dtype)[:, None, :]
+        return torch.softmax(score, -1).to(x.dtype)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Pool (batch, n, dim) to (batch, dim)."""
+        value = self.value(x).view(x.shape[0], x.shape[1], self.n_heads, -1).transpose(1, 2)
+        return (self.weights(x, mask).to(value.dtype)[:, :, None, :] @ value).flatten(1)
+
+
+# --- ART ----------------------------------------------------------------------------------------
+
+
+class ART(nn.Module):
+    """Adaptive Resampling Transformer, the univariate encoder.
+
+    Parameters
+    ----------
+    dim : int
+        Width of tokens and embedding.
+    n_layers, n_heads : int
+        Depth, and attention heads.
+    stem_channels : int
+        Filters of the first convolution, a multiple of 8.
+    tokens_per_second : float
+        Tokens for every second of signal.
+    resampling : {"off", "rate", "rate+content"}
+        ``"off"`` feeds samples as if they were at 128 Hz; ``"rate"`` resamples to 128 Hz and spaces
+        the tokens evenly; ``"rate+content"`` also places them by a learned density.
+    rotary : bool
+        Turn queries and keys by the token times. Without, the tokens are a set.
+    sfreq : float, optional
+        Sampling rate in Hz of signals whose rate is not given with the call; 128 when None.
+    drop_prob, drop_path_prob : float
+        Dropout, and the chance that a row skips a residual branch.
+    activation : type of nn.Module
+        Of the stem and of the density network.
+
+    Raises
+    ------
+    ValueError
+        If a size does not divide, or ``resampling`` is not one of the three.
+
+    Notes
+    -----
+    Method: this project's reading of ART in Li, Li & Zhang (2025), "One Model for All", arXiv
+    2511.08444; rotary phases after Su et al. (2021), SwiGLU after Shazeer (2020).
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int = 256,
+        n_layers: int = 6,
+        n_heads: int = 8,
+        stem_channels: int = 64,
+        tokens_per_second: float = 2.0,
+        resampling: Resampling = "rate",
+        rotary: bool = True,
+        sfreq: float | None = None,
+        drop_prob: float = 0.0,
+        drop_path_prob: float = 0.1,
+        activation: type[nn.Module] = nn.GELU,
+    ):
+        super().__init__()
+        if resampling not in RESAMPLING:
+            raise ValueError(f"ART: resampling {resampling!r} is unknown; known: {RESAMPLING}.")
+        if dim % (2 * n_heads) or dim % 8 or stem_channels % 8:
+            raise ValueError(
+                f"ART: dim {dim} must be a multiple of 8 and of twice n_heads {n_heads}, and "
+                f"stem_channels {stem_channels} a multiple of 8."
+            )
+        self.dim, self.rotary, self.head_dim, self.f0 = dim, rotary, dim // n_heads, F0
+        self.front_end = FrontEnd(sfreq, resampling)
+        self.stem = Stem(stem_channels, dim, activation)
+        self.resampler = AdaptiveResampler(
+            dim, tokens_per_second, resampling == "rate+content", activation
+        )
+        self.blocks = nn.ModuleList(
+            Block(dim, n_heads, drop_prob, drop_path_prob * depth / max(1, n_layers - 1))
+            for depth in range(n_layers)
+        )
+        self.norm = nn.LayerNorm(dim)
+        self.readout = AttentionPool(dim, n_heads)
+
+    def forward(self, x: Tensor, sfreq: float | None = None, mask: Tensor | None = None) -> Encoded:
+        """Encode single-channel windows.
+
+        Parameters
+        ----------
+        x : Tensor
+            (batch, n_times), microvolts, one channel per row. A row that holds a NaN or does not
+            vary is encoded as silence.
+        sfreq : float, optional
+            Sampling rate of this batch in Hz; by default the one that ART was built with.
+        mask : Tensor, optional
+            (batch, n_times) bool, True where a sample was recorded. What stands in the others has
+            no effect, and tokens centred there are not attended to.
+
+        Returns
+        -------
+        Encoded
+            ``h (batch, dim)``, ``tokens``, ``times`` in seconds, and ``side``.
+
+        Raises
+        ------
+        ValueError
+            If a window is shorter than the resampling filter (0.5 s is always enough).
+        """
+        if torch.jit.is_scripting():
+            return self.encode(x, sfreq, mask)
+        else:
+            return in_slices(self.encode, x, sfreq, mask)
+
+    def encode(self, x: Tensor, sfreq: float | None, mask: Tensor | None) -> Encoded:
+        """Encode a batch in one pass."""
+        z, side, mask = self.front_end(x, sfreq, mask)
+        seconds = z.shape[-1] / self.f0
+        dtype = self.norm.weight.dtype
+        frames = self.stem(z[:, None].to(dtype)).transpose(1, 2)
+        tokens, times = self.resampler(frames, seconds)
+        token_mask: Tensor | None = None
+        if mask is not None:
+            at = (times * self.f0).long().clamp(0, z.shape[-1] - 1).expand(z.shape[0], -1)
+            token_mask = mask.gather(1, at)
+        turns: Tensor | None = None
+        if self.rotary:
+            turns = rotary_turns(times, self.head_dim, tokens.dtype)
+        for block in self.blocks:
+            tokens = block(tokens, turns, token_mask)
+        tokens = self.norm(tokens)
+        h = self.readout(tokens, token_mask)
+        return Encoded(h, tokens, times.expand(z.shape[0], -1), side.to(dtype))
+
+
+def in_slices(
+    encode: Callable[[Tensor, float | None, Tensor | None], Encoded],
+    x: Tensor,
+    sfreq: float | None,
+    mask: Tensor | None,
+) -> Encoded:
+    """Run ``encode`` over rows of ``x``, on a CPU in slices that stay in cache.
+
+    Compiled and exported graphs, and GPUs, take the batch whole.
+    """
+    rows = max(1, CPU_SLICE // max(1, x.shape[-1]))
+    if x.shape[0] <= rows or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return encode(x, sfreq, mask)
+    masks = [None] * x.shape[0] if mask is None else mask.split(rows)
+    parts = [encode(part, sfreq, m) for part, m in zip(x.split(rows), masks, strict=False)]
+    return Encoded(*(torch.cat(part) for part in zip(*parts, strict=True)))

@@ -1,0 +1,218 @@
+"""The encoders that ART is compared with, under one call and the same front end, and the presets.
+
+``encoder(x, sfreq=None, mask=None) -> Encoded`` for all; :func:`make_encoder` builds one by name.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omfa.models.art import ART, Block, Encoded, FrontEnd, Resampling, in_slices, rotary_turns
+
+ENCODERS = ("art", "art_no_rotary", "patch", "cnn")
+
+
+class Preset(NamedTuple):
+    """Sizes of a model: the encoder's, and the width of the graph head's nodes."""
+
+    dim: int
+    n_layers: int
+    n_heads: int
+    stem_channels: int
+    node_dim: int
+
+
+PRESETS = {
+    "tiny": Preset(64, 2, 2, 32, 32),
+    "small": Preset(128, 4, 4, 64, 88),
+    "base": Preset(256, 6, 8, 64, 128),
+    "large": Preset(512, 8, 8, 96, 256),
+}
+
+
+class _Ablation(nn.Module):
+    """What the two plain encoders share: the front end, and the way through in slices."""
+
+    def __init__(self, dim: int, sfreq: float | None, resampling: Resampling):
+        super().__init__()
+        self.dim = dim
+        self.front_end = FrontEnd(sfreq, resampling)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, sfreq: float | None = None, mask: Tensor | None = None) -> Encoded:
+        """Encode (batch, n_times) windows; arguments as in :meth:`omfa.models.art.ART.forward`."""
+        if torch.jit.is_scripting():
+            return self.encode(x, sfreq, mask)
+        else:
+            return in_slices(self.encode, x, sfreq, mask)
+
+    def encode(self, x: Tensor, sfreq: float | None, mask: Tensor | None) -> Encoded:
+        """Encode a batch in one pass; the mean of the tokens is the embedding."""
+        z, side, mask = self.front_end(x, sfreq, mask)
+        dtype = self.norm.weight.dtype
+        tokens, hop = self.tokenize(z.to(dtype))
+        tokens = self.norm(tokens)
+        times = (torch.arange(tokens.shape[1], device=z.device) + 0.5) * hop
+        times = times.to(torch.promote_types(dtype, torch.float32)).expand(z.shape[0], -1)
+        return Encoded(tokens.mean(1), tokens, times, side.to(dtype))
+
+    def tokenize(self, z: Tensor) -> tuple[Tensor, float]:
+        """Turn (batch, n) at 128 Hz into (batch, n_tokens, dim) and their spacing in seconds."""
+        raise NotImplementedError
+
+
+class PatchTransformer(_Ablation):
+    """A plain patch transformer: half-second patches, a linear layer, ART's blocks.
+
+    Positions are counted in patches, as vision transformers do. A last patch that is not full is
+    completed with zeros.
+
+    Parameters
+    ----------
+    dim, n_layers, n_heads, sfreq, resampling, drop_prob, drop_path_prob
+        As in :class:`omfa.models.art.ART`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        n_layers: int,
+        n_heads: int,
+        sfreq: float | None = None,
+        resampling: Resampling = "rate",
+        drop_prob: float = 0.0,
+        drop_path_prob: float = 0.1,
+    ):
+        super().__init__(dim, sfreq, resampling)
+        self.patch = 64  # samples at 128 Hz: as many tokens a second as ART has by default
+        self.embed = nn.Linear(self.patch, dim)
+        self.blocks = nn.ModuleList(
+            Block(dim, n_heads, drop_prob, drop_path_prob) for _ in range(n_layers)
+        )
+
+    def tokenize(self, z: Tensor) -> tuple[Tensor, float]:
+        """Cut, embed, add sinusoidal positions, mix."""
+        z = F.pad(z, [0, -z.shape[-1] % self.patch])
+        tokens = self.embed(z.unflatten(1, [-1, self.patch]))
+        index = torch.arange(tokens.shape[1], device=z.device, dtype=torch.float64)[None]
+        turns = rotary_turns(index, self.dim, tokens.dtype)  # (2, 1, n_tokens, 1, dim / 2)
+        tokens = tokens + torch.cat((turns[0], turns[1]), -1)[:, :, 0]
+        for block in self.blocks:
+            tokens = block(tokens)
+        return tokens, self.patch / self.front_end.f0
+
+
+class SmallCNN(_Ablation):
+    """A small CNN: four strided convolutions, 128 Hz -> 2 frames a second, averaged.
+
+    Parameters
+    ----------
+    dim, stem_channels, sfreq, resampling, drop_prob, activation
+        As in :class:`omfa.models.art.ART`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        stem_channels: int,
+        sfreq: float | None = None,
+        resampling: Resampling = "rate",
+        drop_prob: float = 0.0,
+        activation: type[nn.Module] = nn.GELU,
+    ):
+        super().__init__(dim, sfreq, resampling)
+        layers: list[nn.Module] = []
+        widths = (1, stem_channels, stem_channels, dim, dim)
+        for i, (taps, stride) in enumerate(((33, 4), (9, 4), (5, 2), (5, 2))):
+            layers += [
+                nn.Conv1d(widths[i], widths[i + 1], taps, stride=stride, padding=taps // 2),
+                nn.GroupNorm(8, widths[i + 1]),
+                activation(),
+                nn.Dropout(drop_prob),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def tokenize(self, z: Tensor) -> tuple[Tensor, float]:
+        """Convolve."""
+        return self.layers(z[:, None]).transpose(1, 2), 64 / self.front_end.f0
+
+
+def make_encoder(
+    name: str,
+    preset: str,
+    *,
+    sfreq: float | None = None,
+    resampling: Resampling = "rate",
+    tokens_per_second: float = 2.0,
+    drop_prob: float = 0.0,
+    drop_path_prob: float = 0.1,
+    activation: type[nn.Module] = nn.GELU,
+) -> nn.Module:
+    """Build a single-channel encoder by name and size.
+
+    Parameters
+    ----------
+    name : {"art", "art_no_rotary", "patch", "cnn"}
+        Which encoder.
+    preset : {"tiny", "small", "base", "large"}
+        Its size.
+    sfreq, resampling, tokens_per_second, drop_prob, drop_path_prob, activation
+        As in :class:`omfa.models.art.ART`.
+
+    Returns
+    -------
+    nn.Module
+        Called as ``encoder(x (batch, n_times), sfreq=None, mask=None)``, gives an
+        :class:`omfa.models.art.Encoded`; its width is ``encoder.dim``.
+
+    Raises
+    ------
+    ValueError
+        If the name or the preset is unknown, or an encoder other than ART is to place its tokens by
+        content.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"OMFA: preset {preset!r} is unknown; known: {', '.join(PRESETS)}.")
+    if name not in ENCODERS:
+        raise ValueError(f"OMFA: encoder {name!r} is unknown; known: {', '.join(ENCODERS)}.")
+    size = PRESETS[preset]
+    if name.startswith("art"):
+        return ART(
+            dim=size.dim,
+            n_layers=size.n_layers,
+            n_heads=size.n_heads,
+            stem_channels=size.stem_channels,
+            tokens_per_second=tokens_per_second,
+            resampling=resampling,
+            rotary=name == "art",
+            sfreq=sfreq,
+            drop_prob=drop_prob,
+            drop_path_prob=drop_path_prob,
+            activation=activation,
+        )
+    if resampling == "rate+content":
+        raise ValueError(
+            f"OMFA: encoder {name!r} has no tokens to place by content. Use resampling='rate'."
+        )
+    if name == "patch":
+        return PatchTransformer(
+            dim=size.dim,
+            n_layers=size.n_layers,
+            n_heads=size.n_heads,
+            sfreq=sfreq,
+            resampling=resampling,
+            drop_prob=drop_prob,
+            drop_path_prob=drop_path_prob,
+        )
+    return SmallCNN(
+        dim=size.dim,
+        stem_channels=size.stem_channels,
+        sfreq=sfreq,
+        resampling=resampling,
+        drop_prob=drop_prob,
+        activation=activation,
+    )

@@ -1,0 +1,134 @@
+"""Electrodes as a graph: where each one is, how far apart they are, and what that means.
+
+A channel is known by its place on the head, not by an index: an electrode outside any vocabulary
+works as long as it has a position, and a model trained on one montage runs on another. Positions
+are taken from ``chs_info`` (MNE's head frame, metres), else looked up by name in MNE's 10-05
+montage, else unknown (NaN), which every function below accepts.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Older 10-20 names, and the two channels of SEED's cap that no MNE montage has: they sit below and
+# behind PO7/PO8, and take the places that MNE's own colin27_postfixed gives to PO9 and PO10.
+ALIASES = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8", "cb1": "po9", "cb2": "po10"}
+
+# Waves of 0.4, 0.2, 0.1 and 0.05 m: a head is 0.2 m across, 10-20 neighbours 0.03 to 0.06.
+LONGEST_WAVE, N_WAVES = 0.4, 4
+N_POSITION = 2 * 3 * N_WAVES + 1
+BUMP, N_BUMPS = 0.03, 8  # distance bumps at 0, 3, ... 21 cm, as wide as they are apart, in metres
+N_DISTANCE = N_BUMPS + 1
+UNKNOWN_DISTANCE = 0.1  # metres, between two electrodes of which one has no position
+NEIGHBOURHOOD = 0.05  # metres, the reach of the distance graph
+
+
+@cache
+def montage_positions() -> dict[str, np.ndarray]:
+    """Lower-case 10-05 name to its place in MNE's head frame, in metres."""
+    import mne
+
+    try:
+        montage = mne.channels.make_standard_montage("colin27_1005")
+    except ValueError:  # before MNE 1.13 this montage was called standard_1005
+        montage = mne.channels.make_standard_montage("standard_1005")
+    info = mne.create_info(montage.ch_names, 100.0, "eeg")
+    with warnings.catch_warnings():  # the montage holds T3 and T7 at one place, and MNE says so
+        warnings.simplefilter("ignore", RuntimeWarning)
+        info.set_montage(montage)
+    return {ch["ch_name"].lower(): ch["loc"][:3].copy() for ch in info["chs"]}
+
+
+def _known(position: np.ndarray) -> bool:
+    """Tell a place from MNE's two ways to write that there is none: NaN and the origin."""
+    return bool(np.isfinite(position).all() and position.any())
+
+
+def electrode_positions(chs_info: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Find where electrodes are.
+
+    Parameters
+    ----------
+    chs_info : sequence of dict
+        As ``mne.Info["chs"]``: ``loc`` (its first three values, metres, head frame) is used where
+        it holds a place, else ``ch_name`` is looked up in MNE's 10-05 montage, whatever its case.
+
+    Returns
+    -------
+    ndarray
+        (n_chans, 3), NaN for electrodes of which neither is known.
+    """
+    positions = np.full((len(chs_info), 3), np.nan)
+    for row, ch in zip(positions, chs_info, strict=True):
+        loc = ch.get("loc")
+        place = np.full(3, np.nan) if loc is None else np.asarray(loc, float)[:3]
+        if not _known(place):
+            name = str(ch.get("ch_name", "")).lower().strip(" .")
+            place = montage_positions().get(ALIASES.get(name, name), np.full(3, np.nan))
+        row[:] = place
+    return positions
+
+
+def position_features(
+    positions: Tensor, longest: float = LONGEST_WAVE, n_waves: int = N_WAVES
+) -> Tensor:
+    """Describe places by waves along the three axes.
+
+    Parameters
+    ----------
+    positions : Tensor
+        (..., 3), metres, NaN where unknown.
+    longest : float
+        The longest wave, in metres.
+    n_waves : int
+        Number of waves, each half as long as the one before.
+
+    Returns
+    -------
+    Tensor
+        (..., 25): sine and cosine of every coordinate at four wavelengths, all zero for an unknown
+        place, and last 1 for an unknown place, else 0. A linear layer of them holds a learned
+        vector for "somewhere".
+    """
+    known = torch.isfinite(positions).all(-1, keepdim=True)
+    place = torch.nan_to_num(positions)
+    octave = torch.arange(n_waves, dtype=place.dtype, device=place.device)
+    angle = (place[..., None] * (2 * math.pi / longest) * 2**octave).flatten(-2)
+    features = torch.cat((angle.sin(), angle.cos()), -1) * known.to(place.dtype)
+    return torch.cat((features, (~known).to(place.dtype)), -1)
+
+
+def pair_distances(positions: Tensor, unknown: float = UNKNOWN_DISTANCE) -> tuple[Tensor, Tensor]:
+    """Distances in metres between all pairs, (..., n, n), and for which pairs they are known.
+
+    Unknown ones read ``unknown``, a typical distance; from itself every electrode is 0 away.
+    """
+    place = torch.nan_to_num(positions)
+    square = ((place[..., :, None, :] - place[..., None, :, :]) ** 2).sum(-1)
+    finite = torch.isfinite(positions).all(-1)
+    same = torch.eye(positions.shape[-2], dtype=torch.bool, device=positions.device)
+    known = (finite[..., :, None] & finite[..., None, :]) | same
+    return torch.where(known, square.sqrt(), torch.full_like(square, unknown)), known
+
+
+def distance_features(positions: Tensor, bump: float = BUMP, n_bumps: int = N_BUMPS) -> Tensor:
+    """Bumps 3 cm apart over the pair distances, and 1 for unknown pairs: (..., n, n, 9)."""
+    distance, known = pair_distances(positions)
+    rank = torch.arange(n_bumps, dtype=distance.dtype, device=distance.device)
+    bumps = torch.exp(-0.5 * (distance[..., None] / bump - rank) ** 2)
+    bumps = bumps * known[..., None].to(distance.dtype)
+    return torch.cat((bumps, (~known)[..., None].to(distance.dtype)), -1)
+
+
+def distance_graph(positions: Tensor, reach: float = NEIGHBOURHOOD) -> Tensor:
+    r"""Gaussian neighbourhoods, :math:`A_{ij} = \exp(-d_{ij}^2 / 2\lambda^2)`: (..., n, n)."""
+    distance, _ = pair_distances(positions)
+    return torch.exp(-0.5 * (distance / reach) ** 2)

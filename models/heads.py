@@ -1,0 +1,364 @@
+r"""Graph heads: what the channels of one window say together.
+
+Every head is called the same way, ``head(nodes, present, positions) -> (batch, dim)``, and
+:data:`HEADS` maps its name to its class, so that a comparison is one argument apart. Channels are a
+set: no head knows their order or number, and absent ones are masked, never zero-filled.
+
+``GATv2`` and ``GCN`` are written for batches of small complete graphs, where dense products are
+many times faster than the gather-scatter of sparse libraries; they compute what torch_geometric's
+``GATv2Conv`` and ``GCNConv`` compute.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from omfa.models import graph
+from omfa.models.art import N_SIDE, AttentionPool, Block, mask_bias, masked_mean
+
+
+def drop_channels(present: Tensor, drop_prob: float) -> Tensor:
+    """Mark channels absent at random, all but one at most. ``present`` is (batch, n_chans) bool."""
+    chance = torch.rand(present.shape, device=present.device)
+    chance = torch.where(present, chance, torch.full_like(chance, -1.0))
+    luckiest = chance == chance.amax(-1, keepdim=True)
+    return present & ((chance >= drop_prob) | luckiest)
+
+
+class Nodes(nn.Module):
+    """Node features: embedding, power, power relative to the other channels, and place.
+
+    Parameters
+    ----------
+    encoder_dim, dim : int
+        Width of the encoder's embedding, and of the nodes.
+    """
+
+    def __init__(self, encoder_dim: int, dim: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(encoder_dim)
+        self.mix = nn.Linear(encoder_dim + 2 * N_SIDE + graph.N_POSITION, dim)
+
+    def forward(self, h: Tensor, side: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Build nodes.
+
+        Parameters
+        ----------
+        h : Tensor
+            (batch, n_chans, encoder_dim).
+        side : Tensor
+            (batch, n_chans, 7), see :class:`omfa.models.art.Encoded`.
+        present : Tensor
+            (batch, n_chans) bool.
+        positions : Tensor
+            (n_chans, 3) or (batch, n_chans, 3), metres, NaN where unknown.
+
+        Returns
+        -------
+        Tensor
+            (batch, n_chans, dim).
+        """
+        common = masked_mean(side.transpose(1, 2), present[:, None]).transpose(1, 2)
+        place = graph.position_features(positions).to(h.dtype).expand(h.shape[0], -1, -1)
+        return self.mix(torch.cat((self.norm(h), side, side - common, place), -1))
+
+
+class PairScores(torch.autograd.Function):
+    r"""Scores :math:`\mathrm{LeakyReLU}(s_j + t_i) M` of all pairs, in slices of the batch.
+
+    The sums of all pairs are a hundred times larger than what goes in and comes out. Slices keep
+    them in the CPU's cache, and the backward pass makes them again instead of reading them from
+    memory.
+    """
+
+    SLICE = 2**18  # numbers, 1 MB
+
+    @staticmethod
+    def forward(ctx: Any, source: Tensor, target: Tensor, matrix: Tensor, slope: float) -> Tensor:
+        """Return (batch, n_heads, n, n) of (batch, n, dim) twice and a (n_heads, dim) matrix."""
+        ctx.save_for_backward(source, target, matrix)
+        ctx.slope = slope
+        batch, n, _ = source.shape
+        scores = source.new_empty(batch, matrix.shape[0], n, n)
+        for rows in PairScores.slices(source):
+            pair = F.leaky_relu_(source[rows, None] + target[rows, :, None], slope)
+            # The tall factor on the right: four times faster than pair @ matrix.T.
+            score = matrix @ pair.flatten(0, 2).T
+            scores[rows] = score.unflatten(1, pair.shape[:3]).transpose(0, 1)
+        return scores
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """Return the gradients of source, target and matrix."""
+        source, target, matrix = ctx.saved_tensors
+        to_source, to_target = torch.empty_like(source), torch.empty_like(target)
+        to_matrix = torch.zeros_like(matrix)
+        for rows in PairScores.slices(source):
+            pair = source[rows, None] + target[rows, :, None]
+            to_score = grad[rows].permute(0, 2, 3, 1).contiguous()
+            to_pair = torch.ops.aten.leaky_relu_backward(to_score @ matrix, pair, ctx.slope, False)
+            to_source[rows] = to_pair.sum(1)
+            to_target[rows] = to_pair.sum(2)
+            pair = F.leaky_relu_(pair, ctx.slope)
+            to_matrix += to_score.flatten(0, 2).T @ pair.flatten(0, 2)
+        return to_source, to_target, to_matrix, None
+
+    @staticmethod
+    def slices(source: Tensor) -> list[slice]:
+        """Cut the batch into slices whose pairs fit."""
+        batch, n, dim = source.shape
+        size = max(1, PairScores.SLICE // max(1, n * n * dim))
+        return [slice(start, start + size) for start in range(0, batch, size)]
+
+
+def pair_scores(source: Tensor, target: Tensor, matrix: Tensor, slope: float) -> Tensor:
+    """As :class:`PairScores`: that on an eager CPU, else one expression that compilers can fuse."""
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript skips what stands under it alone
+        if source.device.type == "cpu" and not torch.compiler.is_compiling():
+            return PairScores.apply(source, target, matrix.to(source.dtype), slope)
+    pair = F.leaky_relu(source[:, None] + target[:, :, None], slope)
+    return (pair @ matrix.to(pair.dtype).t()).permute(0, 3, 1, 2)
+
+
+class GATv2(nn.Module):
+    r"""Dense multi-head graph attention, version 2.
+
+    .. math:: e_{ij} = a^\top \mathrm{LeakyReLU}(W_l x_j + W_r x_i) + b_{ij}, \qquad
+        x_i' = \textstyle\sum_j \mathrm{softmax}_j(e_{ij})\, W_l x_j + c
+
+    Parameters
+    ----------
+    in_dim, out_dim, n_heads : int
+        ``out_dim`` is shared out over the heads.
+
+    Notes
+    -----
+    Brody, Alon & Yahav (2022). Equal to torch_geometric's ``GATv2Conv`` with the edges of ``edges``
+    and no self loops added, when there is no ``bias``, which is ours.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int, n_heads: int):
+        super().__init__()
+        self.n_heads, self.head_dim, self.slope = n_heads, out_dim // n_heads, 0.2
+        self.source = nn.Linear(in_dim, out_dim)
+        self.target = nn.Linear(in_dim, out_dim)
+        self.score = nn.Parameter(torch.empty(n_heads, self.head_dim))
+        self.shift = nn.Parameter(torch.zeros(out_dim))
+        nn.init.xavier_uniform_(self.score)
+
+    def attention(self, x: Tensor, edges: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the weights with which i hears j.
+
+        Parameters
+        ----------
+        x : Tensor
+            (batch, n, in_dim).
+        edges : Tensor
+            (batch, n, n) bool, True at [i, j] where j speaks to i.
+        bias : Tensor, optional
+            (1 or batch, n_heads, n, n), added to the scores.
+
+        Returns
+        -------
+        Tensor
+            (batch, n_heads, n, n), rows summing to 1.
+        """
+        return self.weights(self.source(x), self.target(x), edges, bias)
+
+    def weights(self, source: Tensor, target: Tensor, edges: Tensor, bias: Tensor | None) -> Tensor:
+        """As :meth:`attention`, from the transformed nodes."""
+        # One product for all heads: score as an (n_heads, out_dim) matrix, zero off its own head.
+        own = torch.eye(self.n_heads, dtype=self.score.dtype, device=self.score.device)
+        matrix = (own[:, :, None] * self.score).flatten(1)
+        score = pair_scores(source, target, matrix, self.slope)
+        if bias is not None:
+            score = score + bias
+        return torch.softmax(score + mask_bias(edges, score.dtype)[:, None], -1).to(source.dtype)
+
+    def forward(self, x: Tensor, edges: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Pass messages: (batch, n, in_dim) to (batch, n, out_dim); arguments as `attention`."""
+        source, target = self.source(x), self.target(x)
+        alpha = self.weights(source, target, edges, bias)
+        value = source.view(x.shape[0], x.shape[1], self.n_heads, self.head_dim).transpose(1, 2)
+        return (alpha @ value).transpose(1, 2).flatten(2) + self.shift
+
+
+class GCN(nn.Module):
+    r"""Dense graph convolution, :math:`x' = D^{-1/2} A D^{-1/2} x W + c`.
+
+    Notes
+    -----
+    Kipf & Welling (2017). Equal to torch_geometric's ``GCNConv`` with ``A`` as edge weights, self
+    loops included in ``A``.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int):
+        super().__init__()
+        self.lin = nn.Linear(in_dim, out_dim, bias=False)
+        self.shift = nn.Parameter(torch.zeros(out_dim))
+
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        """Pass messages over (batch, n, n) weights, [i, j] from j to i."""
+        root = adjacency.sum(-1).clamp(min=1e-6).rsqrt()
+        passed = root[..., :, None] * adjacency * root[..., None, :]
+        return passed.to(x.dtype) @ self.lin(x) + self.shift
+
+
+class GATHead(nn.Module):
+    """Graph attention over all pairs of present channels, biased by their distance."""
+
+    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+        super().__init__()
+        self.edge_drop_prob = edge_drop
+        self.layers = nn.ModuleList(GATv2(dim, dim, n_heads) for _ in range(n_layers))
+        self.distance = nn.ModuleList(
+            nn.Linear(graph.N_DISTANCE, n_heads, bias=False) for _ in range(n_layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(n_layers))
+        self.dropout = nn.Dropout(drop_prob)
+        self.readout = AttentionPool(dim, n_heads)
+
+    def forward(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
+        edges = present[:, None, :].expand(-1, present.shape[1], -1)
+        if self.training and self.edge_drop_prob > 0:
+            itself = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
+            keep = torch.rand(edges.shape, device=present.device) >= self.edge_drop_prob
+            edges = edges & (keep | itself)
+        features = graph.distance_features(positions).to(x.dtype)
+        if features.dim() == 3:
+            features = features[None]
+        for layer, distance, norm in zip(self.layers, self.distance, self.norms):  # noqa: B905
+            bias = distance(features).permute(0, 3, 1, 2)
+            x = norm(x + self.dropout(F.elu(layer(x, edges, bias))))
+        return self.readout(x, present)
+
+
+class GCNHead(nn.Module):
+    """Graph convolution over a graph that the electrode positions fix."""
+
+    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+        super().__init__()
+        self.edge_drop_prob = edge_drop
+        self.layers = nn.ModuleList(GCN(dim, dim) for _ in range(n_layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(n_layers))
+        self.dropout = nn.Dropout(drop_prob)
+        self.readout = AttentionPool(dim, n_heads)
+
+    def adjacency(self, positions: Tensor) -> Tensor:
+        """Return (..., n_chans, n_chans) edge weights, 1 on the diagonal."""
+        return graph.distance_graph(positions)
+
+    def forward(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
+        both = present[:, None, :] & present[:, :, None]
+        if self.training and self.edge_drop_prob > 0:
+            itself = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
+            keep = torch.rand(both.shape, device=present.device) >= self.edge_drop_prob
+            both = both & (keep | itself)
+        adjacency = self.adjacency(positions).to(x.dtype) * both.to(x.dtype)
+        for layer, norm in zip(self.layers, self.norms):  # noqa: B905
+            x = norm(x + self.dropout(F.elu(layer(x, adjacency))))
+        return self.readout(x, present)
+
+
+class LearnedGCNHead(GCNHead):
+    r"""Graph convolution over a learned graph, :math:`A_{ij} = \sigma(E(p_i) \cdot E(p_j))`.
+
+    E is a learned function of the electrode's place, so the graph carries over to other montages.
+    """
+
+    RANK = 16
+
+    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+        super().__init__(dim, n_layers, n_heads, drop_prob, edge_drop)
+        self.embed = nn.Linear(graph.N_POSITION, self.RANK)
+
+    def adjacency(self, positions: Tensor) -> Tensor:
+        """Return (..., n_chans, n_chans) edge weights, 1 on the diagonal."""
+        place = graph.position_features(positions).to(self.embed.weight.dtype)
+        place = self.embed(place)
+        weight = torch.sigmoid(place @ place.transpose(-1, -2))
+        itself = torch.eye(positions.shape[-2], dtype=torch.bool, device=weight.device)
+        return weight.masked_fill(itself, 1.0)
+
+
+class MeanHead(nn.Module):
+    """Mean over the present channels of a two-layer network: the ablation without a graph."""
+
+    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+        super().__init__()
+        self.mix = nn.Sequential(nn.GELU(), nn.Dropout(drop_prob), nn.Linear(dim, dim))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
+        x = self.norm(x + self.mix(x))
+        return masked_mean(x.transpose(1, 2), present[:, None]).squeeze(-1)
+
+
+class TransformerHead(nn.Module):
+    """Transformer over the channels as tokens; places enter by the node features alone."""
+
+    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(dim, n_heads, drop_prob) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(dim)
+        self.readout = AttentionPool(dim, n_heads)
+
+    def forward(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
+        for block in self.blocks:
+            x = block(x, None, present)
+        return self.readout(self.norm(x), present)
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "gat": GATHead,
+    "gcn": GCNHead,
+    "gcn_learned": LearnedGCNHead,
+    "mean": MeanHead,
+    "transformer": TransformerHead,
+}
+
+
+def make_head(
+    name: str,
+    dim: int,
+    *,
+    n_layers: int = 2,
+    n_heads: int = 4,
+    drop_prob: float = 0.1,
+    edge_drop_prob: float = 0.1,
+) -> nn.Module:
+    """Build a graph head by name.
+
+    Parameters
+    ----------
+    name : {"gat", "gcn", "gcn_learned", "mean", "transformer"}
+        Which head.
+    dim : int
+        Width of the nodes and of the result.
+    n_layers, n_heads : int
+        Depth, and attention heads, where the head has them.
+    drop_prob, edge_drop_prob : float
+        Dropout on features; chance that an edge is left out of a training step.
+
+    Returns
+    -------
+    nn.Module
+        Called as ``head(nodes (batch, n_chans, dim), present (batch, n_chans) bool, positions
+        ([batch,] n_chans, 3) metres)``, gives ``(batch, dim)``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such head.
+    """
+    if name not in HEADS:
+        raise ValueError(f"OMFA: head {name!r} is unknown; known: {', '.join(HEADS)}.")
+    return HEADS[name](dim, n_layers, n_heads, drop_prob, edge_drop_prob)

@@ -1,0 +1,356 @@
+"""OMFA: one encoder for every channel, a graph over the channels, a classifier."""
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from omfa.models.art import F0, Resampling, recorded
+from omfa.models.compat import EEGModuleMixin
+from omfa.models.encoders import PRESETS, make_encoder
+from omfa.models.graph import electrode_positions
+from omfa.models.heads import Nodes, drop_channels, make_head
+
+_HUB_NOTES = """
+    .. rubric:: Saving and loading
+
+    ``save_pretrained(folder)`` writes the weights and every constructor argument;
+    ``from_pretrained(folder)`` reads them back without a network, and raises where a weight is
+    missing or of another shape. A different ``n_outputs`` loads the saved model and then replaces
+    its head.
+
+    .. code-block::
+
+        from omfa.models import {name}
+
+        model = {name}(n_outputs=3, chs_info=raw.info["chs"], n_times=800, sfreq=200.0)
+        model.save_pretrained("my-{name_lower}")
+        model = {name}.from_pretrained("my-{name_lower}", n_outputs=2)
+        config = model.get_config()  # JSON
+        same_without_weights = {name}.from_config(config)
+"""
+
+
+class OMFA(EEGModuleMixin, nn.Module):
+    r"""OMFA from Li et al. (2025) [Li2025]_: one model for all EEG emotion corpora.
+
+    :bdg-danger:`Foundation Model` :bdg-info:`Attention/Transformer` :bdg-success:`Convolution`
+    :bdg-dark-line:`Channel` :bdg-light:`Graph Neural Network`
+
+    .. rubric:: Architectural Overview
+
+    One univariate encoder, ART, reads every channel by itself; a graph attention network mixes the
+    channels; a linear layer classifies. Nothing depends on the number, the order or the names of
+    the channels, on the length of the window or on the sampling rate, so that one set of weights
+    serves all recordings. It was written from the paper's abstract alone: what that leaves
+    open is this project's choice, and ``docs/models.md`` says which is which.
+
+    .. rubric:: Macro Components
+
+    - ``encoder`` (ART): rate resampler to 128 Hz, robust scaling that keeps the power aside,
+      convolutional stem, adaptive resampler to a few tokens a second, rotary transformer, attention
+      pooling.
+    - ``nodes``: embedding, power, power relative to the other channels, and place on the head.
+    - ``head`` (GATv2 by default): the graph over the channels, attention biased by the 3-D distance
+      of the electrodes, and attention readout.
+    - ``final_layer``: linear.
+
+    .. rubric:: Temporal, Spatial, and Spectral Encoding
+
+    - **Temporal:** convolutions over 0.25 s and 0.5 s; attention over all tokens, by their time in
+      seconds.
+    - **Spatial:** electrode positions in 3-D, in the node features and as attention bias.
+    - **Spectral:** the stem's 33 taps at 128 Hz are a learned filter bank; log band powers reach
+      the graph directly.
+
+    .. rubric:: Additional Mechanisms
+
+    A channel that holds a NaN or an infinity anywhere in the window, or does not vary, counts as
+    absent; absent channels are masked, never zero-filled. In training whole channels and edges are
+    dropped. With every channel absent the logits are finite and say nothing.
+
+    .. rubric:: Usage and Configuration
+
+    ``OMFA(n_outputs=3, chs_info=epochs.info["chs"], n_times=800, sfreq=200.0)``. Only ``n_outputs``
+    is required. Without ``chs_info`` positions are unknown, and channels differ by their signals
+    alone. Give microvolts: the log of a channel's spread is a feature.
+
+    .. important::
+       **Pre-trained Weights Available**
+
+       ``omfa.zoo`` lists checkpoints and how each was made.
+
+    Parameters
+    ----------
+    preset : {"tiny", "small", "base", "large"}
+        Size: about 0.13, 0.92, 4.9 and 26 million parameters.
+    head : {"gat", "gcn", "gcn_learned", "mean", "transformer"}
+        The graph over the channels.
+    encoder : {"art", "art_no_rotary", "patch", "cnn"}
+        The encoder of single channels.
+    resampling : {"off", "rate", "rate+content"}
+        ART's mode: ``"off"`` feeds the samples as if they were at 128 Hz, ``"rate"`` resamples and
+        spaces tokens evenly, ``"rate+content"`` also places them by a learned density.
+    tokens_per_second : float
+        ART's tokens for every second of signal.
+    activation : type of nn.Module
+        Of the convolutions and the density network.
+    drop_prob : float
+        Dropout in the head and before the classifier.
+    encoder_drop_prob : float
+        Dropout in the encoder, which takes a tenth of a training step; ``drop_path_prob`` is free.
+    drop_path_prob : float
+        Chance, at the last layer, that a row skips a residual branch; less in earlier layers.
+    channel_drop_prob : float
+        Chance that a channel counts as absent in a training step.
+    edge_drop_prob : float
+        Chance that an edge of the graph is left out of a training step.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or signal arguments contradict each other.
+
+    Notes
+    -----
+    If the sampling rate is neither given nor inferable, signals are read as 128 Hz, and a warning
+    says so.
+
+    References
+    ----------
+    .. [Li2025] Li, X., Li, Y., & Zhang, Y. (2025). One Model for All: Universal Pre-training for
+       EEG based Emotion Recognition across Heterogeneous Datasets and Paradigms. arXiv:2511.08444.
+
+    .. versionadded:: 0.1
+    """
+
+    _HUB_NOTES_TEMPLATE = _HUB_NOTES
+
+    positions: Tensor
+    if TYPE_CHECKING:  # of the mixin, which has no types
+        n_outputs: int
+        sfreq: float
+        _chs_info: list[dict] | None
+        _n_chans: int | None
+        _input_window_seconds: float | None
+        _set_n_outputs: Callable[[int], None]
+        _deserialize_chs_info: Callable[[Any], Any]
+
+    def __init__(
+        self,
+        n_outputs: int | None = None,
+        n_chans: int | None = None,
+        chs_info: list[dict] | None = None,
+        n_times: int | None = None,
+        input_window_seconds: float | None = None,
+        sfreq: float | None = None,
+        *,
+        preset: Literal["tiny", "small", "base", "large"] = "base",
+        head: Literal["gat", "gcn", "gcn_learned", "mean", "transformer"] = "gat",
+        encoder: Literal["art", "art_no_rotary", "patch", "cnn"] = "art",
+        resampling: Resampling = "rate",
+        tokens_per_second: float = 2.0,
+        activation: type[nn.Module] = nn.GELU,
+        drop_prob: float = 0.1,
+        encoder_drop_prob: float = 0.0,
+        drop_path_prob: float = 0.1,
+        channel_drop_prob: float = 0.2,
+        edge_drop_prob: float = 0.1,
+    ):
+        super().__init__(
+            n_outputs=n_outputs,
+            n_chans=n_chans,
+            # Positions may come as lists, from JSON; the mixin would turn them and warn of it.
+            chs_info=self._deserialize_chs_info(chs_info),
+            n_times=n_times,
+            input_window_seconds=input_window_seconds,
+            sfreq=sfreq,
+        )
+        del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
+        self._record_signal_arguments()
+        rate = self._rate()
+        # A window of known length but unknown rate: the rate follows from each batch.
+        self.window_seconds = (
+            float(self._input_window_seconds)
+            if rate is None and self._input_window_seconds is not None
+            else 0.0
+        )
+        if rate is None and not self.window_seconds and resampling != "off":
+            warnings.warn(
+                f"OMFA: no sampling rate given; signals are read as {F0:g} Hz. Pass sfreq (with "
+                "EEGClassifier on arrays or datasets: module__sfreq).",
+                stacklevel=2,
+            )
+        self.channel_drop_prob = float(channel_drop_prob)
+        self.encoder = make_encoder(
+            encoder,
+            preset,
+            sfreq=rate,
+            resampling=resampling,
+            tokens_per_second=tokens_per_second,
+            drop_prob=encoder_drop_prob,
+            drop_path_prob=drop_path_prob,
+            activation=activation,
+        )
+        size = PRESETS[preset]
+        self.register_buffer("positions", self._electrodes(), persistent=False)
+        self.nodes = Nodes(size.dim, size.node_dim)
+        self.head = make_head(
+            head, size.node_dim, drop_prob=drop_prob, edge_drop_prob=edge_drop_prob
+        )
+        self.dropout = nn.Dropout(drop_prob)
+        self.final_layer = nn.Linear(size.node_dim, self.n_outputs)
+
+    def forward(
+        self,
+        x: Tensor,
+        return_features: bool = False,
+        mask: Tensor | None = None,  # pass these by name; TorchScript knows no keyword-only ones
+        positions: Tensor | None = None,
+        sfreq: float | None = None,
+    ) -> Tensor | dict[str, Tensor | None]:
+        """Classify windows.
+
+        Parameters
+        ----------
+        x : Tensor
+            (batch, n_chans, n_times), microvolts.
+        return_features : bool
+            Give the features that the classifier sees instead of logits.
+        mask : Tensor, optional
+            (batch, n_chans) bool, True for channels that are present.
+        positions : Tensor, optional
+            (n_chans, 3) or (batch, n_chans, 3), metres in the head frame, NaN where unknown; for
+            batches of other montages than ``chs_info``'s.
+        sfreq : float, optional
+            Sampling rate of this batch in Hz, if not the model's.
+
+        Returns
+        -------
+        Tensor or dict
+            Logits (batch, n_outputs); or ``{"features": (batch, dim), "cls_token": None}``, of
+            which a scripted model gives the features alone.
+
+        Raises
+        ------
+        ValueError
+            If the number of channels is not that of the positions, or the window is too short.
+        """
+        n_chans, n_times = x.shape[1], x.shape[2]
+        if positions is None:
+            positions = self.positions
+            if positions.shape[0] == 0:
+                positions = torch.full([1, 3], math.nan, dtype=x.dtype, device=x.device)
+                positions = positions.expand(n_chans, 3)
+        if positions.shape[-2] != n_chans:
+            raise ValueError(
+                f"OMFA: the signal has {n_chans} channels, but positions are known for "
+                f"{positions.shape[-2]}. Pass the positions of this montage, or build the model "
+                "with its chs_info."
+            )
+        if sfreq is None and self.window_seconds > 0:
+            sfreq = n_times / self.window_seconds
+        present = recorded(x)
+        if mask is not None:
+            present = present & mask
+        encoded = self.encoder(x.flatten(0, 1), sfreq)
+        h = encoded.h.view(x.shape[0], n_chans, -1)
+        side = encoded.side.view(x.shape[0], n_chans, -1)
+        if self.training and self.channel_drop_prob > 0:
+            present = drop_channels(present, self.channel_drop_prob)
+        nodes = self.nodes(h, side, present, positions)
+        features = self.head(nodes, present, positions)
+        if return_features:
+            if torch.jit.is_scripting():
+                return features
+            else:
+                return {"features": features, "cls_token": None}
+        return self.final_layer(self.dropout(features))
+
+    def reset_head(self, n_outputs: int) -> None:
+        """Replace the classifier for another number of outputs; configuration and all.
+
+        Parameters
+        ----------
+        n_outputs : int
+            New number of outputs, positive.
+        """
+        self._set_n_outputs(int(n_outputs))
+        old = self.final_layer
+        self.final_layer = nn.Linear(old.in_features, self.n_outputs).to(old.weight)
+
+    def _rate(self) -> float | None:
+        try:
+            return float(self.sfreq)
+        except ValueError:
+            return None
+
+    def _electrodes(self) -> Tensor:
+        """Positions of the channels; of none, (0, 3), if even their number is unknown."""
+        if self._chs_info is not None:
+            positions = electrode_positions(self._chs_info)
+        else:
+            positions = np.full((self._n_chans or 0, 3), np.nan)
+        return torch.as_tensor(positions, dtype=torch.get_default_dtype())
+
+    def _record_signal_arguments(self) -> None:
+        """Keep numbers that came from numpy, which braindecode would leave out of the config."""
+        for name, kind in (
+            ("n_outputs", int),
+            ("n_chans", int),
+            ("n_times", int),
+            ("input_window_seconds", float),
+            ("sfreq", float),
+        ):
+            value = getattr(self, f"_{name}")
+            if isinstance(value, np.generic):
+                setattr(self, f"_{name}", kind(value))
+                for config in ("_braindecode_init_kwargs", "_hub_mixin_config"):
+                    if hasattr(self, config):
+                        getattr(self, config)[name] = kind(value)
+
+    @staticmethod
+    def _serialize_chs_info(chs_info: Any) -> Any:
+        """As braindecode's, with 0 for NaN, which JSON does not have; both mean "no place"."""
+        serialized = EEGModuleMixin._serialize_chs_info(chs_info)
+        for ch in serialized or []:
+            if "loc" in ch:
+                ch["loc"] = np.nan_to_num(np.asarray(ch["loc"], float)).tolist()
+        return serialized
+
+    @classmethod
+    def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:
+        """As braindecode's, but weights that do not match raise instead of being left out."""
+        return super()._from_pretrained(strict=strict, **kwargs)
+
+
+SUMMARY = {
+    "Application": "Emotion Recognition",
+    "Type": "Prediction",
+    "Sampling Frequency (Hz)": 128,
+    "Hyperparameters": "n_outputs",
+    "Categorization": (
+        "Foundation Model,Attention/Transformer,Convolution,Channel,Graph Neural Network"
+    ),
+    "Modality": "EEG",
+}
+
+
+def register_with_braindecode() -> None:
+    """Make OMFA known to braindecode by name, for ``EEGClassifier("OMFA", ...)`` and its configs.
+
+    Calling it again does nothing.
+    """
+    from braindecode.models import util
+
+    if not util.models_dict:
+        util._init_models_dict()  # it runs only while the table is empty
+    if "OMFA" in util.models_dict:
+        return
+    util.models_dict["OMFA"] = OMFA
+    util.models_mandatory_parameters.append(("OMFA", ["n_outputs"], None))
+    util._summary_table.loc["OMFA"] = SUMMARY

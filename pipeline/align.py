@@ -1,0 +1,318 @@
+"""From what a reader gives to what a store holds.
+
+A ``Recipe`` is everything that decides the result: the reader with its options, the preprocessing,
+the rules for channels, the stored type. ``align`` applies it to one recording, in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from omfa.pipeline import store as stores
+from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
+from omfa.pipeline.preprocess import Preprocessing, n_resampled, preprocess, resample_span
+from omfa.pipeline.quality import FREQUENCIES, Quality, assess, spectrum
+from omfa.pipeline.readers import get_reader, reader_class, reader_options
+from omfa.pipeline.recording import TRIAL_COLUMNS, Auxiliary, Key, Reader, Recording, Segment
+from omfa.pipeline.simulation import Truth
+from omfa.pipeline.store import AlignedRecording, Dtype
+
+RECIPE = 1
+"""Raised whenever the same settings would give another signal than before."""
+
+SOFTWARE = ("omfa", "numpy", "scipy", "zarr", "numcodecs")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a recording looks like in the store."""
+
+    reader: Reader
+    preprocessing: Preprocessing
+    schema: ChannelSchema = UCS
+    exclude: tuple[str, ...] = ()
+    dtype: Dtype = "auto"
+    keep_auxiliary: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """Return the recipe as JSON, for the store's root."""
+        chosen = {
+            "format": stores.FORMAT,
+            "ucs_version": UCS_VERSION,
+            "recipe": RECIPE,
+            "source": self.reader.name,
+            "reader": _options(self.reader),
+            "channels": {
+                "cerebellar": self.schema.cerebellar,
+                "aliases": dict(self.schema.aliases),
+                "exclude": list(self.exclude),
+            },
+            "preprocessing": _plain(asdict(self.preprocessing)),
+            "dtype": self.dtype,
+            "keep_auxiliary": self.keep_auxiliary,
+        }
+        software = {name: version(name) for name in SOFTWARE} | {
+            "python": platform.python_version()
+        }
+        return {**chosen, "settings_digest": stores.digest(chosen), "software": software}
+
+
+def _options(reader: Reader) -> dict[str, Any]:
+    options = {k: v for k, v in vars(reader).items() if not k.startswith("_") and k != "name"}
+    return {"class": type(reader).__qualname__, **_plain(options)}
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it; NaN, which it cannot, becomes null."""
+    match value:
+        case Mapping():
+            return {str(k): _plain(v) for k, v in value.items()}
+        case list() | tuple() | np.ndarray():
+            return [_plain(v) for v in value]
+        case np.generic():
+            return _plain(value.item())
+        case float():
+            return value if np.isfinite(value) else None
+        case None | bool() | int() | str():
+            return value
+        case _:
+            return str(value)
+
+
+def recipe_for(
+    source: str | Reader,
+    *,
+    preprocessing: Preprocessing | None = None,
+    aliases: Mapping[str, str] | None = None,
+    exclude: Iterable[str] = (),
+    cerebellar: CerebellarRule = "PO9/PO10",
+    dtype: Dtype = "auto",
+    keep_auxiliary: bool = False,
+    **options: Any,
+) -> Recipe:
+    """Gather everything that decides what recordings look like in a store.
+
+    Parameters
+    ----------
+    source : str or Reader
+        A reader, or the name of one: ``"seed"``, ``"deap"``, ``"dreamer"``, ``"bids"``,
+        ``"files"``, ``"moabb"``, or one that an installed package offers.
+    preprocessing : Preprocessing, optional
+    aliases : mapping of str to str, optional
+        Channel names of the source's own, each with its UCS name.
+    exclude : iterable of str
+        Channel names, as the source spells them, to leave out; ``*`` and ``?`` match.
+    cerebellar : {"PO9/PO10", "POO7/POO8"}
+        Whose positions CB1 and CB2 take.
+    dtype : {"auto", "float16", "float32"}
+        ``auto`` is float16 wherever that costs less than 0.1 uV RMS, else float32.
+    keep_auxiliary : bool
+        Also store the channels that are not EEG.
+    **options
+        The reader's own, such as ``variant="raw"``.
+    """
+    exclude = tuple(exclude)
+    if isinstance(source, str):
+        if "auxiliary" in reader_options(reader_class(source)):
+            options = {"auxiliary": keep_auxiliary} | options  # need not be decoded for nothing
+        source = get_reader(source, **options)
+    return Recipe(
+        reader=source,
+        preprocessing=preprocessing or Preprocessing(),
+        schema=UCS.with_options(cerebellar=cerebellar, aliases=aliases),
+        exclude=exclude,
+        dtype=dtype,
+        keep_auxiliary=keep_auxiliary,
+    )
+
+
+# ------------------------------------------------------------------------------- one recording
+
+
+def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
+    """Turn what a reader gives into what a store holds.
+
+    Parameters
+    ----------
+    recording : Recording
+    recipe : Recipe
+
+    Returns
+    -------
+    AlignedRecording
+        Filtered and resampled by whole segments, channels named and ordered by the UCS.
+
+    Raises
+    ------
+    DataError
+        If the recording is inconsistent or a channel's name is unknown.
+    """
+    recording.check()
+    where = f"{recipe.reader.name} reader: {recording.key}"
+    wanted = [
+        i
+        for i, raw in enumerate(recording.channels)
+        if not any(fnmatch(raw.strip(), pattern) for pattern in recipe.exclude)
+    ]
+    names = recipe.schema.canonicalize((recording.channels[i] for i in wanted), where=where)
+    order = np.argsort(UCS.ids(names), kind="stable")
+    rows, channels = [wanted[i] for i in order], [names[i] for i in order]
+    if recording.positions is not None:
+        recipe.schema.check_positions(channels, recording.positions[rows], where=where)
+    positions = recipe.schema.positions(channels)
+    segments = [_rows(segment, rows) for segment in recording.segments]
+    quality = assess(segments, recording.sfreq, channels, positions)
+    settings, sfreq = recipe.preprocessing, recipe.preprocessing.sfreq or recording.sfreq
+    spans = _spans([n_resampled(s.shape[1], recording.sfreq, sfreq) for s in segments])
+    signal = np.empty((len(channels), int(spans[:, 1].sum())), np.float32)
+    pieces = [signal[:, onset : onset + length] for onset, length in spans]
+    for segment, piece in zip(segments, pieces, strict=True):
+        preprocess(
+            segment,
+            recording.sfreq,
+            settings,
+            channels=channels,
+            positions=positions,
+            bad=quality.bad,
+            out=piece,
+        )
+    return AlignedRecording(
+        recording=recording.key.recording,
+        subject=recording.key.subject,
+        session=recording.key.session,
+        run=recording.key.run,
+        channels=channels,
+        sfreq=float(sfreq),
+        signal=signal,
+        segments=spans,
+        trials=_trials(recording, sfreq, spans),
+        quality=_quality(quality, spectrum(pieces, sfreq)),
+        auxiliary=_auxiliary(recording.auxiliary, sfreq, spans) if recipe.keep_auxiliary else None,
+        facts={
+            "source_files": source_files(recording.key),
+            "source_channels": [recording.channels[i] for i in rows],
+            "source_sfreq": float(recording.sfreq),
+            "source": _plain({**recording.source, **_simulated(recording.key)}),
+            "participant": _plain(recording.participant),
+            "interpolated": [n for n, bad in zip(channels, quality.bad, strict=True) if bad]
+            if settings.interpolate
+            else [],
+        },
+    )
+
+
+def _rows(segment: Segment, rows: list[int]) -> npt.NDArray[np.float32]:
+    if rows != list(range(len(segment))):
+        segment = segment[rows]
+    return np.ascontiguousarray(segment, dtype=np.float32)
+
+
+def _spans(lengths: list[int]) -> npt.NDArray[np.int64]:
+    """Return onset and length of segments laid one after the other, shape (n_segments, 2)."""
+    onsets = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    return np.stack([onsets, lengths], axis=1).astype(np.int64)
+
+
+def _trials(recording: Recording, sfreq: float, spans: npt.NDArray[np.int64]) -> pd.DataFrame:
+    """Return the trial table in samples of the stored signal."""
+    table = recording.trials
+    columns: dict[str, Any] = {}
+    for part in ("", "baseline_"):
+        segment, onset, length = (table[part + name].to_numpy(int) for name in TRIAL_COLUMNS[:3])
+        onset, length = resample_span(onset, length, recording.sfreq, sfreq)
+        columns |= {part + "onset": onset + spans[segment, 0], part + "length": length}
+    columns["stimulus"] = table["stimulus"].to_numpy()
+    return pd.DataFrame(columns | {name: table[name].to_numpy() for name in recording.labels})
+
+
+def _quality(quality: Quality, after: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
+    figures: dict[str, npt.NDArray[Any]] = dict(quality.arrays())
+    return {
+        "frequency": FREQUENCIES,
+        "psd_before": figures.pop("psd"),
+        "psd_after": after.astype(np.float32),
+        "bad_reason": np.array([" ".join(reasons) for reasons in quality.reasons]),
+        **figures,
+    }
+
+
+def _auxiliary(
+    groups: Sequence[Auxiliary], sfreq: float, spans: npt.NDArray[np.int64]
+) -> tuple[list[str], npt.NDArray[np.float32]] | None:
+    """Resample the other channels, unfiltered, onto the time axis of the signal."""
+    if not groups:
+        return None
+    resampled = Preprocessing(sfreq=sfreq, band=None)
+    names = [
+        f"{n} [{u}]" for group in groups for n, u in zip(group.names, group.units, strict=True)
+    ]
+    total = int(spans[:, 1].sum())
+    values = np.full((len(names), total), np.nan, np.float32)
+    row = 0
+    for group in groups:
+        rows = slice(row, row := row + len(group.names))
+        for (onset, length), segment in zip(spans, group.segments, strict=True):
+            piece = preprocess(np.asarray(segment, np.float32), group.sfreq, resampled)[:, :length]
+            values[rows, onset : onset + piece.shape[1]] = piece
+    return names, values
+
+
+# ------------------------------------------------------------------------------- source files
+
+
+def source_files(key: Key) -> list[dict[str, Any]]:
+    """Return name, size, time of change and SHA-256 of each file a recording is read from."""
+    return [
+        {"name": name, **_fingerprint(str(path), path.stat().st_size, path.stat().st_mtime_ns)}
+        for name, path in zip(key.files, key.paths, strict=True)
+    ]
+
+
+@lru_cache(maxsize=64)  # one file may hold many recordings
+def _fingerprint(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
+    with open(path, "rb") as file:  # noqa: PTH123 - hashlib wants the open file
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size": size, "mtime_ns": mtime_ns, "sha256": sha256}
+
+
+def _simulated(key: Key) -> dict[str, bool]:
+    """Return ``{"simulated": True}`` where the tree's truth or a file's header says so."""
+    if Truth.path(key.root).exists():
+        return {"simulated": True}
+    for path in key.paths:
+        with path.open("rb") as file:
+            if re.search(rb"omfa simulator|Simulated by omfa", file.read(1024)):
+                return {"simulated": True}
+    return {}
+
+
+def unchanged(key: Key, recorded: list[dict[str, Any]]) -> bool:
+    """Return whether a recording's files are those it was made from.
+
+    As in git's index, equal size and time of change are believed; where only the time differs, as
+    after a copy, the content decides.
+    """
+    if [file["name"] for file in recorded] != list(key.files):
+        return False
+    for file, path in zip(recorded, key.paths, strict=True):
+        stat = path.stat()
+        if stat.st_size != file["size"]:
+            return False
+        if (
+            stat.st_mtime_ns != file["mtime_ns"]
+            and _fingerprint(str(path), stat.st_size, stat.st_mtime_ns)["sha256"] != file["sha256"]
+        ):
+            return False
+    return True

@@ -1,0 +1,535 @@
+"""``omfa-ingest``: the command line of the pipeline.
+
+Nothing heavy is imported before a command needs it, so that ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+if TYPE_CHECKING:
+    from omfa.pipeline.ingestion import Plan, Summary
+    from omfa.pipeline.store import Store
+
+OWN_SOURCES = {
+    "seed": "SEED: Preprocessed_EEG/*.mat, or the .cnt files with --variant raw",
+    "deap": "DEAP: data_preprocessed_python/*.dat, or the .bdf files with --variant raw",
+    "dreamer": "DREAMER: DREAMER.mat or its JSON edition",
+    "bids": "any BIDS dataset",
+    "files": "any folder of recordings that MNE reads: EDF, BDF, BrainVision, FIF, ...",
+    "moabb": "a dataset of MOABB; RAW is its class name",
+}
+
+EPILOG = """\
+sources (SOURCE):
+{sources}
+
+examples:
+  omfa-ingest seed SEED/ seed.zarr                   all of SEED, one process per core
+  omfa-ingest deap DEAP/ deap.zarr --band 4 45 --sfreq 128 --workers 8
+  omfa-ingest dreamer DREAMER/ s3://bucket/dreamer.zarr --scheduler tcp://head:8786
+  omfa-ingest files EDF/ rest.zarr --pattern 'Subject{{subject}}_{{condition}}.edf'
+  omfa-ingest seed SEED/ seed.zarr --dry-run         what would be done, how large, how long
+  omfa-ingest simulate deap DEAP-simulated/ --subjects 4
+  omfa-ingest demo                                   all of it on small simulated corpora
+
+Run the same command again to go on after an interruption or to repair what `verify` finds.
+Exit code: 0 if every recording is in the store, 1 if some failed, 2 for wrong use.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``omfa-ingest`` and return its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    args = _parse(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
+    try:
+        return int(args.run(args))
+    except BrokenPipeError:  # the reader of a pipe, such as head, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"\nInterrupted. {args.interrupted}", file=sys.stderr)
+        return 130
+    except ValueError as error:
+        if type(error).__name__ != "DataError":
+            raise
+        print(f"omfa-ingest: {error}", file=sys.stderr)
+        return 2
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    sources = OWN_SOURCES | {
+        entry.name: f"from {entry.value}" for entry in entry_points(group="omfa.readers")
+    }
+    if argv and argv[0] in sources:
+        return _source_parser(argv[0], sources[argv[0]]).parse_args(argv[1:])
+    width = max(map(len, sources))
+    listing = "\n".join(f"  {name:{width}}  {text}" for name, text in sources.items())
+    parser = argparse.ArgumentParser(
+        prog="omfa-ingest",
+        usage="omfa-ingest SOURCE RAW STORE [options]\n"
+        "       omfa-ingest {simulate,inspect,verify,report,demo} ...\n"
+        "       omfa-ingest SOURCE --help      all options of a source",
+        description="Turn raw EEG corpora into stores with one channel schema, in parallel.",
+        epilog=EPILOG.format(sources=listing),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"omfa {version('omfa')}")
+    parser.set_defaults(interrupted="")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    _simulate_parser(
+        verbs.add_parser("simulate", help="write a simulated corpus in the real format")
+    )
+    for name, run, text in (
+        ("inspect", _inspect, "show what a store holds and how it was made"),
+        ("verify", _verify, "recompute every checksum and name what is damaged"),
+        ("report", _report, "write the store's quality report, one HTML file"),
+    ):
+        verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        verb.add_argument(
+            "store", metavar="STORE", help="a folder, or an address such as s3://b/x.zarr"
+        )
+        verb.set_defaults(run=run)
+        if name == "report":
+            verb.add_argument(
+                "--out", type=Path, help="the file (default: STORE.html beside the store)"
+            )
+    demo = verbs.add_parser("demo", help="simulate, ingest, verify and report three small corpora")
+    demo.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
+    demo.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    demo.set_defaults(run=_demo, interrupted="Run it again to go on.")
+    if argv and not argv[0].startswith("-") and argv[0] not in verbs.choices:
+        parser.error(
+            f"there is no source or verb {argv[0]!r}; sources are {', '.join(sources)}, "
+            f"verbs are {', '.join(verbs.choices)}"
+        )
+    return parser.parse_args(argv or ["--help"])
+
+
+# ---------------------------------------------------------------------------------- ingesting
+
+
+def _source_parser(source: str, text: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"omfa-ingest {source}",
+        description=f"Read {text}. Turn it into a UCS store.",
+        epilog="Run the same command again to go on where it ended.",
+        formatter_class=_Help,
+    )
+    parser.set_defaults(
+        source=source,
+        run=_ingest,
+        interrupted="What is stored stays and is whole. Run the same command again to go on.",
+    )
+    raw = "the dataset's class name" if source == "moabb" else "the folder with the source's files"
+    parser.add_argument("raw", metavar="RAW", help=raw)
+    parser.add_argument(
+        "store", metavar="STORE", help="a folder, or an address such as s3://b/x.zarr"
+    )
+    _preprocessing_flags(parser.add_argument_group("signal"))
+    _store_flags(parser.add_argument_group("channels and store"))
+    _run_flags(parser.add_argument_group("run"))
+    _reader_flags(parser.add_argument_group(f"{source} reader"), source)
+    return parser
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults, but only those that tell something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = action.default in (None, False, (), []) or "default" in (action.help or "")
+        return action.help if plain else super()._get_help_string(action)
+
+
+def _preprocessing_flags(group: Any) -> None:
+    group.add_argument(
+        "--sfreq",
+        type=_number_or_none,
+        default=128.0,
+        metavar="HZ",
+        help="rate of the store; none keeps the source's",
+    )
+    group.add_argument(
+        "--band",
+        type=_number_or_none,
+        nargs=2,
+        default=(0.5, 45.0),
+        metavar=("LOW", "HIGH"),
+        help="pass band in Hz; none leaves a side open",
+    )
+    group.add_argument(
+        "--notch",
+        type=float,
+        nargs="+",
+        default=(),
+        metavar="HZ",
+        help="take out these frequencies, such as 50 100",
+    )
+    group.add_argument(
+        "--reference",
+        nargs="+",
+        default=["source"],
+        metavar="NAME",
+        help="source, average, or the names of channels",
+    )
+    group.add_argument(
+        "--interpolate",
+        action="store_true",
+        help="replace bad channels by spherical splines; recorded in the store",
+    )
+
+
+def _store_flags(group: Any) -> None:
+    group.add_argument(
+        "--alias",
+        nargs="+",
+        default=[],
+        metavar="RAW=NAME",
+        type=_pair,
+        help="the meaning of a channel name that the schema does not know",
+    )
+    group.add_argument(
+        "--exclude",
+        nargs="+",
+        default=[],
+        metavar="RAW",
+        help="channels to leave out, as the source spells them; * and ? match",
+    )
+    group.add_argument(
+        "--cerebellar",
+        choices=("PO9/PO10", "POO7/POO8"),
+        default="PO9/PO10",
+        help="whose positions CB1 and CB2 take",
+    )
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float16", "float32"),
+        default="auto",
+        help="auto is float16 where that costs less than 0.1 uV RMS",
+    )
+    group.add_argument(
+        "--keep-auxiliary", action="store_true", help="also store the channels that are not EEG"
+    )
+
+
+def _run_flags(group: Any) -> None:
+    group.add_argument("--subjects", nargs="+", metavar="ID", help="only these (default: all)")
+    group.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    group.add_argument(
+        "--memory-limit",
+        default="auto",
+        metavar="SIZE",
+        help="of each worker, such as 4GB; auto is its share of the memory",
+    )
+    group.add_argument(
+        "--scheduler", metavar="ADDRESS", help="a running Dask cluster, such as tcp://head:8786"
+    )
+    group.add_argument("--serial", action="store_true", help="run in one process, without Dask")
+    group.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="tell what would be done, how large, how long, and do none of it",
+    )
+    group.add_argument("--rewrite", action="store_true", help="make every recording again")
+
+
+def _reader_flags(group: Any, source: str) -> None:
+    """Give each field of the reader a flag of its name."""
+    import dataclasses
+
+    from omfa.pipeline.readers import reader_class, reader_options
+
+    reader = reader_class(source)
+    hints = get_type_hints(reader)
+    texts = _documented(reader.__doc__ or "")
+    for field in dataclasses.fields(reader):  # type: ignore[arg-type]
+        if field.name not in reader_options(reader) or field.name == "auxiliary":
+            continue  # set by --keep-auxiliary
+        default = None if field.default is dataclasses.MISSING else field.default
+        group.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            dest=f"reader_{field.name}",
+            default=default,
+            help=texts.get(field.name, " ").replace("%", "%%"),
+            **_argument(hints[field.name], field.name.upper()),
+        )
+
+
+def _argument(hint: Any, metavar: str) -> dict[str, Any]:
+    """Return how a command line gives a value of a type."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    origin = get_origin(hint)
+    if origin is Literal:
+        return {"choices": kinds}
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if hint in (int, float):
+        return {"type": hint, "metavar": "N"}
+    if origin is tuple and get_origin(kinds[0]) is not tuple:
+        return {"nargs": "+", "metavar": metavar}
+    if origin is tuple or (isinstance(origin, type) and issubclass(origin, Mapping)):
+        return {"nargs": "+", "type": _pair, "metavar": "A=B"}
+    return _argument(kinds[0], metavar) if kinds else {"metavar": metavar}
+
+
+def _documented(docstring: str) -> dict[str, str]:
+    """Return what a NumPy docstring says of each attribute."""
+    found: dict[str, str] = {}
+    names: list[str] = []
+    for line in docstring.splitlines():
+        text = line.strip()
+        if " : " in text:
+            names = [name.strip() for name in text.split(" : ")[0].split(",")]
+        elif not text or set(text) == {"-"}:
+            names = []
+        else:
+            found |= {name: f"{found.get(name, '')} {text}".strip() for name in names}
+    return {name: text.replace("`", "") for name, text in found.items()}
+
+
+def _number_or_none(text: str) -> float | None:
+    return None if text.lower() == "none" else float(text)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    left, equals, right = text.partition("=")
+    if not (left and equals and right):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form A=B")
+    return left, right
+
+
+def _ingest(args: argparse.Namespace) -> int:
+    from omfa.pipeline.ingestion import ingest, plan
+    from omfa.pipeline.preprocess import Preprocessing
+
+    reference = args.reference[0] if args.reference[0] in ("source", "average") else args.reference
+    options: dict[str, Any] = {
+        "preprocessing": Preprocessing(
+            sfreq=args.sfreq,
+            band=tuple(args.band),
+            notch=tuple(args.notch),
+            reference=reference,
+            interpolate=args.interpolate,
+        ),
+        "aliases": dict(args.alias),
+        "exclude": args.exclude,
+        "cerebellar": args.cerebellar,
+        "dtype": args.dtype,
+        "keep_auxiliary": args.keep_auxiliary,
+        "subjects": args.subjects,
+        "rewrite": args.rewrite,
+    } | {
+        name.removeprefix("reader_"): tuple(value) if isinstance(value, list) else value
+        for name, value in vars(args).items()
+        if name.startswith("reader_")
+    }
+    if args.dry_run:
+        return _show_plan(plan(args.source, args.raw, args.store, **options))
+    summary = ingest(
+        args.source,
+        args.raw,
+        args.store,
+        workers=args.workers,
+        memory_limit=args.memory_limit,
+        scheduler=args.scheduler,
+        serial=args.serial,
+        **options,
+    )
+    _show_summary(summary)
+    return 0 if summary.complete else 1
+
+
+def _show_plan(plan: Plan) -> int:
+    states = list(plan.states.values())
+    for state in dict.fromkeys(states):
+        verb = "kept" if state == "current" else "made"
+        print(f"{states.count(state):6d} recordings are {state} and would be {verb}")
+    if plan.tried:
+        print(
+            f"{plan.bytes_in / 1e6:,.0f} MB would be read and about {plan.bytes_out / 1e6:,.0f} MB "
+            f"written, in about {_duration(plan.seconds)} of one worker "
+            f"(scaled from {plan.tried}, which was processed and not stored)"
+        )
+    elif plan.bytes_in:
+        print("No recording could be processed to estimate size and time from.")
+    return 0
+
+
+def _show_summary(summary: Summary) -> None:
+    stored, kept, failed = (summary.having(s) for s in ("stored", "kept", "failed"))
+    print(
+        f"{len(stored)} stored, {len(kept)} kept, {len(failed)} failed in "
+        f"{_duration(summary.seconds)}: {summary.store}"
+    )
+    for outcome in stored:
+        if outcome.reason != "missing":
+            print(f"  made again, {outcome.reason}: {outcome.recording}")
+    for outcome in summary.outcomes:
+        for warning in outcome.warnings:
+            print(f"  warning: {warning}", file=sys.stderr)
+    for outcome in failed:
+        print(f"  failed: {outcome.reason}", file=sys.stderr)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{seconds:.1f} s" if seconds < 60 else f"{minutes} min {rest} s"
+
+
+# ---------------------------------------------------------------------------------- stores
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    import json
+
+    from omfa.pipeline.store import open_store
+
+    store = open_store(args.store)
+    print(_table([_row(store)]))
+    shown = {k: v for k, v in store.settings.items() if k not in ("failures", "settings_digest")}
+    print(f"\nchannels: {' '.join(store.channels)}")
+    print(json.dumps(shown, indent=2, ensure_ascii=False))
+    for recording, reason in store.failures.items():
+        print(f"failed: {recording}: {reason}", file=sys.stderr)
+    table = store.recordings
+    if len(table):
+        table = table.assign(bad=table["bad_channels"].map(" ".join))
+        table = table.drop(columns=["channels", "bad_channels", "settings_digest", "bytes_out"])
+        print(table.assign(labels=table["labels"].map(" ".join)).to_string())
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from omfa.pipeline.store import open_store
+
+    store = open_store(args.store)
+    found = [d for _, d in tqdm(store.verify(), total=len(store), unit="rec", disable=None) if d]
+    for damage in found:
+        print(f"damaged: {damage.recording}: {damage.found}", file=sys.stderr)
+    if found:
+        print("Run the ingest command again: it makes just these again.", file=sys.stderr)
+        return 1
+    print(f"{len(store)} recordings are as they were written: {store.path}")
+    return 0
+
+
+def _report(args: argparse.Namespace) -> int:
+    from omfa.pipeline.report import write_report
+    from omfa.pipeline.store import open_store
+
+    out = args.out or Path(f"{args.store.rstrip('/').rpartition('://')[2]}.html")
+    print(write_report([open_store(args.store)], out))
+    return 0
+
+
+def _row(store: Store) -> dict[str, Any]:
+    table = store.recordings
+    seconds = float((table["n_times"] / table["sfreq"]).sum()) if len(table) else 0.0
+    return {
+        "store": store.path.rpartition("/")[2],
+        "recordings": len(store),
+        "subjects": table["subject"].nunique() if len(table) else 0,
+        "channels": len(store.channels),
+        "trials": int(table["n_trials"].sum()) if len(table) else 0,
+        "hours": f"{seconds / 3600:.2f}",
+        "MB": f"{store.nbytes / 1e6:.1f}",
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    cells = [list(rows[0]), *([str(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for first, *rest in cells:
+        right = [f"{cell:>{width}}" for cell, width in zip(rest, widths[1:], strict=True)]
+        lines.append("  ".join([f"{first:<{widths[0]}}", *right]))
+    return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------- simulation
+
+
+def _simulate_parser(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Write a simulated corpus in the file formats of the real one."
+    parser.add_argument("source", choices=("seed", "deap", "dreamer"), metavar="SOURCE")
+    parser.add_argument("raw", type=Path, metavar="RAW", help="an empty or new folder")
+    parser.add_argument(
+        "--variant",
+        choices=("preprocessed", "raw", "json"),
+        default="preprocessed",
+        help="raw: SEED's .cnt, DEAP's .bdf; json: DREAMER's other edition",
+    )
+    parser.add_argument("--subjects", type=int, metavar="N", help="how many (default: all)")
+    parser.add_argument("--sessions", type=int, metavar="N", help="per subject (default: all)")
+    parser.add_argument("--seconds", type=float, metavar="S", help="of a trial (default: real)")
+    parser.add_argument("--effect", type=float, help="strength of what is planted; 0 plants none")
+    parser.add_argument(
+        "--effect-kind",
+        choices=("power", "connectivity"),
+        help="whether the labels change band power, or phase coupling alone",
+    )
+    parser.add_argument("--bad-channels", type=float, help="how many a recording, on average")
+    parser.add_argument("--quirks", nargs="+", metavar="NAME", help="odd forms: see the docs")
+    parser.add_argument("--seed", type=int, help="of the random numbers; the same tree again")
+    parser.set_defaults(run=_simulate, interrupted="Remove the folder and run it again.")
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    from omfa.pipeline.simulation import Truth, simulate
+
+    names = ["variant", "subjects", "sessions", "seconds", "effect", "effect_kind"]
+    names += ["bad_channels", "quirks", "seed"]
+    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    simulate(args.source, args.raw, **options)
+    print(f"Simulated {args.source.upper()}: {args.raw}")
+    print(f"What was planted in it: {Truth.path(args.raw)}")
+    return 0
+
+
+DEMO: Mapping[Literal["seed", "deap", "dreamer"], Mapping[str, Any]] = {
+    "seed": {"subjects": 2, "sessions": 2, "seconds": 20},
+    "deap": {"subjects": 2},
+    "dreamer": {"subjects": 4, "seconds": 30},
+}
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from omfa.pipeline.ingestion import ingest
+    from omfa.pipeline.report import write_report
+    from omfa.pipeline.simulation import simulate
+    from omfa.pipeline.store import open_store
+
+    rows, opened, complete = [], [], True
+    for source, size in DEMO.items():
+        raw, store = args.folder / f"{source}-simulated", args.folder / f"{source}-simulated.zarr"
+        simulate(source, raw, **size)
+        summary = ingest(source, raw, store, workers=args.workers)
+        complete &= summary.complete
+        _show_summary(summary)
+        opened.append(open_store(store))
+        complete &= not any(damage for _, damage in opened[-1].verify())
+        size_in = sum(file.stat().st_size for file in raw.rglob("*") if file.is_file())
+        row = _row(opened[-1])
+        size_out = row.pop("MB")
+        rows.append(
+            row
+            | {"s": f"{summary.seconds:.1f}", "MB in": f"{size_in / 1e6:.1f}", "MB out": size_out}
+        )
+    print(f"\n{_table(rows)}\n")
+    print("Every checksum holds." if complete else "Something failed: see above.")
+    print(f"Quality report (simulated data): {write_report(opened, args.folder / 'report.html')}")
+    return 0 if complete else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

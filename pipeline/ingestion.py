@@ -1,0 +1,614 @@
+"""The story of a run: list what the source holds, keep what is done, process the rest, commit.
+
+Each recording is one task: read, judged, filtered, aligned, encoded, checked, committed, by
+whichever worker is free. A task that fails is written down and the others go on. What is left to
+do is a set difference between the source and the store, so going on after any interruption is
+running again. This is the only file that knows Dask; ``serial=True`` runs the same code without.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import pickle
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+from uuid import uuid4
+
+import numpy as np
+from tqdm import tqdm
+
+from omfa.pipeline import store as stores
+from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
+from omfa.pipeline.location import Content, Location, locate, this_process
+from omfa.pipeline.recording import DataError, Key, Reader, Recording, plausible_unit
+from omfa.pipeline.store import State
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one recording in a run.
+
+    Attributes
+    ----------
+    recording : str
+    status : {"stored", "kept", "failed"}
+    reason : str
+        Why it had to be made: ``missing``, ``damaged``, ``source changed``...; or the error.
+    bytes_in : int
+        Size of its source files; a file's share where it holds several recordings.
+    warnings : tuple of str
+    """
+
+    recording: str
+    status: Literal["stored", "kept", "failed"]
+    reason: str = ""
+    bytes_in: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did.
+
+    Attributes
+    ----------
+    store : str
+        The store's address.
+    outcomes : tuple of Outcome
+        One per recording of the source, in order.
+    seconds : float
+        Wall time.
+    """
+
+    store: str
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+
+    def having(self, status: str) -> list[Outcome]:
+        """Return the outcomes with a status."""
+        return [outcome for outcome in self.outcomes if outcome.status == status]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every recording is in the store."""
+        return not self.having("failed")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes
+    ----------
+    states : mapping of str to str
+        What is known of each recording: ``missing``, ``current``, ``damaged``, ``source changed``.
+    bytes_in : int
+        Size of the source files that would be read.
+    bytes_out, seconds : float
+        Size of what would be written, and working time in one process; both scaled from
+        ``tried``. NaN where nothing is to do or nothing could be tried.
+    tried : str
+        The recording that was processed, without storing it, for the estimate.
+    """
+
+    states: Mapping[str, State]
+    bytes_in: int
+    bytes_out: float
+    seconds: float
+    tried: str
+
+
+# ------------------------------------------------------------------------------- one task
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Keys that one worker reads in one pass, and all it needs to store them."""
+
+    recipe: Recipe
+    settings_digest: str
+    location: Location
+    owner: str
+    keys: tuple[Key, ...]
+    reasons: tuple[str, ...]
+
+
+def _perform(task: _Task) -> list[Outcome]:
+    """Read, process and commit the recordings of a task; never raise for one of them.
+
+    Nothing is committed before all are read: a file of many recordings may have its checksum at
+    its end.
+    """
+    shares, reasons = _shares(task.keys), dict(zip(task.keys, task.reasons, strict=True))
+    outcomes: dict[Key, Outcome] = {}
+    encoded: dict[Key, dict[str, Content]] = {}
+
+    def fail(key: Key, error: Exception) -> None:
+        reason = explain(error, key, task.location)
+        outcomes[key] = Outcome(key.recording, "failed", reason, shares[key])
+
+    try:
+        for key, found in _read(task.recipe.reader, task.keys):
+            try:
+                encoded[key], warned = _encode(found, task)
+                outcomes[key] = Outcome(key.recording, "stored", reasons[key], shares[key], warned)
+            except Exception as error:  # one bad recording never stops the others
+                fail(key, error)
+            del found  # before the next is read
+    except Exception as error:  # the file as a whole
+        encoded = {}
+        for key in task.keys:
+            fail(key, error)
+    for key, files in encoded.items():
+        try:
+            task.location.commit(key.recording, files, last=stores.METADATA, owner=task.owner)
+        except Exception as error:
+            fail(key, error)
+    return list(outcomes.values())
+
+
+def _encode(
+    found: Recording | Exception, task: _Task
+) -> tuple[dict[str, Content], tuple[str, ...]]:
+    """Return a recording's files, and what is doubtful about it."""
+    if isinstance(found, Exception):
+        raise found
+    doubt = plausible_unit(found)
+    aligned = align(found, task.recipe)
+    files = stores.encode(aligned, task.recipe.dtype, task.settings_digest)
+    return files, (doubt,) if doubt else ()
+
+
+def _read(reader: Reader, keys: Sequence[Key]) -> Iterator[tuple[Key, Recording | Exception]]:
+    """Yield each key with its recording, or with what reading it raised."""
+    if len(keys) > 1 and hasattr(reader, "read_each"):
+        yield from reader.read_each(keys)
+        return
+    for key in keys:
+        try:
+            yield key, reader.read(key)
+        except Exception as error:
+            yield key, error
+
+
+def explain(error: Exception, key: Key, location: Location) -> str:
+    """Return what went wrong with a recording, as a sentence of three parts."""
+    doing = f"Ingesting {key}"
+    match error:
+        case DataError():
+            return str(error)
+        case MemoryError():
+            return str(
+                DataError(doing, "there was not enough memory", "Use fewer --workers or --serial")
+            )
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            return str(
+                DataError(
+                    f"Writing {key.recording} to {location.address}",
+                    f"the disk is full ({error.strerror})",
+                    "Free some space and run the same command again; what is stored stays",
+                )
+            )
+        case PermissionError():
+            return str(
+                DataError(
+                    doing,
+                    f"there is no permission for {error.filename}",
+                    "Change the permissions and run the same command again",
+                )
+            )
+        case _:
+            return str(
+                DataError(
+                    doing,
+                    f"{type(error).__name__}: {error}",
+                    "Compare the file with the source's own copy; if it is whole, report this",
+                )
+            )
+
+
+def _shares(keys: Sequence[Key]) -> dict[Key, int]:
+    """Return each recording's share of the size of its files."""
+    together: dict[Any, int] = {}
+    for key in keys:
+        together[key.files] = together.get(key.files, 0) + 1
+    return {key: _size(key) // together[key.files] for key in keys}
+
+
+def _size(key: Key) -> int:
+    return sum(path.stat().st_size for path in key.paths if path.exists())
+
+
+def _tasks(
+    keys: Sequence[Key], states: Mapping[Key, State], make: Callable[..., _Task]
+) -> list[_Task]:
+    """Put keys that share their files into one task, where the reader reads them in one pass."""
+    groups: dict[Any, list[Key]] = {}
+    for key in keys:
+        groups.setdefault(key.files or key, []).append(key)
+    return [make(tuple(group), tuple(states[key] for key in group)) for group in groups.values()]
+
+
+# ------------------------------------------------------------------------------- the run
+
+
+def ingest(
+    source: str | Reader,
+    raw: str | Path,
+    store: str | Path,
+    *,
+    subjects: Iterable[str | int] | None = None,
+    workers: int | None = None,
+    memory_limit: str = "auto",
+    scheduler: str | None = None,
+    serial: bool = False,
+    rewrite: bool = False,
+    progress: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Summary:
+    """Turn a source's recordings into a UCS store; go on where an earlier run ended.
+
+    Parameters
+    ----------
+    source : str or Reader
+        As ``recipe_for``.
+    raw : str or Path
+        The folder with the source's files; for ``moabb`` the dataset's class name.
+    store : str or Path
+        A local path or an fsspec URL. Made if it is not there.
+    subjects : iterable of str or int, optional
+        Only these.
+    workers : int, optional
+        Processes on this machine; by default one per core.
+    memory_limit : str
+        Of each worker, as Dask writes it: ``"4GB"``, or ``"auto"`` for its share of the memory.
+    scheduler : str, optional
+        Address of a running Dask cluster, instead of workers of its own.
+    serial : bool
+        Run in this process, without Dask.
+    rewrite : bool
+        Make every recording again, with these settings.
+    progress : bool, optional
+        Show a progress bar; by default on a terminal only.
+    storage_options : mapping, optional
+        What fsspec's file system takes.
+    **options
+        As ``recipe_for``: ``preprocessing``, ``exclude``, ``dtype``, the reader's own.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    DataError
+        If the source is not there, or the store was made with other settings. What is wrong with
+        single recordings is in the summary and in the store, and is not raised.
+    """
+    started = time.perf_counter()
+    recipe, location = recipe_for(source, **options), locate(store, storage_options)
+    keys = _discover(recipe.reader, raw, subjects)
+    try:
+        settings = _agree(location, recipe.settings(), keys, rewrite=rewrite)
+    except OSError as error:
+        why = "there is no permission to" if isinstance(error, PermissionError) else "one cannot"
+        raise DataError(
+            f"Making a store at {location.address}",
+            f"{why} write there ({error.strerror or error})",
+            "Change that, or choose another place",
+        ) from error
+    digest = settings["settings_digest"]
+    owner = this_process()
+    location.sweep(owner)
+    hide = None if progress is None else not progress  # None: tqdm hides it off a terminal
+    states = _survey(location, keys, digest, rewrite=rewrite, hide=hide)
+    todo = [key for key in keys if states[key] != "current"]
+    outcomes = {k.recording: Outcome(k.recording, "kept") for k in keys if states[k] == "current"}
+    if todo:  # the list must not speak of what is about to be replaced
+        stale = {key.recording for key in todo}
+        stores.write_root(location, settings, leave_out=stale)
+    tasks = _tasks(todo, states, partial(_Task, recipe, digest, location, owner))
+    try:
+        with tqdm(total=len(todo), unit="rec", desc=recipe.reader.name, disable=hide) as bar:
+            read, begun = 0, time.perf_counter()
+            for outcome in _run(tasks, workers, memory_limit, scheduler, serial):
+                outcomes[outcome.recording] = outcome
+                read += outcome.bytes_in
+                rate = read / 1e6 / (time.perf_counter() - begun)
+                bar.set_postfix_str(f"{rate:.0f} MB/s", refresh=False)
+                bar.update()
+    finally:
+        _finish(location, settings, outcomes.values())
+        location.sweep(owner)
+    ordered = tuple(outcomes[key.recording] for key in keys)
+    return Summary(location.address, ordered, time.perf_counter() - started)
+
+
+def plan(
+    source: str | Reader,
+    raw: str | Path,
+    store: str | Path,
+    *,
+    subjects: Iterable[str | int] | None = None,
+    rewrite: bool = False,
+    storage_options: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Plan:
+    """Return what ``ingest`` with the same arguments would do, and do none of it.
+
+    One recording is processed without storing it, to estimate size and time from.
+    """
+    recipe, location = recipe_for(source, **options), locate(store, storage_options)
+    keys = _discover(recipe.reader, raw, subjects)
+    settings = recipe.settings()
+    _compare(location, settings, keys, rewrite=rewrite)
+    states = _survey(location, keys, settings["settings_digest"], rewrite=rewrite, hide=True)
+    todo = [key for key in keys if states[key] != "current"]
+    shares = _shares(todo)
+    size, written, seconds, tried = sum(shares.values()), np.nan, np.nan, ""
+    for key in todo:
+        started = time.perf_counter()
+        try:
+            files = stores.encode(align(recipe.reader.read(key), recipe), recipe.dtype, "")
+        except Exception:  # the run itself will tell what is wrong; estimate from the next
+            continue
+        scale = size / shares[key] if shares[key] else len(todo)
+        seconds = (time.perf_counter() - started) * scale
+        written, tried = sum(map(len, files.values())) * scale, key.recording
+        break
+    return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried)
+
+
+def _discover(reader: Reader, raw: str | Path, subjects: Iterable[str | int] | None) -> list[Key]:
+    keys = sorted(reader.discover(raw))
+    if subjects is None:
+        return keys
+    wanted = {_number(subject) for subject in subjects}
+    known = {_number(key.subject): key.subject for key in keys}
+    if unknown := sorted(wanted - known.keys()):
+        raise DataError(
+            f"{reader.name} reader: choosing subjects in {raw}",
+            f"there is no subject {', '.join(unknown)}",
+            f"Choose among {', '.join(dict.fromkeys(known.values()))}",
+        )
+    return [key for key in keys if _number(key.subject) in wanted]
+
+
+def _number(subject: str | int) -> str:
+    """Return a subject's id without leading zeros, so that 1 is "01"."""
+    return str(subject).lstrip("0") or "0"
+
+
+def _agree(
+    location: Location, settings: dict[str, Any], keys: Sequence[Key], *, rewrite: bool
+) -> dict[str, Any]:
+    """Return the settings of the store, made if it is not there.
+
+    A store that other software versions began keeps their list until it is rewritten: the
+    settings decide whether two runs agree, and are equal.
+    """
+    found = _compare(location, settings, keys, rewrite=rewrite)
+    if found is None and not rewrite and not stores.create(location, settings):
+        return _agree(location, settings, keys, rewrite=rewrite)  # another run was faster
+    if found is None or rewrite:
+        return settings
+    return {name: value for name, value in found.items() if name != "recordings"}
+
+
+def _compare(
+    location: Location, settings: dict[str, Any], keys: Sequence[Key], *, rewrite: bool
+) -> dict[str, Any] | None:
+    """Return the settings that the store has, None if there is none; raise if they are others."""
+    try:
+        found = stores.read_settings(location)
+    except DataError:
+        if not (rewrite and stores.is_store(location)):
+            raise
+        return None
+    if found is None:
+        if others := location.folders():
+            raise DataError(
+                f"Making a store at {location.address}",
+                f"the folder is not empty ({', '.join(others[:3])}) and is no omfa store",
+                "Choose another folder",
+            )
+        return None
+    if found["settings_digest"] == settings["settings_digest"]:
+        return found
+    differs = "; ".join(_differences(found, settings))
+    doing = f"Ingesting into {location.address}"
+    if not rewrite:
+        raise DataError(
+            doing,
+            f"it was made with other settings: {differs}",
+            "Use the same settings, another store, or --rewrite to make every recording again",
+        )
+    if left := set(location.folders()) - {key.recording for key in keys}:
+        raise DataError(
+            doing,
+            f"rewriting it with other settings ({differs}) would leave {len(left)} recordings "
+            f"as they were ({', '.join(sorted(left)[:3])})",
+            "Rewrite all subjects together, or choose another store",
+        )
+    return found
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], within: str = "") -> list[str]:
+    found = []
+    for name in sorted((theirs.keys() | ours.keys()) - {"settings_digest", "software"}):
+        a, b = theirs.get(name), ours.get(name)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += _differences(a, b, f"{within}{name}.")
+        elif a != b and name in ours:
+            found.append(f"{within}{name} is {a} there and {b} here")
+    return found
+
+
+def _survey(
+    location: Location, keys: Sequence[Key], digest: str, *, rewrite: bool, hide: bool | None
+) -> dict[Key, State]:
+    """Return the state of each recording; those that are there are checked byte by byte."""
+
+    def look(key: Key) -> State:
+        if rewrite or key.recording not in present:
+            return "missing"
+        return stores.state(location, key.recording, digest, partial(unchanged, key))
+
+    present = set(location.folders())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves the interpreter free
+        bar = tqdm(total=len(keys), unit="rec", desc="checking", leave=False, disable=hide)
+        states = {}
+        with bar:
+            for key, state in zip(keys, pool.map(look, keys), strict=True):
+                states[key] = state
+                bar.update()
+    return states
+
+
+def _finish(location: Location, settings: dict[str, Any], outcomes: Iterable[Outcome]) -> None:
+    """Write what is in the store, and what failed, into its root."""
+    failures = dict(settings.get("failures", {}))
+    for outcome in outcomes:
+        failures.pop(outcome.recording, None)
+        if outcome.status == "failed":
+            failures[outcome.recording] = outcome.reason
+    settings = {name: value for name, value in settings.items() if name != "failures"}
+    stores.write_root(location, settings | ({"failures": failures} if failures else {}))
+
+
+def _run(
+    tasks: Sequence[_Task],
+    workers: int | None,
+    memory_limit: str,
+    scheduler: str | None,
+    serial: bool,
+) -> Iterator[Outcome]:
+    if not tasks:
+        return
+    if serial:
+        for task in tasks:
+            yield from _perform(task)
+        return
+    with _cluster(scheduler, workers or os.cpu_count() or 1, memory_limit) as client:
+        yield from _distribute(client, tasks)
+
+
+@contextmanager
+def _cluster(scheduler: str | None, workers: int, memory_limit: str) -> Iterator[Any]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    if scheduler:
+        try:
+            client = Client(scheduler, timeout=20)
+            client.wait_for_workers(1, timeout=60)
+        except (OSError, TimeoutError) as error:
+            raise DataError(
+                f"Connecting to the Dask scheduler {scheduler}",
+                str(error) or "no worker came within 60 s",
+                "Start it and its workers, or leave --scheduler out",
+            ) from error
+        with client:
+            yield client
+        return
+    options = {
+        "distributed.scheduler.allowed-failures": 1,
+        # Recordings are not Dask's to spill, and a paused worker would never be woken.
+        "distributed.worker.memory.target": False,
+        "distributed.worker.memory.spill": False,
+        "distributed.worker.memory.pause": False,
+        "distributed.comm.timeouts.connect": "60s",
+        # One core a worker: threads of Zarr's within each would only take turns.
+        "distributed.nanny.environ": {"ZARR_THREADING__MAX_WORKERS": "1"},
+        # Ctrl-C reaches the whole group; only this process shall answer it.
+        "distributed.worker.preload": [
+            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+        ],
+    }
+    with (
+        dask.config.set(options),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=memory_limit,
+            dashboard_address="127.0.0.1:0",  # any port: the usual one may be another cluster's
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def _distribute(client: Any, tasks: Sequence[_Task]) -> Iterator[Outcome]:
+    """Run tasks on a cluster, as many at a time as it has threads.
+
+    A worker that dies then takes no more than one task's name with it.
+    """
+    import cloudpickle
+    from distributed.scheduler import KilledWorker
+
+    waiting = iter(tasks)
+    running: dict[Any, _Task] = {}
+    slots = max(1, sum(client.nthreads().values()))
+    workers = client.scheduler_info()["workers"].values()
+    limit = max((worker["memory_limit"] or 0 for worker in workers), default=0)
+    while True:
+        for task in islice(waiting, slots - len(running)):
+            name = f"{task.keys[0].recording}-{uuid4()}"
+            future = client.submit(_unpack, cloudpickle.dumps(task), key=name, pure=False)
+            running[future] = task
+        if not running:
+            return
+        for future in _done(client, list(running)):
+            task = running.pop(future)
+            try:
+                yield from future.result()
+            except KilledWorker:
+                yield from (_killed(key, limit) for key in task.keys)
+            except Exception as error:
+                for key in task.keys:
+                    yield Outcome(key.recording, "failed", explain(error, key, task.location))
+
+
+def _done(client: Any, futures: Sequence[Any]) -> set[Any]:
+    """Wait until some futures are done; raise if nobody is left to do them."""
+    from distributed import wait
+
+    while True:
+        try:
+            done: set[Any] = wait(futures, timeout=60, return_when="FIRST_COMPLETED").done
+            return done
+        except TimeoutError:
+            if not client.nthreads():
+                raise DataError(
+                    "Ingesting on the Dask cluster",
+                    "all its workers are gone",
+                    "Look into the workers' logs, and run the same command again to go on",
+                ) from None
+
+
+def _unpack(task: bytes) -> list[Outcome]:
+    """Perform a task. Unpacked here, a reader that a worker cannot import fails this task alone."""
+    return _perform(pickle.loads(task))
+
+
+def _killed(key: Key, limit: float) -> Outcome:
+    within = f" (limit {limit / 1e9:.1f} GB)" if limit else ""
+    error = DataError(
+        f"Ingesting {key}",
+        f"the worker that had it died twice, most often for want of memory{within}",
+        "Use fewer --workers, a higher --memory-limit, or --serial",
+    )
+    return Outcome(key.recording, "failed", str(error))

@@ -1,0 +1,131 @@
+"""What the readers of SEED, DEAP and DREAMER share: finding files, and telling of faults."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from omfa.pipeline.recording import DataError, Key
+
+
+def find(root: str | Path, folders: Sequence[str], pattern: str, *, corpus: str) -> list[Path]:
+    """Find the files of one folder of a corpus.
+
+    The first place that holds a match is taken: the root itself, then each of ``folders`` in the
+    root, one level down, and two, since the corpora unpack to trees of different depth.
+
+    Parameters
+    ----------
+    root : path
+    folders : sequence of str
+        Names that the files' folder may have.
+    pattern : str
+        Regular expression for a whole file name, in any case.
+    corpus : str
+        For the error.
+
+    Raises
+    ------
+    DataError
+        If there is no match, or there are matches in several folders of one depth.
+    """
+    root = Path(root)
+    doing = f"{corpus} reader: looking in {root}"
+    if not root.is_dir():
+        raise DataError(doing, "there is no such folder", "Give the folder that holds the corpus")
+    for globs in ([""], *([f"{up}{name}" for name in folders] for up in ("", "*/", "*/*/"))):
+        places = [root] if globs == [""] else sorted(p for g in globs for p in root.glob(g))
+        found = {p: names for p in places if (names := _matches(p, pattern))}
+        if len(found) > 1:
+            raise DataError(
+                doing,
+                f"the recordings are in {len(found)} folders, {', '.join(map(str, found))}",
+                "Give one of these folders",
+            )
+        for names in found.values():
+            return names
+    inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
+    raise DataError(
+        doing,
+        f"there is no file like those of {corpus} in it or in a folder {' or '.join(folders)}; "
+        f"it holds {inside}",
+        f"Give the folder that {corpus} was unpacked to, or another source or variant",
+    )
+
+
+def _matches(folder: Path, pattern: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    whole = re.compile(pattern, re.IGNORECASE)
+    return sorted(p for p in folder.iterdir() if whole.fullmatch(p.name) and p.is_file())
+
+
+def beside(path: Path, name: str) -> Path | None:
+    """Find a file that goes with another: in its folder, the parent, or the parent's folders."""
+    folder = path.parent
+    places = [folder / name, folder.parent / name, *sorted(folder.parent.glob(f"*/{name}"))]
+    return next((place for place in places if place.is_file()), None)
+
+
+def key(subject: int | str, session: int, files: Sequence[Path | None], root: str | Path) -> Key:
+    """Name a recording; numbered subjects get two digits. Files that are None are left out."""
+    return Key(
+        f"{subject:02d}" if isinstance(subject, int) else subject,
+        str(session),
+        # not Path.relative_to: a table may be in the root's parent
+        files=tuple(Path(os.path.relpath(file, root)).as_posix() for file in files if file),
+        root=str(root),
+    )
+
+
+def check_choice(corpus: str, what: str, given: str, choices: Sequence[str]) -> None:
+    """Raise if an option has an unknown value."""
+    if given not in choices:
+        raise DataError(
+            f"{corpus} reader: choosing the {what}",
+            f"there is no {what} {given!r}",
+            f"Choose one of {', '.join(choices)}",
+        )
+
+
+def pick(channels: Sequence[str], wanted: Sequence[str], doing: str) -> list[int]:
+    """Return where the wanted channels are among a file's, in any case of letters.
+
+    Raises
+    ------
+    DataError
+        If one is not there, or is there twice.
+    """
+    upper = [name.upper() for name in channels]
+    # Twice first: of a name changed into another, that is what shows the damage.
+    for name in sorted(wanted, key=lambda name: -upper.count(name.upper())):
+        if (n := upper.count(name.upper())) != 1:
+            raise DataError(
+                doing,
+                f"{n or 'no'} channels are called {name}; it has {', '.join(channels)}",
+                "Check that this is a file of the corpus, and download it again",
+            )
+    return [upper.index(name.upper()) for name in wanted]
+
+
+def telling(corpus: str, key: Key) -> str:
+    """Say which recording is being read, for errors."""
+    subject = key.subject.lstrip("0") or "0"
+    name = Path(key.files[0]).name
+    return f"{corpus} reader: subject {subject} session {key.session} ({name})"
+
+
+@contextmanager
+def opening(doing: str) -> Iterator[None]:
+    """Turn a file that the system cannot open or read into a ``DataError``."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            doing,
+            f"a file cannot be read ({error.strerror or error})",
+            "Check that it is there, and its permissions",
+        ) from error

@@ -1,0 +1,336 @@
+"""Any folder of recordings that MNE reads: EDF, BDF, BrainVision, EEGLAB, FIF and more.
+
+Who and when come from a pattern of file names; labels from the pattern's other fields, from the
+recordings' annotations, or from a table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from omfa.pipeline.readers.raw import (
+    ChannelRules,
+    Pairs,
+    annotation_events,
+    check_unique,
+    companions,
+    last_until_next,
+    numbers,
+    open_raw,
+    pairs,
+    plain,
+    to_recording,
+)
+from omfa.pipeline.recording import TRIAL_COLUMNS, DataError, Key, Recording
+
+EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".ahdr", ".set", ".fif", ".cnt", ".nxe", ".lay")
+"""Single files that MNE reads as EEG and that are not also the names of other things."""
+
+_IDS = ("subject", "session", "run")
+
+
+@dataclass(frozen=True)
+class FilesReader:
+    """Reads a folder of recordings, one recording per file.
+
+    Attributes
+    ----------
+    pattern : str or None
+        How files are named: ``"S{subject}R{run}.edf"``. ``{subject}``, ``{session}`` and ``{run}``
+        are letters and digits; every other field is a label of the recording (``{stimulus}`` is
+        what was shown); a field may list what it takes, ``{run:04|08|12}``; ``*`` is anything
+        within a name and ``**`` across folders. With a ``/`` it is the path below the folder,
+        without it the file's name in any folder. Files it does not match are left out. Without
+        ``{run}``, the labels tell recordings of one session apart. None: the subject is the first
+        folder, the session the folders below it, the run the file's name; directly below the
+        folder, the subject is the file's name.
+    labels_from : str
+        ``"pattern"``: a recording is one trial. ``"annotations"``: an annotation is a trial, to
+        its end or to the next one. Otherwise the path of a CSV or TSV table, below the folder or
+        absolute: columns ``file`` or any of ``subject``, ``session``, ``run`` say which recording,
+        ``onset`` and ``duration`` (seconds) which part of it, ``stimulus`` what was shown, and
+        every other column is a label.
+    events : mapping
+        The annotations to take, each with its label: ``{"T1": "left"}``. Implies ``"annotations"``.
+    duration : float or None
+        Seconds that every annotation's trial lasts, in place of its own.
+    extensions : tuple of str
+        What a recording's name ends with.
+    not_eeg : tuple of str
+        Channels to keep apart from the EEG, as names or patterns.
+    unit : {"V", "mV", "uV", "nV"} or None
+        The unit of the EEG's numbers in the files, where they declare none or a wrong one.
+    """
+
+    name: str = field(default="files", init=False)
+    pattern: str | None = None
+    labels_from: str = "pattern"
+    events: Pairs = ()
+    duration: float | None = None
+    extensions: tuple[str, ...] = EXTENSIONS
+    not_eeg: tuple[str, ...] = ()
+    unit: str | None = None
+
+    def __post_init__(self) -> None:
+        ChannelRules(unit=self.unit)
+        object.__setattr__(self, "events", pairs(self.events))
+        if self.pattern is not None:
+            _compile(self.pattern)
+        if self._table is not None and self.events:
+            raise DataError(
+                "files reader: its options",
+                f"labels are to come from {self.labels_from} and from the annotations",
+                "Give either --labels-from or --events",
+            )
+
+    @property
+    def _table(self) -> str | None:
+        return None if self.labels_from in ("pattern", "annotations") else self.labels_from
+
+    def discover(self, root: str | Path) -> list[Key]:
+        """List the recordings below a folder.
+
+        Raises
+        ------
+        DataError
+            If there are none, the pattern matches none, two have the same name, or a row of the
+            table is of none.
+        """
+        root = Path(root)
+        paths = self._recordings(root)
+        keys = [key for path in paths if (key := self._key(root, path)) is not None]
+        if not keys:
+            example = paths[0].relative_to(root).as_posix()
+            raise DataError(
+                f"files reader: {root}",
+                f"none of {len(paths)} recordings, such as {example!r}, matches the pattern "
+                f"{self.pattern!r}",
+                "Change --pattern, with {subject} where the subject's number is",
+            )
+        check_unique(
+            keys,
+            where=f"files reader: {root}",
+            action="Give a --pattern with the fields {subject}, {session} and {run} that tell them "
+            "apart",
+        )
+        if self._table is not None:
+            self._check_rows(keys, _read_table(root / self._table))
+        return sorted(keys)
+
+    def read(self, key: Key) -> Recording:
+        """Read one recording.
+
+        Raises
+        ------
+        DataError
+            If MNE cannot read it, it is truncated, or its labels are not there.
+        """
+        where = f"files reader: {key.files[0]}"
+        raw = open_raw(key.paths[0], where=where)
+        labels = self._labels(key.files[0])
+        if self._table is not None:
+            events = _rows_of(key, _read_table(Path(key.root) / self._table), where=where)
+            if "onset" in events:
+                events = last_until_next(events, end=raw.n_times / raw.info["sfreq"])
+        elif self.events or self.labels_from == "annotations":
+            events = annotation_events(
+                raw, where=where, events=dict(self.events), duration=self.duration
+            )
+        else:
+            events = pd.DataFrame({"stimulus": [labels.get("stimulus", "")]})
+        for name, value in labels.items():
+            if name in events and (events[name] != value).any():
+                raise DataError(
+                    where,
+                    f"{name!r} is {value!r} in the pattern and something else in the labels",
+                    "Rename the pattern's field",
+                )
+            events[name] = value
+        return to_recording(
+            raw,
+            key,
+            where=where,
+            events=events,
+            rules=ChannelRules(self.not_eeg, self.unit),
+            source={"format": Path(key.files[0]).suffix.lstrip(".").lower()},
+        )
+
+    def _recordings(self, root: Path) -> list[Path]:
+        if not root.is_dir():
+            raise DataError(f"files reader: {root}", "it is no folder", "Give the folder's path")
+        ends = tuple(extension.lower() for extension in self.extensions)
+        files = sorted(
+            path
+            for path in root.rglob("*")
+            if path.name.lower().endswith(ends) and path.name[0] != "." and path.is_file()
+        )
+        parts = {other for path in files for other in companions(path)}
+        if not files:
+            raise DataError(
+                f"files reader: {root}",
+                f"it holds no recording ({', '.join(self.extensions)})",
+                "Give the folder that holds the recordings, or name their --extensions",
+            )
+        return [path for path in files if path not in parts]
+
+    def _key(self, root: Path, path: Path) -> Key | None:
+        """Return the recording's key; None if the pattern does not match it."""
+        relative = path.relative_to(root)
+        if self.pattern is None:
+            ids = _ids_from_folders(relative)
+        elif (fields := _match(self.pattern, relative.as_posix())) is None:
+            return None
+        else:
+            labels = [plain(text) for name, text in fields.items() if name not in _IDS]
+            ids = {"run": "".join(labels) or "1"}
+            ids |= {name: fields[name] for name in _IDS if name in fields}
+        files = [path, *companions(path)]
+        if self._table is not None:
+            files.append(root / self._table)
+        names = tuple(_relative(file, root) for file in files)
+        return Key(**ids, files=names, root=str(root))
+
+    def _labels(self, relative: str) -> dict[str, str]:
+        fields = _match(self.pattern, relative) if self.pattern is not None else None
+        return {name: text for name, text in (fields or {}).items() if name not in _IDS}
+
+    def _check_rows(self, keys: Sequence[Key], table: pd.DataFrame) -> None:
+        claimed = pd.Series(False, index=table.index)
+        for key in keys:
+            claimed |= _is_of(key, table)
+        if not claimed.all():
+            row = int((~claimed).to_numpy().argmax())
+            who = ", ".join(f"{name} {table[name].iloc[row]}" for name in _keys_of(table))
+            raise DataError(
+                f"files reader: {self._table}",
+                f"row {row + 1} ({who}) is of no recording in {keys[0].root}; there are "
+                f"{keys[0].recording} and {len(keys) - 1} more",
+                "Remove the row, get the missing file, or spell it as the pattern reads it",
+            )
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    """Turn a pattern of file names into a regular expression."""
+    special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
+    expression = ""
+    seen: set[str] = set()
+    for token in re.split(r"(\{[^{}]*\}|\*\*/|\*\*|\*)", pattern):
+        if not token.startswith("{"):
+            expression += special.get(token, re.escape(token))
+            continue
+        name, _, choices = token[1:-1].partition(":")
+        if not name.isidentifier() or name in TRIAL_COLUMNS[:-1]:
+            raise DataError(
+                f"files reader: pattern {pattern!r}",
+                f"{token} cannot be the name of a field",
+                "Use a word that is no column of the trial table: " + ", ".join(TRIAL_COLUMNS[:-1]),
+            )
+        characters = (
+            "|".join(map(re.escape, choices.split("|")))
+            if choices
+            else ("[A-Za-z0-9]+" if name in _IDS else "[^/]+?")
+        )
+        expression += f"(?P={name})" if name in seen else f"(?P<{name}>{characters})"
+        seen.add(name)
+    if "subject" not in seen:
+        raise DataError(
+            f"files reader: pattern {pattern!r}",
+            "it does not say where the subject is",
+            "Put {subject} in its place, such as 'S{subject}R{run}.edf'",
+        )
+    return re.compile(expression)
+
+
+def _match(pattern: str, relative: str) -> dict[str, str] | None:
+    target = relative if "/" in pattern else relative.rsplit("/", 1)[-1]
+    found = _compile(pattern).fullmatch(target)
+    return found.groupdict() if found else None
+
+
+def _ids_from_folders(relative: Path) -> dict[str, str]:
+    *folders, file = relative.with_suffix("").parts
+    if not folders:
+        return {"subject": plain(file)}
+    subject, *rest = folders
+    session = plain("".join(rest)) or "1"
+    return {"subject": plain(subject), "session": session, "run": plain(file)}
+
+
+def _relative(path: Path, root: Path) -> str:
+    """Return a path below the root as relative, and any other as it is."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a table of labels: names of recordings as text, other columns as numbers if they are."""
+    where = f"files reader: {path}"
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        header = text.partition("\n")[0]
+        separator = max("\t,;", key=header.count)
+        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False,
+                            encoding="utf-8-sig", skipinitialspace=True)  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise DataError(
+            where,
+            f"the table of labels cannot be read ({error})",
+            "Give --labels-from the path of a CSV or TSV table, or 'pattern' or 'annotations'",
+        ) from error
+    known = {*_IDS, "file", "onset", "duration", "stimulus"}
+    table = table.rename(columns=lambda name: name.lower() if name.lower() in known else name)
+    if not _keys_of(table):
+        raise DataError(
+            where,
+            f"no column says which recording a row is of ({', '.join(table.columns)})",
+            "Name a column file, subject, session or run",
+        )
+    if clash := set(table.columns) & set(TRIAL_COLUMNS) - {"onset", "stimulus"}:
+        raise DataError(
+            where,
+            f"its column {min(clash)!r} has the name of a column of the trial table",
+            "Rename it",
+        )
+    texts = {*_keys_of(table), "stimulus"}
+    table = table.apply(lambda column: column if column.name in texts else numbers(column))
+    for name in {"onset", "duration"} & set(table):
+        if not pd.api.types.is_numeric_dtype(table[name]) and (table[name] != "").any():
+            raise DataError(where, f"its column {name!r} holds text", "Give seconds, as numbers")
+        table[name] = pd.to_numeric(table[name])
+    return table
+
+
+def _keys_of(table: pd.DataFrame) -> list[str]:
+    return [name for name in ("file", *_IDS) if name in table]
+
+
+def _is_of(key: Key, table: pd.DataFrame) -> pd.Series:
+    names = {"file": key.files[0], "subject": key.subject, "session": key.session, "run": key.run}
+    same = pd.Series(True, index=table.index)
+    for name in _keys_of(table):
+        same &= table[name].str.strip() == names[name]
+    return same
+
+
+def _rows_of(key: Key, table: pd.DataFrame, *, where: str) -> pd.DataFrame:
+    """Return a recording's rows of the table, without the columns that name it."""
+    rows = table[_is_of(key, table)].drop(columns=_keys_of(table)).reset_index(drop=True)
+    if rows.empty or ("onset" not in rows and len(rows) > 1):
+        raise DataError(
+            where,
+            f"the table of labels has {len(rows)} rows for {key.recording}"
+            + (" and no column 'onset' that tells them apart" if len(rows) else ""),
+            "Give it a row, or leave the file out by --pattern" if rows.empty else
+            "Add columns onset and duration in seconds, or leave one row",
+        )  # fmt: skip
+    if "onset" in rows and "duration" not in rows:
+        rows["duration"] = float("nan")
+    if "onset" not in rows:
+        rows = rows.drop(columns="duration", errors="ignore")
+    if "stimulus" not in rows:
+        rows["stimulus"] = ""
+    return rows

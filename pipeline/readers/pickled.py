@@ -1,0 +1,267 @@
+"""Reads a dict of numpy arrays from a pickle without unpickling it.
+
+A pickle is a program, and ``pickle.load`` runs it. Here the few instructions that make a dict of
+numeric arrays are interpreted and nothing is ever called or imported: ``_reconstruct``,
+``ndarray`` and ``dtype`` become plain records that are decoded at the end, every other name and
+instruction is refused, and no length is believed beyond the end of the file. Protocols 1 and 2 of
+Python 2, and 3 and 4 of Python 3, are understood (``pickletools`` documents the instructions).
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from omfa.pipeline.recording import DataError
+
+_NAMES = {
+    ("numpy.core.multiarray", "_reconstruct"): "array",
+    ("numpy._core.multiarray", "_reconstruct"): "array",  # written by numpy 2
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): "dtype",
+}
+_NUMERIC = re.compile(r"[fiu][1248]")
+_LINE = 256  # bytes that a name or a number in text may have
+
+
+@dataclass
+class _Name:
+    kind: str
+
+
+@dataclass
+class _Object:
+    """What a call would make: an array or a dtype, and the state it would be given."""
+
+    kind: str
+    args: tuple[Any, ...]
+    state: tuple[Any, ...] = ()
+
+
+class _Mark:
+    pass
+
+
+class _RefusedError(ValueError):
+    """The pickle holds something else than arrays, or is damaged."""
+
+
+def read_arrays(path: Path, *, doing: str) -> dict[str, npt.NDArray[Any]]:
+    """Read a pickled dict of numeric arrays.
+
+    Parameters
+    ----------
+    path : Path
+    doing : str
+        What errors say was being done.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The arrays are read-only.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or holds anything else.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(0)
+        try:
+            return _arrays(_interpret(_Source(file, size)))
+        except _RefusedError as error:
+            found = str(error)
+            raise DataError(doing, found, "Do not trust this file; download it again") from error
+        except (LookupError, TypeError, ValueError, struct.error, OverflowError) as error:
+            raise DataError(
+                doing, f"the pickle is damaged ({error})", "Download the file again"
+            ) from error
+
+
+class _Source:
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._left = size
+
+    def take(self, size: int) -> bytes:
+        if not 0 <= size <= self._left:
+            raise ValueError("it ends early")
+        self._left -= size
+        return self._file.read(size)
+
+    def number(self, form: str) -> int:
+        return int(struct.unpack(form, self.take(struct.calcsize(form)))[0])
+
+    def line(self) -> str:
+        text = self._file.readline(_LINE)
+        self._left -= len(text)
+        if not text.endswith(b"\n"):
+            raise ValueError("a line in it does not end")
+        return text[:-1].decode("ascii")
+
+
+def _interpret(source: _Source) -> Any:
+    """Run the instructions that make arrays; return what is left at the end."""
+    stack: list[Any] = []
+    memo: dict[int, Any] = {}
+
+    def since_mark() -> list[Any]:
+        at = max(i for i, item in enumerate(stack) if isinstance(item, _Mark))
+        items = stack[at + 1 :]
+        del stack[at:]
+        return items
+
+    def last(n: int) -> tuple[Any, ...]:
+        items = tuple(stack[-n:])
+        del stack[-n:]
+        return items
+
+    while (op := source.take(1)) != pickle.STOP:
+        match op:
+            case pickle.PROTO:
+                source.take(1)
+            case pickle.FRAME:
+                source.take(8)
+            case pickle.MARK:
+                stack.append(_Mark())
+            case pickle.POP:
+                stack.pop()
+            case pickle.NONE:
+                stack.append(None)
+            case pickle.NEWTRUE:
+                stack.append(True)
+            case pickle.NEWFALSE:
+                stack.append(False)
+            case pickle.INT | pickle.LONG:
+                stack.append(int(source.line().rstrip("L")))
+            case pickle.BININT:
+                stack.append(source.number("<i"))
+            case pickle.BININT1:
+                stack.append(source.number("<B"))
+            case pickle.BININT2:
+                stack.append(source.number("<H"))
+            case pickle.LONG1:
+                stack.append(
+                    int.from_bytes(source.take(source.number("<B")), "little", signed=True)
+                )
+            case pickle.SHORT_BINSTRING | pickle.SHORT_BINBYTES:
+                stack.append(source.take(source.number("<B")))
+            case pickle.BINSTRING:
+                stack.append(source.take(source.number("<i")))
+            case pickle.BINBYTES:
+                stack.append(source.take(source.number("<I")))
+            case pickle.BINBYTES8:
+                stack.append(source.take(source.number("<Q")))
+            case pickle.SHORT_BINUNICODE:
+                stack.append(source.take(source.number("<B")).decode())
+            case pickle.BINUNICODE:
+                stack.append(source.take(source.number("<I")).decode())
+            case pickle.EMPTY_DICT:
+                stack.append({})
+            case pickle.EMPTY_TUPLE:
+                stack.append(())
+            case pickle.TUPLE:
+                stack.append(tuple(since_mark()))
+            case pickle.TUPLE1:
+                stack.append(last(1))
+            case pickle.TUPLE2:
+                stack.append(last(2))
+            case pickle.TUPLE3:
+                stack.append(last(3))
+            case pickle.BINPUT:
+                memo[source.number("<B")] = stack[-1]
+            case pickle.LONG_BINPUT:
+                memo[source.number("<I")] = stack[-1]
+            case pickle.MEMOIZE:
+                memo[len(memo)] = stack[-1]
+            case pickle.BINGET:
+                stack.append(memo[source.number("<B")])
+            case pickle.LONG_BINGET:
+                stack.append(memo[source.number("<I")])
+            case pickle.GLOBAL:
+                stack.append(_name(source.line(), source.line()))
+            case pickle.STACK_GLOBAL:
+                stack.append(_name(*last(2)))
+            case pickle.REDUCE:
+                stack.append(_call(*last(2)))
+            case pickle.BUILD:
+                stack.append(_build(*last(2)))
+            case pickle.SETITEM:
+                _store(stack, list(last(2)))
+            case pickle.SETITEMS:
+                _store(stack, since_mark())
+            case _:
+                raise _RefusedError(
+                    f"the pickle holds the instruction {op!r}, which no array needs"
+                )
+    return stack.pop()
+
+
+def _name(module: Any, name: Any) -> _Name:
+    if (kind := _NAMES.get((str(module), str(name)))) is None:
+        raise _RefusedError(f"the pickle asks for {module}.{name}, which no array needs")
+    return _Name(kind)
+
+
+def _call(name: Any, args: Any) -> _Object:
+    if not isinstance(name, _Name) or name.kind == "ndarray" or not isinstance(args, tuple):
+        raise _RefusedError("the pickle calls what no array needs")
+    return _Object(name.kind, args)
+
+
+def _build(item: Any, state: Any) -> _Object:
+    if not isinstance(item, _Object) or not isinstance(state, tuple):
+        raise _RefusedError("the pickle changes what is no array")
+    item.state = state
+    return item
+
+
+def _store(stack: list[Any], items: list[Any]) -> None:
+    if not isinstance(stack[-1], dict) or len(items) % 2:
+        raise ValueError("items without a dict")
+    for key, value in zip(items[::2], items[1::2], strict=True):
+        stack[-1][_text(key)] = value
+
+
+def _arrays(result: Any) -> dict[str, npt.NDArray[Any]]:
+    if not isinstance(result, dict):
+        raise ValueError("it holds no dict")
+    return {key: _array(value) for key, value in result.items()}
+
+
+def _array(item: Any) -> npt.NDArray[Any]:
+    """Decode an array's state: version, shape, dtype, whether in column order, bytes."""
+    if not isinstance(item, _Object) or item.kind != "array":
+        raise _RefusedError("the pickle holds something beside arrays")
+    _, shape, dtype, columns, data = item.state
+    if not isinstance(data, bytes):
+        raise _RefusedError("the pickle holds an array that is not made of numbers")
+    flat: npt.NDArray[Any] = np.frombuffer(data, _dtype(dtype))
+    return flat.reshape(shape, order="F" if columns else "C")
+
+
+def _dtype(item: Any) -> np.dtype[Any]:
+    """Decode a dtype: its code from the call, its byte order from the state."""
+    if not isinstance(item, _Object) or item.kind != "dtype":
+        raise ValueError("an array without a type")
+    code, order = _text(item.args[0]), _text(item.state[1])
+    # No machine that wrote these files was big-endian: ">" is damage.
+    if not _NUMERIC.fullmatch(code) or order not in ("<", "|", "="):
+        raise _RefusedError(f"the pickle holds an array of type {order}{code}")
+    return np.dtype(order + code)
+
+
+def _text(item: Any) -> str:
+    if isinstance(item, bytes):
+        return item.decode("ascii")
+    if not isinstance(item, str):
+        raise ValueError("a key that is no text")
+    return item

@@ -1,0 +1,387 @@
+"""Reads SEED: 15 subjects, 3 sessions of 15 film clips, 62 electrodes.
+
+The preprocessed release holds each session as a MATLAB file of trials cut apart at 200 Hz, the raw
+one as a continuous Neuroscan recording at 1000 Hz with a table of when the clips were shown
+(Zheng and Lu 2015, IEEE Trans Auton Ment Dev 7:162).
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from omfa.pipeline import matlab
+from omfa.pipeline.readers import corpora
+from omfa.pipeline.readers.neuroscan import open_cnt
+from omfa.pipeline.recording import Auxiliary, DataError, Key, Recording
+
+# fmt: off
+CHANNELS = (
+    "FP1", "FPZ", "FP2", "AF3", "AF4", "F7", "F5", "F3", "F1", "FZ", "F2", "F4", "F6", "F8", "FT7",
+    "FC5", "FC3", "FC1", "FCZ", "FC2", "FC4", "FC6", "FT8", "T7", "C5", "C3", "C1", "CZ", "C2",
+    "C4", "C6", "T8", "TP7", "CP5", "CP3", "CP1", "CPZ", "CP2", "CP4", "CP6", "TP8", "P7", "P5",
+    "P3", "P1", "PZ", "P2", "P4", "P6", "P8", "PO7", "PO5", "PO3", "POZ", "PO4", "PO6", "PO8",
+    "CB1", "O1", "OZ", "O2", "CB2",
+)
+# fmt: on
+"""The rows of the preprocessed arrays."""
+
+SFREQ = 200.0
+"""Of the preprocessed release, Hz."""
+
+DATES = (
+    ("20131027", "20131030", "20131107"),
+    ("20140404", "20140413", "20140419"),
+    ("20140603", "20140611", "20140629"),
+    ("20140621", "20140702", "20140705"),
+    ("20140411", "20140418", "20140506"),
+    ("20130712", "20131016", "20131113"),
+    ("20131027", "20131030", "20131106"),
+    ("20140511", "20140514", "20140521"),
+    ("20140620", "20140627", "20140704"),
+    ("20131130", "20131204", "20131211"),
+    ("20140618", "20140625", "20140630"),
+    ("20131127", "20131201", "20131207"),
+    ("20140527", "20140603", "20140610"),
+    ("20140601", "20140615", "20140627"),
+    ("20130709", "20131016", "20131105"),
+)
+"""When each subject's sessions were: the file names tell the date and not the session."""
+
+# fmt: off
+PREFIXES = (
+    "djc", "jl", "jj", "lqj", "ly", "mhw", "phl", "sxy", "wk", "ww", "wsf", "wyw", "xyl", "ys",
+    "zjy",
+)
+# fmt: on
+"""What each subject's variables begin with; early copies have no number in the file name."""
+
+SEX = "MFFMFMFFMFMMFMF"
+
+RAW_SFREQ = 1000.0
+"""Of the raw release, Hz."""
+
+AUXILIARY = ("M1", "M2", "VEO", "HEO", "ECG")
+"""Channels of the raw recordings that are not among the 62; not all are in every file."""
+
+# fmt: off
+TIME_TXT = (
+    (27000, 290000, 551000, 784000, 1050000, 1262000, 1484000, 1748000, 1993000, 2287000, 2551000,
+     2812000, 3072000, 3335000, 3599000),
+    (262000, 523000, 757000, 1022000, 1235000, 1457000, 1721000, 1964000, 2258000, 2524000, 2786000,
+     3045000, 3307000, 3573000, 3805000),
+)
+# fmt: on
+"""Starts and ends of the clips in the raw recordings, samples."""
+
+NEUROLM = (
+    (24, 289, 550, 782, 1049, 1260, 1483, 1747, 1993, 2283, 2550, 2812, 3072, 3332, 3598),
+    (264, 526, 757, 1023, 1235, 1458, 1722, 1967, 2259, 2525, 2788, 3046, 3308, 3573, 3806),
+)
+"""The same after NeuroLM, seconds."""
+
+_LABELS = (-1, 0, 1)
+_FILE = r"(?P<who>\d+|[a-z]+)_(?P<date>\d{8})\.mat"
+_TRIAL = re.compile(r"(?:^|_)eeg_?(\d+)$")
+_FEATURE = re.compile(r"^(?:de|psd|dasm|rasm|asm|dcau)_")
+
+
+@dataclass(frozen=True)
+class SeedReader:
+    """Reads SEED's recordings, one per subject and session.
+
+    Labels: ``emotion``, as in ``label.mat`` (1 positive, 0 neutral, -1 negative). Stimuli are the
+    clips' numbers, 1 to 15.
+
+    Attributes
+    ----------
+    variant : {"preprocessed", "raw"}
+        ``Preprocessed_EEG/*.mat``, 200 Hz, a segment per trial; or ``SEED_RAW_EEG/*.cnt``, 1000 Hz,
+        one segment that holds all trials and what was between them.
+    timing : {"time.txt", "neurolm"}
+        When the trials of the raw recordings are: the release's table (from ``time.txt``, or as
+        published where the file is missing), or that of NeuroLM from the same laboratory, in whole
+        seconds, with trials that begin up to 4 s earlier and end up to 3 s later. Neither is exact:
+        the first trigger of a recording may be elsewhere, and ``source`` tells where.
+    auxiliary : bool
+        Whether to keep the raw recordings' mastoids, EOG and ECG.
+    """
+
+    variant: Literal["preprocessed", "raw"] = "preprocessed"
+    timing: Literal["time.txt", "neurolm"] = "time.txt"
+    auxiliary: bool = True
+    name: str = field(default="seed", init=False)
+
+    def __post_init__(self) -> None:
+        corpora.check_choice("SEED", "variant", self.variant, ("preprocessed", "raw"))
+        corpora.check_choice("SEED", "timing", self.timing, ("time.txt", "neurolm"))
+
+    def discover(self, root: str | Path) -> Sequence[Key]:
+        """List the sessions below a folder: SEED's, ``SEED_EEG``, or the recordings' own."""
+        if self.variant == "raw":
+            return _raw_keys(root, with_table=self.timing == "time.txt")
+        return _preprocessed_keys(root)
+
+    def read(self, key: Key) -> Recording:
+        """Read one session."""
+        doing = corpora.telling("SEED", key)
+        with corpora.opening(doing):
+            if self.variant == "raw":
+                recording = _read_raw(key, doing, timing=self.timing, auxiliary=self.auxiliary)
+            else:
+                recording = _read_preprocessed(key, doing)
+            return recording.check()
+
+
+def _preprocessed_keys(root: str | Path) -> list[Key]:
+    files = corpora.find(root, ["Preprocessed_EEG"], _FILE, corpus="SEED")
+    label = corpora.beside(files[0], "label.mat")
+    dated: dict[tuple[int | str, str], Path] = {}
+    for file in files:
+        who, date = file.stem.split("_")
+        subject = int(who) if who.isdigit() else _person(file)
+        if (first := dated.setdefault((subject, date), file)) != file:
+            numbered, other = (first, file) if first.stem[0].isdigit() else (file, first)
+            warnings.warn(
+                f"SEED reader: looking in {root}: {numbered.name} and {other.name} are both "
+                f"subject {subject} on {date}. The second is left out.",
+                stacklevel=3,
+            )
+            dated[subject, date] = numbered
+    keys = [
+        corpora.key(
+            subject,
+            _session(subject, date, [d for s, d in dated if s == subject]),
+            [file, label],
+            root,
+        )
+        for (subject, date), file in dated.items()
+    ]
+    return sorted(keys)
+
+
+def _session(subject: int | str, date: str, dates: Iterable[str]) -> int:
+    """Return which session a date is: among the published ones, or else by rank."""
+    dates = sorted(dates)
+    if isinstance(subject, int) and 1 <= subject <= len(DATES):
+        published = DATES[subject - 1]
+        if set(dates) <= set(published):
+            return published.index(date) + 1
+    return dates.index(date) + 1
+
+
+def _person(file: Path) -> int | str:
+    """Return the subject whose file is named after the person, by how its variables begin."""
+    try:
+        name = next(matlab.variables(file)).name
+    except (DataError, StopIteration, OSError):  # told when the recording is read
+        return file.stem.split("_")[0]
+    prefix = name.rsplit("_eeg", 1)[0]
+    return PREFIXES.index(prefix) + 1 if prefix in PREFIXES else file.stem.split("_")[0]
+
+
+def _read_preprocessed(key: Key, doing: str) -> Recording:
+    trials: dict[int, npt.NDArray[np.float32]] = {}
+    labels = None
+    for variable in matlab.variables(key.paths[0], doing=doing):
+        if match := _TRIAL.search(variable.name):
+            number = int(match[1])
+            if number in trials:
+                raise _wrong(doing, f"it holds trial {number} twice")
+            trials[number] = _trial(variable, number, doing)
+        elif variable.name in ("label", "labels"):
+            labels = _labels(variable, doing)
+        elif _FEATURE.match(variable.name):
+            raise _wrong(
+                doing,
+                f"it holds extracted features ({variable.name}), no signals",
+                "Give the folder Preprocessed_EEG",
+            )
+    if len(key.paths) > 1:
+        labels = read_labels(key.paths[1], doing)
+    if labels is None:
+        raise _no_labels(doing)
+    if sorted(trials) != list(range(1, len(labels) + 1)):
+        missing = sorted(set(range(1, len(labels) + 1)) - set(trials))
+        raise _wrong(
+            doing,
+            f"{len(trials)} trials, expected {len(labels)}"
+            + (f"; {', '.join(map(str, missing[:5]))} missing" if missing else ""),
+            "Download the file and label.mat again",
+        )
+    numbers = sorted(trials)
+    return Recording(
+        key=key,
+        channels=list(CHANNELS),
+        sfreq=SFREQ,
+        segments=[trials[number] for number in numbers],
+        trials=pd.DataFrame(
+            {
+                "segment": np.arange(len(numbers)),
+                "onset": 0,
+                "length": [trials[number].shape[1] for number in numbers],
+                "baseline_onset": 0,
+                "baseline_length": 0,
+                "stimulus": [str(number) for number in numbers],
+                "emotion": labels,
+            }
+        ),
+        participant=_participant(key),
+        source={
+            "variant": "preprocessed",
+            "reference": "unknown",
+            "band": [0.0, 75.0],
+            "timing": "cut by the corpus's authors",
+        },
+    )
+
+
+def _raw_keys(root: str | Path, *, with_table: bool) -> list[Key]:
+    files = corpora.find(root, ["SEED_RAW_EEG"], r"\d+_\d+\.cnt", corpus="SEED")
+    label = corpora.beside(files[0], "label.mat")
+    table = corpora.beside(files[0], "time.txt") if with_table else None
+    numbered = {tuple(map(int, file.stem.split("_"))): file for file in files}
+    return sorted(
+        corpora.key(subject, session, [file, label, table], root)
+        for (subject, session), file in numbered.items()
+    )
+
+
+def _read_raw(key: Key, doing: str, *, timing: str, auxiliary: bool) -> Recording:
+    file = open_cnt(key.paths[0], doing=doing)
+    if file.sfreq != RAW_SFREQ:
+        raise _wrong(doing, f"it was sampled at {file.sfreq:g} Hz, expected {RAW_SFREQ:g} Hz")
+    upper = [name.upper() for name in file.channels]
+    rest = [name for name in AUXILIARY if name in upper] if auxiliary else []
+    picks = corpora.pick(file.channels, [*CHANNELS, *rest], doing)
+    n_eeg = len(CHANNELS)
+    scales = file.scale[picks[:n_eeg]] / np.median(file.scale[picks[:n_eeg]])
+    if scales.min() < 0.5 or scales.max() > 2:
+        raise _wrong(doing, "its EEG channels have scales that differ more than twofold")
+    tables = {path.name.lower(): path for path in key.paths[1:]}
+    starts, ends, told = _bounds(tables.get("time.txt"), timing, doing)
+    if "label.mat" not in tables:
+        raise _no_labels(doing)
+    labels = read_labels(tables["label.mat"], doing)
+    if len(labels) != len(starts):
+        raise _wrong(
+            doing,
+            f"{len(starts)} trials in the timing table and {len(labels)} labels in label.mat",
+            "Take both files from one release",
+        )
+    if ends[-1] > file.n_times:
+        raise _wrong(
+            doing,
+            f"it ends after {file.n_times / RAW_SFREQ:g} s, and the last trial at "
+            f"{ends[-1] / RAW_SFREQ:g} s",
+            "Download the file again, or choose the other timing",
+        )
+    signal = file.signal(picks)
+    first = float(file.events[:, 0].min() / RAW_SFREQ) if len(file.events) else None
+    return Recording(
+        key=key,
+        channels=list(CHANNELS),
+        sfreq=RAW_SFREQ,
+        segments=[signal[:n_eeg]],
+        trials=pd.DataFrame(
+            {
+                "segment": 0,
+                "onset": starts,
+                "length": ends - starts,
+                "baseline_onset": 0,
+                "baseline_length": 0,
+                "stimulus": [str(number) for number in range(1, len(starts) + 1)],
+                "emotion": labels,
+            }
+        ),
+        auxiliary=[Auxiliary(tuple(rest), ("uV",) * len(rest), RAW_SFREQ, [signal[n_eeg:]])]
+        if rest
+        else [],
+        participant=_participant(key),
+        source={
+            "variant": "raw",
+            "reference": "unknown",
+            "band": None,
+            "timing": told,
+            "first_start": float(starts[0] / RAW_SFREQ),
+            "first_trigger": first,
+        },
+    )
+
+
+def _bounds(
+    path: Path | None, timing: str, doing: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], str]:
+    """Return where trials start and end, samples, and who tells."""
+    if timing == "neurolm":
+        starts, ends = (np.array(seconds) * int(RAW_SFREQ) for seconds in NEUROLM)
+        return starts, ends, "NeuroLM's table"
+    if path is None:
+        return np.array(TIME_TXT[0]), np.array(TIME_TXT[1]), "time.txt as published"
+    text = path.read_text(encoding="latin-1")
+    # Only what is in the brackets: a remark after them has a number of its own.
+    found = dict(re.findall(r"(start|end)_point_list\s*=\s*\[([\d,.\s]*)\]", text))
+    lists = [[int(float(n)) for n in re.findall(r"[\d.]+", found.get(w, ""))] for w in _ENDS]
+    starts, ends = (np.array(points, dtype=np.int64) for points in lists)
+    in_a_row = len(starts) == len(ends) and (np.diff(np.ravel([starts, ends], "F")) > 0).all()
+    if not len(starts) or not in_a_row:
+        raise _wrong(
+            doing,
+            f"{path.name} has {len(starts)} starts and {len(ends)} ends, which are no trials in "
+            "a row",
+            "Download time.txt again, or choose the timing 'neurolm'",
+        )
+    return starts, ends, "time.txt"
+
+
+_ENDS = ("start", "end")
+
+
+def _trial(variable: matlab.Matrix, number: int, doing: str) -> npt.NDArray[np.float32]:
+    if len(variable.shape) != 2 or variable.shape[0] != len(CHANNELS) or variable.shape[1] < 2:
+        raise _wrong(
+            doing,
+            f"trial {number} is {' x '.join(map(str, variable.shape))}, "
+            f"expected {len(CHANNELS)} x samples",
+        )
+    return variable.array(np.float32, order="C")
+
+
+def read_labels(path: Path, doing: str) -> npt.NDArray[np.int64]:
+    """Read ``label.mat``: 1, 0 or -1 for each trial."""
+    for variable in matlab.variables(path, doing=f"{doing}: {path.name}"):
+        if variable.name in ("label", "labels"):
+            return _labels(variable, doing)
+    raise _wrong(doing, f"{path.name} holds no variable 'label'", "Download label.mat again")
+
+
+def _labels(variable: matlab.Matrix, doing: str) -> npt.NDArray[np.int64]:
+    values = variable.array().ravel()
+    if not (values.size and np.isin(values, _LABELS).all()):
+        raise _wrong(doing, "its labels are not all -1, 0 or 1", "Download label.mat again")
+    return values.astype(np.int64)
+
+
+def _participant(key: Key) -> dict[str, str]:
+    number = int(key.subject) if key.subject.isdigit() else 0
+    return {"sex": SEX[number - 1]} if 1 <= number <= len(SEX) else {}
+
+
+def _no_labels(doing: str) -> DataError:
+    return _wrong(
+        doing,
+        "there is no label.mat in its folder or beside it",
+        "Copy label.mat from the release's Preprocessed_EEG into its folder",
+    )
+
+
+def _wrong(doing: str, found: str, action: str = "Download the file again") -> DataError:
+    return DataError(doing, found, action)

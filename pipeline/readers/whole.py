@@ -1,0 +1,222 @@
+"""Whether a file holds all that it says it holds, which MNE does not ask.
+
+MNE reads a truncated EDF, BDF, BrainVision or FIF recording as a shorter one, joins the pieces of
+an interrupted EDF+, and takes numbers without a scale for volts, at most with a warning. The
+headers tell; they are short and their formats fixed (EDF+: Kemp and Olivan 2003, Clin Neurophysiol
+114:1755; BrainVision Core Data Format 1.0; Neuromag's Functional Image File Format).
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from omfa.pipeline.recording import DataError
+
+_AGAIN = "Get the file again from its source: this copy is not whole"
+
+
+@dataclass(frozen=True)
+class EdfHeader:
+    """What an EDF or BDF header says of the file.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Every signal's label, annotation signals included.
+    samples : ndarray of int, shape (n_signals,)
+        Samples of each signal in one data record.
+    scaled : ndarray of bool, shape (n_signals,)
+        Whether the header gives the signal a scale.
+    duration : float
+        Seconds in a data record.
+    n_records : int
+        Data records; -1 where recording was not ended in order.
+    n_bytes : int
+        Bytes in the header.
+    sample_bytes : int
+        2 in EDF, 3 in BDF.
+    interrupted : bool
+        Whether the header allows gaps between data records (EDF+D).
+    """
+
+    labels: tuple[str, ...]
+    samples: npt.NDArray[np.int64]
+    scaled: npt.NDArray[np.bool_]
+    duration: float
+    n_records: int
+    n_bytes: int
+    sample_bytes: int
+    interrupted: bool
+
+    @property
+    def annotations(self) -> npt.NDArray[np.bool_]:
+        """Which signals hold annotations instead of a signal."""
+        return np.array([label in ("EDF Annotations", "BDF Annotations") for label in self.labels])
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes in a data record."""
+        return int(self.samples.sum()) * self.sample_bytes
+
+
+def read_edf_header(path: Path) -> EdfHeader:
+    """Read the header of an EDF or BDF file.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a header.
+    """
+    with path.open("rb") as file:
+        fixed = file.read(256)
+        n_signals = int(fixed[252:256])
+        per_signal = file.read(256 * n_signals)
+    if n_signals < 1 or len(per_signal) < 256 * n_signals:
+        raise ValueError(f"its header ends after {256 + len(per_signal)} bytes")
+    if not 0 < (duration := float(fixed[244:252])) < float("inf"):
+        raise ValueError(f"its data records last {duration} s")
+
+    def column(start: int, width: int) -> list[str]:
+        block = per_signal[start * n_signals : (start + width) * n_signals].decode("latin-1")
+        return [block[i * width : (i + 1) * width].strip(" \0") for i in range(n_signals)]
+
+    ranges = [
+        np.array([float(text.replace(",", ".")) for text in column(at, 8)])
+        for at in (104, 112, 120, 128)
+    ]
+    physical_min, physical_max, digital_min, digital_max = ranges
+    return EdfHeader(
+        labels=tuple(column(0, 16)),
+        samples=np.array([int(text) for text in column(216, 8)]),
+        scaled=(physical_min != physical_max) & (digital_min != digital_max),
+        duration=duration,
+        n_records=int(fixed[236:244]),
+        n_bytes=int(fixed[184:192]),
+        sample_bytes=3 if fixed[:1] == b"\xff" else 2,
+        interrupted=fixed[192:197] in (b"EDF+D", b"BDF+D"),
+    )
+
+
+def check_edf(path: Path, *, where: str) -> None:
+    """Raise if an EDF or BDF file is truncated, or has gaps between its data records.
+
+    Raises
+    ------
+    DataError
+    """
+    header = read_edf_header(path)
+    size = path.stat().st_size - header.n_bytes
+    whole, rest = divmod(size, header.record_bytes)
+    lacking = header.n_records * header.record_bytes - size
+    if lacking > 0 or (header.n_records < 0 and rest):
+        raise DataError(
+            where,
+            f"it holds {whole} whole data records and {rest} bytes of another, its header says "
+            f"{header.n_records if header.n_records >= 0 else 'nothing of how many'}",
+            _AGAIN,
+        )
+    if header.interrupted and header.annotations.any():
+        starts = _record_starts(path, header, whole)
+        gaps = np.flatnonzero(np.abs(np.diff(starts) - header.duration) > 1e-3)
+        if gaps.size:
+            raise DataError(
+                where,
+                f"it was interrupted {gaps.size} times, first after {starts[gaps[0] + 1]:g} s "
+                "(EDF+D), and its pieces would be joined as if they were one",
+                "Split it where it was interrupted, into a file for each piece",
+            )
+
+
+def _record_starts(path: Path, header: EdfHeader, n_records: int) -> npt.NDArray[np.float64]:
+    """Return when each data record begins, seconds: the first annotation of each record tells."""
+    first = int(np.flatnonzero(header.annotations)[0])
+    start = int(header.samples[:first].sum()) * header.sample_bytes
+    stop = start + int(header.samples[first]) * header.sample_bytes
+    records = np.memmap(path, np.uint8, "r", header.n_bytes, (n_records, header.record_bytes))
+    return np.array([float(row.tobytes().split(b"\x14", 1)[0]) for row in records[:, start:stop]])
+
+
+def check_brainvision(path: Path, n_times: int, *, where: str) -> None:
+    """Raise if a BrainVision signal ends before its header or its markers say.
+
+    Parameters
+    ----------
+    path : Path
+        The ``.vhdr``.
+    n_times : int
+        Samples in the signal file.
+    where : str
+
+    Raises
+    ------
+    DataError
+    """
+    text = path.read_text(encoding="latin-1")
+    points = re.search(r"^DataPoints\s*=\s*(\d+)", text, re.MULTILINE)
+    markers = re.search(r"^MarkerFile\s*=\s*(.+?)\s*$", text, re.MULTILINE)
+    told = int(points[1]) if points else 0
+    if markers:
+        file = path.parent / markers[1]
+        if file.is_file():
+            found = re.findall(
+                r"^Mk\d+=[^,]*,[^,]*,(\d+)", file.read_text(encoding="latin-1"), re.MULTILINE
+            )
+            told = max([told, *map(int, found)])
+    if n_times < told:
+        raise DataError(
+            where, f"its signal has {n_times} samples, its header and markers reach {told}", _AGAIN
+        )
+
+
+_DIRECTORY_POINTER, _DIRECTORY = 101, 102
+
+
+def check_fif(path: Path, *, where: str) -> None:
+    """Raise if a FIF file ends before its directory, or its chain of tags runs in circles.
+
+    A tag is a kind, a type, a size and the position of the next one (0: it follows), then data; the
+    second tag points to a directory of all tags at the end of the file, or to nothing.
+
+    Raises
+    ------
+    DataError
+        MNE would read what there is of the first, and follow the second for ever.
+    ValueError
+        If it is no FIF file.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+
+        def tag(at: int) -> tuple[int, int, int]:
+            """Return a tag's kind, where its data end, and where the next tag is (-1: nowhere)."""
+            file.seek(at)
+            kind, _, length, follows = struct.unpack(">iiii", file.read(16).ljust(16, b"\0"))
+            return kind, at + 16 + length, follows or at + 16 + length
+
+        _, _, second = tag(0)
+        if second < 0 or tag(second)[0] != _DIRECTORY_POINTER:
+            raise ValueError("it is no FIF file")
+        file.seek(second + 16)
+        (directory,) = struct.unpack(">i", file.read(4).ljust(4, b"\0"))
+        if directory > 0:
+            kind, end, _ = tag(directory)
+            if kind != _DIRECTORY or end > size:
+                raise DataError(
+                    where,
+                    f"it has {size} bytes and its directory of tags, at byte {directory}, is not "
+                    "there",
+                    _AGAIN,
+                )
+            return
+        at = 0
+        while at >= 0:
+            _, end, follows = tag(at)
+            if end > size or 0 <= follows <= at:
+                raise DataError(where, f"its chain of tags breaks at byte {at} of {size}", _AGAIN)
+            at = follows

@@ -1,0 +1,495 @@
+"""The report's pictures: each function takes numbers and returns a PNG.
+
+Figures are drawn on ``Figure`` objects of their own, in matplotlib's default style whatever the
+caller's is, and carry no date and no version: the same numbers give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PatchCollection
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Patch
+from PIL import Image  # matplotlib depends on it
+
+from omfa.pipeline.channels import UCS
+from omfa.pipeline.quality import MAINS
+
+Float64 = npt.NDArray[np.float64]
+
+INK, MUTED, PALE = "#1f2933", "#7b8794", "#e4e7eb"
+BEFORE, AFTER, BAD, MARK = "#8d99a6", "#2463a6", "#c8372d", "#0b7a54"
+
+REASON_COLOURS = {
+    "flat": "#000000",
+    "clipped": "#d55e00",
+    "missing": "#999999",
+    "variance_z": "#c8372d",
+    "line_ratio": "#e69f00",
+    "high_frequency_ratio": "#56b4e9",
+    "neighbour_correlation": "#7d4fa3",
+}
+"""By reason, apart for colour-blind eyes too."""
+
+_DPI = 144
+_STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9.5,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.frameon": False,
+    "figure.dpi": _DPI,
+}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw in the report's own style, and give the caller's back."""
+    with matplotlib.style.context(["default", _STYLE]):
+        yield
+
+
+def _png(figure: Figure, *, colours: int | None = None) -> bytes:
+    """Return the figure as a PNG; few colours make lines a third of the size."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    if colours:
+        image = image.quantize(colours, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", optimize=True)
+    return buffer.getvalue()
+
+
+# ------------------------------------------------------------------------------- the scalp
+
+_RING = 0.85
+"""The circle through Fpz, T7, Oz and T8, in head radii: lower electrodes are drawn outside it."""
+
+
+def flatten(positions: Float64) -> Float64:
+    """Project electrodes onto a plane, seen from above, nose up.
+
+    Azimuthal equidistant about Cz, as 10-20 is usually drawn: the distance from the centre is the
+    angle from Cz, seen from the middle of Fpz, T7, Oz and T8.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (n_chans, 3)
+        Head frame, metres.
+
+    Returns
+    -------
+    ndarray, shape (n_chans, 2)
+        In head radii.
+    """
+    front, left, back, right, top = UCS.positions(["Fpz", "T7", "Oz", "T8", "Cz"])
+    centre = (front + left + back + right) / 4
+    up = _unit(top - centre)
+    forward = _unit((front - back) - (front - back) @ up * up)
+    axes = np.stack([np.cross(forward, up), forward, up])
+    x, y, z = axes @ (np.asarray(positions, float) - centre).T
+    distance = np.arctan2(np.hypot(x, y), z) / (np.pi / 2) * _RING
+    azimuth = np.arctan2(y, x)
+    return np.stack([distance * np.cos(azimuth), distance * np.sin(azimuth)], axis=1)
+
+
+def _unit(vector: Float64) -> Float64:
+    return vector / np.linalg.norm(vector)
+
+
+def _head(axes: Any) -> None:
+    """Draw a head from above, radius 1, and leave room for electrodes below the ears."""
+    angle = np.linspace(0, 2 * np.pi, 200)
+    axes.plot(np.cos(angle), np.sin(angle), color=MUTED, lw=1, zorder=0)
+    axes.plot([-0.1, 0, 0.1], [0.995, 1.1, 0.995], color=MUTED, lw=1, zorder=0)
+    for side in (-1, 1):
+        ear = np.linspace(-np.pi / 2, np.pi / 2, 30)
+        axes.plot(
+            side * (0.985 + 0.07 * np.cos(ear)), 0.17 * np.sin(ear), color=MUTED, lw=1, zorder=0
+        )
+    axes.set(xlim=(-1.2, 1.2), ylim=(-1.15, 1.12), aspect="equal")
+    axes.axis("off")
+
+
+def _disc_radius(places: Float64) -> float:
+    """Return the radius at which most electrodes do not touch their neighbour."""
+    if len(places) < 2:
+        return 0.1
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+    apart[apart < 1e-3] = np.inf  # CB1 shares a place with PO9
+    return float(np.clip(0.5 * np.percentile(apart.min(axis=1), 20), 0.03, 0.1))
+
+
+def _discs(axes: Any, places: Float64, radius: float, **options: Any) -> PatchCollection:
+    return axes.add_collection(PatchCollection([Circle(p, radius) for p in places], **options))
+
+
+def montages(
+    datasets: Sequence[tuple[str, Sequence[str], Sequence[str]]], union: Sequence[str]
+) -> bytes:
+    """Draw which dataset has which channel.
+
+    Parameters
+    ----------
+    datasets : sequence of (str, sequence of str, sequence of str)
+        Title, the channels that some recording holds, and those that all recordings hold.
+    union : sequence of str
+        The channels of all datasets together.
+    """
+    columns = min(len(datasets), 5)
+    rows = -(-len(datasets) // columns)
+    wide = min(2.75, 11 / columns)
+    names = np.array(union)
+    places = flatten(UCS.positions(union))
+    radius = 0.85 * _disc_radius(places)
+    with _style():
+        figure = Figure(figsize=(wide * columns, (wide + 0.1) * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, (title, some, every) in zip(grid, datasets, strict=False):
+            _head(axes)
+            for shown, face, edge in (
+                (~np.isin(names, some), "white", "#c3cad2"),
+                (np.isin(names, some), "#b9d1ea", AFTER),
+                (np.isin(names, every), AFTER, AFTER),
+            ):
+                _discs(axes, places[shown], radius, facecolor=face, edgecolor=edge, lw=0.7)
+            plain = title.encode("ascii", "replace").decode()  # the font has no other scripts
+            axes.set_title(f"{plain}: {len(some)}", parse_math=False)
+        for axes in grid[len(datasets) :]:
+            axes.axis("off")
+        return _png(figure, colours=64)
+
+
+def bad_share(channels: Sequence[str], share: Float64, positions: Float64) -> bytes:
+    """Draw each channel by name, coloured by the share of recordings in which it is bad.
+
+    Parameters
+    ----------
+    channels : sequence of str
+    share : ndarray, shape (n_chans,)
+        0 to 1.
+    positions : ndarray, shape (n_chans, 3)
+        Head frame, metres.
+    """
+    places = flatten(positions)
+    radius = _disc_radius(places)
+    norm = Normalize(0, max(0.05, float(np.max(share))))
+    inches = 4.2 if len(channels) <= 40 else 5.2
+    diameter = 2 * radius * 72 * inches / 2.4  # in points
+    with _style():
+        figure = Figure(figsize=(inches + 0.8, inches * 0.95), layout="constrained")
+        axes = figure.subplots()
+        _head(axes)
+        discs = _discs(axes, places, radius, edgecolor=MUTED, lw=0.5, cmap="Reds", norm=norm)
+        discs.set_array(share)
+        for (x, y), name, value in zip(places, channels, share, strict=True):
+            colour = "white" if norm(value) > 0.6 else INK
+            size = min(8, 1.4 * diameter / len(name))
+            axes.text(x, y, name, ha="center", va="center", fontsize=size, color=colour)
+        bar = figure.colorbar(discs, ax=axes, shrink=0.6, aspect=22, pad=0.02)
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
+        bar.set_label("recordings in which the channel is bad")
+        bar.outline.set_visible(False)
+        return _png(figure)
+
+
+@dataclass(frozen=True)
+class Topography:
+    """A quality figure over the scalp.
+
+    Attributes
+    ----------
+    title : str
+    values : ndarray, shape (n_chans,)
+        NaN where there is no answer.
+    scale : (float, float)
+        The values of the first and the last colour, the same for every store.
+    colours : str
+        Of matplotlib's colour maps.
+    log : bool
+        Whether the colours follow the logarithm.
+    """
+
+    title: str
+    values: Float64
+    scale: tuple[float, float]
+    colours: str
+    log: bool = False
+
+
+def topographies(maps: Sequence[Topography], positions: Float64) -> bytes:
+    """Draw quality figures over the scalp, interpolated between the electrodes.
+
+    Parameters
+    ----------
+    maps : sequence of Topography
+    positions : ndarray, shape (n_chans, 3)
+        Head frame, metres.
+    """
+    places = 0.095 * flatten(positions)  # MNE's head has a radius of 95 mm
+    _, first = np.unique(places.round(5), axis=0, return_index=True)
+    columns = min(len(maps), 4)
+    rows = -(-len(maps) // columns)
+    with _style():
+        figure = Figure(figsize=(2.75 * columns, 2.75 * rows), layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, shown in zip(grid, maps, strict=False):
+            _topography(figure, axes, shown, places, first)
+        for axes in grid[len(maps) :]:
+            axes.axis("off")
+        return _png(figure)
+
+
+def _topography(
+    figure: Figure, axes: Any, shown: Topography, places: Float64, first: npt.NDArray[np.int64]
+) -> None:
+    from mne.viz import plot_topomap  # seconds to import; only maps need it
+
+    known = np.intersect1d(first, np.flatnonzero(np.isfinite(shown.values)))
+    values, scale = shown.values, np.array(shown.scale)
+    if shown.log:
+        values, scale = np.log10(np.maximum(values, 1e-9)), np.log10(scale)
+    image, _ = plot_topomap(
+        values[known],
+        places[known],
+        axes=axes,
+        show=False,
+        contours=0,
+        sensors="k.",
+        res=160,
+        cmap=shown.colours,
+        vlim=tuple(scale),
+    )
+    for line in axes.lines:
+        line.set_markersize(2.2)
+        line.set_color(INK)
+    axes.set_title(shown.title)
+    bar = figure.colorbar(image, ax=axes, shrink=0.62, aspect=16, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.locator_params(nbins=4 if not shown.log else 2)
+    if shown.log:
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
+
+
+# ------------------------------------------------------------------------------- spectra
+
+
+def _quartiles(rows: Float64) -> Float64:
+    """Return lower quartile, median and upper quartile of the positive values of each column."""
+    found = np.full((3, rows.shape[1]), np.nan)
+    for i, column in enumerate(rows.T):
+        if (present := column[np.isfinite(column) & (column > 0)]).size:
+            found[:, i] = np.percentile(present, [25, 50, 75])
+    return found
+
+
+def _plain(value: float) -> str:
+    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
+
+
+def spectra(
+    frequency: Float64,
+    before: Float64,
+    after: Float64,
+    band: tuple[float | None, float | None],
+) -> bytes:
+    """Draw the spectra before and after preprocessing: median and quartiles over rows.
+
+    Parameters
+    ----------
+    frequency : ndarray, shape (n_freqs,)
+        Hz.
+    before, after : ndarray, shape (n_rows, n_freqs)
+        uV²/Hz; a row per channel of a recording, NaN above its Nyquist frequency.
+    band : tuple of float or None
+        The pass band, Hz.
+    """
+    with _style():
+        figure = Figure(figsize=(7.4, 3.3), layout="constrained")
+        axes = figure.subplots()
+        axes.axvspan(
+            band[0] or 0, band[1] or frequency[-1], color="#e9eff6", lw=0, label="pass band"
+        )
+        medians = []
+        for rows, colour, name, lw in (
+            (before, BEFORE, "before", 3.5),
+            (after, AFTER, "after", 1.4),
+        ):
+            low, median, high = _quartiles(rows)
+            medians.append(median)
+            axes.fill_between(frequency, low, high, color=colour, alpha=0.25, lw=0)
+            axes.plot(frequency, median, color=colour, lw=lw, label=name)
+        for mains in MAINS:
+            axes.axvline(mains, color=BAD, lw=0.8, ls=":")
+            axes.annotate(
+                f"{mains:g} Hz",
+                (mains, 1),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="bottom",
+                fontsize=7.5,
+                color=BAD,
+            )
+        axes.set_yscale("log")
+        if np.isfinite(medians[0]).any():
+            # The filter takes the stop band down by many decades, which show nothing.
+            least, most = np.nanmin(medians[0]), np.nanmax(medians)
+            axes.set_ylim(max(min(least, most / 1e3), most / 1e6) / 20, most * 6)
+            axes.yaxis.set_major_formatter(lambda value, _: _plain(value))
+        axes.set(
+            xlim=(frequency[0], frequency[-1]),
+            xlabel="frequency (Hz)",
+            ylabel="power density (µV²/Hz)",
+        )
+        axes.legend(ncols=3, loc="lower left", fontsize=8)
+        return _png(figure, colours=64)
+
+
+# ------------------------------------------------------------------------------- signals
+
+
+def traces(
+    signal: Float64, sfreq: float, channels: Sequence[str], bad: Sequence[str], *, start: float
+) -> bytes:
+    """Draw a few seconds of a few channels below one another, bad ones in red.
+
+    Parameters
+    ----------
+    signal : ndarray, shape (n_chans, n_times)
+        Microvolts.
+    sfreq : float
+        Hz.
+    channels : sequence of str
+    bad : sequence of str
+    start : float
+        Seconds from the trial's onset to the first sample; negative before it.
+    """
+    is_bad = np.isin(channels, bad)
+    middle = [np.median(row[np.isfinite(row)]) if np.isfinite(row).any() else 0 for row in signal]
+    centred = signal - np.array(middle)[:, None]
+    spacing = _spacing(centred[~is_bad] if not is_bad.all() else centred)
+    # A bad channel may be a hundred times as large as the others and would cover them.
+    limited = np.clip(centred, -0.95 * spacing, 0.95 * spacing)
+    seconds = start + np.arange(signal.shape[1]) / sfreq
+    with _style():
+        figure = Figure(figsize=(10.4, 0.8 + 0.3 * len(channels)), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color=MARK, lw=1.3)
+        axes.annotate(
+            "trial onset",
+            (0, 1),
+            xycoords=("data", "axes fraction"),
+            ha="left",
+            va="bottom",
+            fontsize=8,
+            color=MARK,
+        )
+        for i, row in enumerate(limited):
+            axes.plot(seconds, row - i * spacing, color=BAD if is_bad[i] else INK, lw=0.7)
+        axes.set_yticks(-spacing * np.arange(len(channels)), channels)
+        for label, red in zip(axes.get_yticklabels(), is_bad, strict=True):
+            label.set_color(BAD if red else INK)
+        axes.tick_params(left=False)
+        axes.spines["left"].set_visible(False)
+        axes.set(
+            xlim=(seconds[0], seconds[-1]),
+            ylim=(-spacing * (len(channels) - 0.25), spacing * 0.85),
+            xlabel="seconds from trial onset",
+        )
+        _scale_bar(axes, spacing)
+        return _png(figure, colours=64)
+
+
+def _spacing(centred: Float64) -> float:
+    """Return a round distance between traces that shows most of the signal."""
+    present = [np.abs(row[np.isfinite(row)]) for row in centred]
+    spread = [np.percentile(row, 98) for row in present if row.any()]
+    wanted = 2.5 * float(np.median(spread)) if spread else 50.0
+    steps = np.array([1, 2, 3, 5]) * 10.0 ** np.arange(-3, 6)[:, None]
+    return float(steps.ravel()[np.argmin(np.abs(np.log(steps.ravel() / wanted)))])
+
+
+def _scale_bar(axes: Any, spacing: float) -> None:
+    across = axes.get_yaxis_transform()  # x in axes fractions, y in microvolts
+    axes.plot([1.008, 1.008], [-spacing, 0], transform=across, clip_on=False, color=INK, lw=1.4)
+    axes.text(1.014, -spacing / 2, f"{spacing:g} µV", transform=across, va="center", fontsize=8)
+
+
+def bad_channels(
+    recordings: Sequence[str],
+    channels: Sequence[str],
+    reasons: Mapping[str, Mapping[str, str]],
+    *,
+    words: Mapping[str, str],
+) -> bytes:
+    """Draw recordings by channels, coloured by the first reason that a channel is bad.
+
+    Parameters
+    ----------
+    recordings, channels : sequence of str
+        Rows and columns.
+    reasons : mapping
+        By recording and channel, the first reason; the empty string where the channel is good.
+        A channel that the recording lacks is not there.
+    words : mapping of str to str
+        What to call each reason.
+    """
+    names = list(REASON_COLOURS)
+    code = {"": 1} | {name: i + 2 for i, name in enumerate(names)}
+    grid = np.array(
+        [
+            [code.get(reasons[r][c], 1) if c in reasons[r] else 0 for c in channels]
+            for r in recordings
+        ]
+    )
+    colours = ListedColormap(["white", "#eef1f5", *REASON_COLOURS.values()])
+    few = len(recordings) <= 40
+    width = np.clip(1.6 + 0.15 * len(channels), 5, 10.4)
+    height = 1.15 + (0.19 * len(recordings) if few else min(0.045 * len(recordings), 6.5))
+    with _style():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots()
+        axes.pcolormesh(
+            grid,
+            cmap=colours,
+            vmin=-0.5,
+            vmax=len(names) + 1.5,
+            edgecolors="white",
+            linewidth=0.6 if few else 0,
+        )
+        axes.invert_yaxis()
+        axes.set_xticks(np.arange(len(channels)) + 0.5, channels, rotation=90, fontsize=7)
+        if few:
+            axes.set_yticks(np.arange(len(recordings)) + 0.5, recordings, fontsize=7)
+        else:
+            at = range(0, len(recordings), -(-len(recordings) // 20))
+            axes.set_yticks(np.array(at) + 0.5, [recordings[i] for i in at], fontsize=7)
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        shown = [name for name in names if (grid == code[name]).any()]
+        handles = [Patch(color=REASON_COLOURS[name], label=words[name]) for name in shown]
+        if handles:
+            figure.legend(handles=handles, loc="outside upper left", ncols=4, fontsize=8)
+        return _png(figure, colours=64)

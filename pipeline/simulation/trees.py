@@ -1,0 +1,228 @@
+"""Writes simulated corpora: the story of ``simulate``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from tqdm import tqdm
+
+from omfa.pipeline.recording import DataError
+from omfa.pipeline.simulation import deap, dreamer
+from omfa.pipeline.simulation import seed as seed_corpus
+from omfa.pipeline.simulation.plan import (
+    Plan,
+    Settings,
+    Source,
+)
+from omfa.pipeline.simulation.signals import (
+    BANDS,
+    RHYTHMS,
+    Effect,
+    EffectKind,
+    best_accuracy,
+)
+from omfa.pipeline.simulation.truth import Truth
+
+_PLANS = {
+    ("seed", "preprocessed"): seed_corpus.plan_preprocessed,
+    ("seed", "raw"): seed_corpus.plan_raw,
+    ("deap", "preprocessed"): deap.plan_preprocessed,
+    ("deap", "raw"): deap.plan_raw,
+    ("dreamer", "preprocessed"): dreamer.plan,
+    ("dreamer", "json"): dreamer.plan,
+}
+VARIANTS = {
+    source: tuple(variant for name, variant in _PLANS if name == source) for source, _ in _PLANS
+}
+"""What ``simulate`` writes of each source."""
+
+QUIRKS = {
+    ("seed", "preprocessed"): ("old_layout", "person_names"),
+    ("seed", "raw"): ("old_layout", "no_sample_count", "ecg"),
+}
+"""Peculiarities of some copies, by source and variant, that ``simulate`` plants when asked."""
+
+N_SUBJECTS = {"seed": 15, "deap": 32, "dreamer": 23}
+N_SESSIONS = {"seed": 3, "deap": 1, "dreamer": 1}
+WINDOWS = (1, 2, 4, 10)
+"""Window lengths in seconds that the truth tells the best accuracy of."""
+
+
+def simulate(
+    source: Source,
+    root: str | Path,
+    *,
+    variant: str = "preprocessed",
+    subjects: int | Sequence[int] | None = None,
+    sessions: int | Sequence[int] | None = None,
+    seconds: int | None = None,
+    effect: float = 0.5,
+    effect_kind: EffectKind = "power",
+    seed: int = 0,
+    bad_channels: float = 0.5,
+    quirks: Collection[str] = (),
+    progress: bool = True,
+) -> Truth:
+    """Write a simulated corpus in its true file format.
+
+    Parameters
+    ----------
+    source : {"seed", "deap", "dreamer"}
+    root : path
+        The folder to write: new, empty, or an earlier simulated tree, which is replaced.
+    variant : str
+        SEED ``preprocessed`` (.mat) or ``raw`` (.cnt); DEAP ``preprocessed`` (.dat) or ``raw``
+        (.bdf); DREAMER ``preprocessed`` (.mat) or ``json``.
+    subjects, sessions : int, or sequence of int, or None
+        How many, or which (from 1); by default all that the corpus has. DREAMER's subjects have
+        no names, so only how many.
+    seconds : int, optional
+        Length of the longest trial, at least 2; the others shrink in proportion, and so do pauses.
+        By default trials are as long as in the corpus.
+    effect : float
+        Shift of a planted rhythm's natural-log power (or of a pair's inverse hyperbolic tangent of
+        coherency) from a middle label to an extreme one; 0 plants nothing.
+    effect_kind : {"power", "connectivity"}
+        What a label changes: the power of rhythms, or the phase coupling of pairs of them while
+        every channel's spectrum stays equal.
+    seed : int
+    bad_channels : float
+        Bad channels to expect in a recording.
+    quirks : collection of str
+        Names from ``QUIRKS``.
+    progress : bool
+        Whether to show a bar; there is none where the output is no terminal.
+
+    Returns
+    -------
+    Truth
+        Also written as ``<root>.truth.json``.
+
+    Raises
+    ------
+    DataError
+        If an argument is unknown, or the folder holds anything but an earlier simulated tree.
+    """
+    doing = f"Simulating {source} {variant}"
+    _known(doing, "source", source, VARIANTS)
+    _known(doing, "variant", variant, VARIANTS[source])
+    _known(doing, "kind of effect", effect_kind, get_args(EffectKind))
+    for quirk in quirks:
+        _known(doing, "quirk", quirk, QUIRKS.get((source, variant), ()))
+    if seconds is not None and (seconds < 2 or seconds != int(seconds)):
+        raise DataError(doing, f"trials of {seconds} s", "Give whole seconds, 2 or more")
+    if min(effect, bad_channels, seed) < 0:
+        raise DataError(doing, "a negative effect, seed or number of channels", "Give 0 or more")
+    settings = Settings(
+        source=source,
+        variant=variant,
+        subjects=_chosen(doing, "subject", subjects, N_SUBJECTS[source]),
+        sessions=_chosen(doing, "session", sessions, N_SESSIONS[source]),
+        seconds=None if seconds is None else int(seconds),
+        effect=Effect(effect_kind, float(effect)),
+        seed=seed,
+        bad_channels=bad_channels,
+        quirks=frozenset(quirks),
+    )
+    if source == "dreamer" and settings.subjects != tuple(range(1, len(settings.subjects) + 1)):
+        raise DataError(
+            doing,
+            f"subjects {subjects} were asked for, but its file numbers them by their place",
+            "Give how many subjects to write",
+        )
+    root = Path(root)
+    _clear(root)
+    plan = _PLANS[source, variant](settings)
+    truth = _truth(settings, plan)
+    truth.save(root)  # before the files: it is what tells a simulated tree from a real one
+    with tqdm(
+        total=len(plan.trials),
+        desc=f"Simulating {source}",
+        unit="trial",
+        disable=None if progress else True,
+    ) as bar:
+        for name, write in plan.files.items():
+            write(root / name, bar.update)
+    return truth
+
+
+def _known(doing: str, what: str, given: object, choices: Collection[object]) -> None:
+    if given not in choices:
+        listed = ", ".join(map(str, choices)) or "none"
+        raise DataError(doing, f"unknown {what} {given!r}", f"Choose from: {listed}")
+
+
+def _chosen(
+    doing: str, what: str, given: int | Sequence[int] | None, available: int
+) -> tuple[int, ...]:
+    every = range(1, available + 1)
+    if given is None:
+        return tuple(every)
+    chosen = range(1, given + 1) if isinstance(given, int) else sorted({int(i) for i in given})
+    if not chosen or not set(chosen) <= set(every):
+        raise DataError(
+            doing,
+            f"{what}s {given} were asked for, and the corpus has {available}",
+            f"Give a number up to {available}, or which of 1 to {available}",
+        )
+    return tuple(chosen)
+
+
+def _clear(root: Path) -> None:
+    """Remove an earlier simulated tree; refuse a folder that holds anything else."""
+    if root.exists() and not root.is_dir():
+        raise DataError(f"Simulating into {root}", "it is a file", "Give a new folder")
+    found = {path for path in root.rglob("*") if not path.is_dir()}
+    ours = set()
+    if found and Truth.path(root).exists():
+        listed = [root / name for name in Truth.load(root).files]
+        ours = {*listed, *(path.with_name(path.name + ".part") for path in listed)}
+    if strange := sorted(found - ours):
+        raise DataError(
+            f"Simulating into {root}",
+            f"the folder holds {len(strange)} files that are not of a simulated tree, "
+            f"such as {strange[0].relative_to(root)}",
+            "Give a new folder",
+        )
+    for path in found:
+        path.unlink()
+    for folder in sorted(root.rglob("*"), reverse=True):
+        folder.rmdir()
+
+
+def _truth(settings: Settings, plan: Plan) -> Truth:
+    windows: dict[str, float] = {str(window): window for window in WINDOWS}
+    windows["trial"] = float(np.mean([trial["seconds"] for trial in plan.trials]))
+    best: dict[str, dict[str, dict[str, float]]] = {}
+    for target in plan.targets:
+        codes = np.array([trial[f"code_{target}"] for trial in plan.trials])
+        classes = np.array([trial[f"class_{target}"] for trial in plan.trials])
+        planted = "valence" if target == "emotion" else target
+        for window, length in windows.items():
+            accuracy, balanced = best_accuracy(
+                codes, classes, target=planted, effect=settings.effect, seconds=length
+            )
+            best.setdefault(target, {})[window] = {
+                "accuracy": round(accuracy, 4),
+                "balanced": round(balanced, 4),
+            }
+    return Truth(
+        source=settings.source,
+        variant=settings.variant,
+        seed=settings.seed,
+        effect=settings.effect.size,
+        effect_kind=settings.effect.kind,
+        quirks=tuple(sorted(settings.quirks)),
+        sfreq=plan.sfreq,
+        channels=tuple(plan.channels),
+        files=tuple(plan.files),
+        targets=plan.targets,
+        trials=plan.trials,
+        recordings=plan.recordings,
+        sources=[asdict(rhythm) | {"hz": list(BANDS[rhythm.band])} for rhythm in RHYTHMS],
+        best_accuracy=best,
+    )

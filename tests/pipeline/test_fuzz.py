@@ -1,0 +1,252 @@
+"""Damaged files give a ``DataError`` or a right result, never a hang, a crash or a wrong one.
+
+Files with a checksum (compressed .mat) must decode to what they held or fail. The others (.dat,
+.bdf, .cnt, .json, uncompressed .mat) cannot tell a changed sample from a true one, so there a
+result may differ in values, and in nothing else: not in shapes, channels or trials.
+"""
+
+import resource
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+
+from omfa.pipeline import DataError, simulate
+from omfa.pipeline.readers import get_reader
+from omfa.pipeline.readers.biosemi import open_bdf
+from omfa.pipeline.recording import TRIAL_COLUMNS
+from omfa.pipeline.simulation.formats import (
+    BdfChannel,
+    mat_doubles,
+    mat_numbers,
+    write_bdf,
+    write_cnt,
+    write_mat,
+    write_python2_pickle,
+)
+
+CASES = 200
+MEMORY = 500e6  # bytes more than before, at the worst
+
+
+def mutations(data, *, seed, n=CASES):
+    """Yield damaged copies: most of the damage is where the structure is, at both ends."""
+    rng = np.random.default_rng(seed)
+    for _ in range(n):
+        size = len(data)
+        near = rng.random()
+        at = int(rng.integers(min(size, 1200) if near < 0.5 else size))
+        if near > 0.85:
+            at = size - 1 - int(rng.integers(min(size, 300)))
+        length = int(rng.integers(1, 17))
+        copy = bytearray(data)
+        match rng.integers(6):
+            case 0 | 1:
+                for place in (at, *rng.integers(size, size=rng.integers(3))):
+                    copy[place] ^= 1 << int(rng.integers(8))
+            case 2:
+                del copy[at:]
+            case 3:
+                copy[at:at] = rng.bytes(length)
+            case 4:
+                del copy[at : at + length]
+            case 5:
+                copy[at : at + length] = rng.choice([b"\0", b"\xff", b"\x7f"]) * length
+        if copy != data:
+            yield bytes(copy)
+
+
+def seed_mat(root):
+    rng = np.random.default_rng(0)
+    trials = [10 * rng.standard_normal((62, 41)) for _ in range(2)]
+    path = root / "1_20131027.mat"
+    write_mat(
+        path,
+        [mat_doubles((62, 41), lambda t=t: t, f"djc_eeg{i}") for i, t in enumerate(trials, 1)],
+    )
+    write_mat(root / "label.mat", [mat_numbers([[1, -1]], "label")])
+    return path, "seed", {}
+
+
+def seed_mat_uncompressed(root):
+    path, *rest = seed_mat(root)
+    values = {k: v for k, v in scipy.io.loadmat(path).items() if k[0] != "_"}
+    scipy.io.savemat(path, values)
+    return path, *rest
+
+
+def seed_label(root):
+    seed_mat(root)
+    return root / "label.mat", "seed", {}
+
+
+def seed_cnt(root):
+    from omfa.pipeline.readers.seed import CHANNELS
+
+    rng = np.random.default_rng(0)
+    path = root / "1_1.cnt"
+    write_cnt(
+        path,
+        dict.fromkeys([*CHANNELS, "M1", "M2", "VEO", "HEO"], (0.0, 0.0)),
+        [rng.integers(-900, 900, (66, 300), dtype=np.int32)],
+        sfreq=1000,
+        events=[(20, 1), (200, 2)],
+    )
+    (root / "time.txt").write_text("start_point_list=[10,150]\nend_point_list=[140,300]")
+    write_mat(root / "label.mat", [mat_numbers([[1, -1]], "label")])
+    return path, "seed", {"variant": "raw"}
+
+
+def deap_dat(root):
+    rng = np.random.default_rng(0)
+    path = root / "s01.dat"
+    write_python2_pickle(
+        path,
+        {
+            "labels": ((40, 4), [rng.uniform(1, 9, (40, 4))]),
+            "data": ((40, 40, 386), [10 * rng.standard_normal((40, 40, 386))]),
+        },
+    )
+    return path, "deap", {}
+
+
+def dreamer_mat(root):
+    simulate("dreamer", root, subjects=1, seconds=2)
+    return root / "DREAMER.mat", "dreamer", {}
+
+
+def dreamer_json(root):
+    simulate("dreamer", root, variant="json", subjects=1, seconds=2)
+    return root / "DREAMER_Data.json", "dreamer", {"variant": "json"}
+
+
+FORMATS = {
+    # name: (writer, whether a checksum covers signal and labels, how many labels may change)
+    "seed-mat": (seed_mat, True, 0),
+    "seed-mat-uncompressed": (seed_mat_uncompressed, False, 0),
+    "seed-label": (seed_label, True, 0),
+    "seed-cnt": (seed_cnt, False, 0),
+    "deap-dat": (deap_dat, False, 160),
+    "dreamer-mat": (dreamer_mat, True, 0),
+    "dreamer-json": (dreamer_json, False, 3),
+}
+
+
+def read(reader, root):
+    (key,) = reader.discover(root)
+    return reader.read(key)
+
+
+def same_frame(a, b):
+    """Whether two results differ in values at the most."""
+    return (
+        a.channels == b.channels
+        and a.sfreq == b.sfreq
+        and [s.shape for s in a.segments] == [s.shape for s in b.segments]
+        and a.trials[list(TRIAL_COLUMNS)].equals(b.trials[list(TRIAL_COLUMNS)])
+        and a.labels == b.labels
+    )
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_mutated_file_is_an_error_or_right(tmp_path, name):
+    write, checksum, changeable = FORMATS[name]
+    root = tmp_path / name
+    root.mkdir()
+    path, source, options = write(root)
+    reader = get_reader(source, **options)
+    whole, clean = path.read_bytes(), read(reader, root)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    errors = 0
+    n = 30 if name == "dreamer-json" else CASES  # text takes long to parse
+    for i, data in enumerate(mutations(whole, seed=7, n=n)):
+        path.write_bytes(data)
+        try:
+            found = read(reader, root)
+        except DataError:
+            errors += 1
+            continue
+        assert same_frame(found, clean), i
+        if checksum:
+            assert found.trials.equals(clean.trials), i
+            for a, b in zip(found.segments, clean.segments, strict=True):
+                np.testing.assert_array_equal(a, b)
+        if clean.labels:
+            changed = (found.trials[clean.labels] != clean.trials[clean.labels]).to_numpy().sum()
+            assert changed <= changeable, i
+    grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    assert grown < MEMORY
+    assert errors > n / 4  # the damage was of a kind that can be noticed
+
+
+@pytest.fixture(scope="module")
+def small_bdf(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bdf") / "a.bdf"
+    digits = np.random.default_rng(0).integers(-900, 900, (4, 96), dtype=np.int32)
+    digits[3] = 0x18FF00 + 4
+    channels = [BdfChannel(name) for name in ("Fp1", "AF3", "F3")] + [BdfChannel("", status=True)]
+    write_bdf(path, channels, [digits], n_records=3, sfreq=32)
+    return path
+
+
+def test_mutated_bdf_is_an_error_or_has_its_shape(small_bdf, tmp_path):
+    whole = small_bdf.read_bytes()
+    path = tmp_path / "a.bdf"
+    errors = 0
+    for data in mutations(whole, seed=3, n=300):
+        path.write_bytes(data)
+        try:
+            file = open_bdf(path, doing="Fuzzing")
+            signal, codes = file.read([0, 1, 2], status=3)
+        except DataError:
+            errors += 1
+            continue
+        assert (signal.shape, codes.shape) == ((3, 96), (96,))
+    assert errors > 75
+
+
+def test_mutated_header_of_a_deap_bdf_is_an_error_or_right(tmp_path):
+    from omfa.pipeline.readers.deap import CHANNELS, RAW_AUXILIARY
+
+    root = tmp_path / "data_original"
+    path = root / "s24.bdf"
+    channels = [BdfChannel(name) for name in [*CHANNELS, *RAW_AUXILIARY]]
+    status = np.full(512, 0x18FF00, np.int32)
+    status[100:110] += 4
+    status[300:310] += 5
+    block = np.random.default_rng(0).integers(-900, 900, (48, 512), dtype=np.int32)
+    silent = block.copy()
+    block[-1], silent[-1] = status, 0x18FF00
+    write_bdf(
+        path,
+        [*channels, BdfChannel("", status=True)],
+        [silent] * 4 + [block] * 40,
+        n_records=44,
+        sfreq=512,
+    )
+    table = {"Participant_id": 24, "Trial": range(1, 41), "Experiment_id": range(1, 41)}
+    table |= dict.fromkeys(("Valence", "Arousal", "Dominance", "Liking"), 5.0)
+    pd.DataFrame(table).to_csv(root / "participant_ratings.csv", index=False)
+    reader = get_reader("deap", variant="raw", auxiliary=False)
+    clean = read(reader, root)
+    whole = path.read_bytes()
+    head = 256 * 49
+    rng = np.random.default_rng(1)
+    errors = 0
+    with path.open("r+b") as file:  # in place: the file is large and its head is small
+        for i in range(100):
+            at = int(rng.integers(184, 256 if i % 3 else head))
+            value = whole[at] ^ (1 << int(rng.integers(8)))
+            file.seek(at)
+            file.write(bytes([value]))
+            file.flush()
+            try:
+                found = read(reader, root)
+                assert same_frame(found, clean)
+                np.testing.assert_array_equal(found.segments[0], clean.segments[0])
+            except DataError:
+                errors += 1
+            file.seek(at)
+            file.write(whole[at : at + 1])
+    assert errors > 20

@@ -1,0 +1,135 @@
+"""Stores in object stores: the same promises against a real S3 server, and in memory."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import fsspec
+import pytest
+
+from omfa.pipeline import DataError, ingest, open_store
+
+BUCKET = "omfa-test"
+
+
+@pytest.fixture(scope="session")
+def endpoint():
+    """A server of S3's protocol on loopback, in a process of its own.
+
+    One for the session: fsspec keeps its connections for as long as the process.
+    """
+    code = (
+        "from moto.server import ThreadedMotoServer as S; import sys, time\n"
+        "s = S(ip_address='127.0.0.1', port=0); s.start()\n"
+        "print('port', s.get_host_and_port()[1], flush=True); sys.stdin.read()"
+    )
+    server = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    port = next(line.split()[1] for line in server.stdout if line.startswith("port "))
+    yield f"http://127.0.0.1:{port}"
+    server.stdout.close()
+    server.stdin.close()
+    server.wait(timeout=20)
+
+
+@pytest.fixture
+def s3(endpoint, monkeypatch):
+    """Credentials as a user has them: in the environment."""
+    settings = {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": endpoint,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    fs.invalidate_cache()
+    if fs.exists(BUCKET):
+        fs.rm(BUCKET, recursive=True)
+    fs.mkdir(BUCKET)
+    return fs
+
+
+def objects(fs, store):
+    fs.invalidate_cache()
+    base = store.removeprefix("s3://")
+    return {name.removeprefix(base): fs.cat_file(name) for name in fs.find(base)}
+
+
+def test_s3_holds_the_same_bytes_as_a_disk(s3, tree, reader, tmp_path, bytes_of):
+    store = f"s3://{BUCKET}/tiny.zarr"
+    summary = ingest(reader, tree, store, serial=True)
+    assert summary.complete
+    ingest(reader, tree, tmp_path / "s.zarr", serial=True)
+    on_disk = {f"/{name}": content for name, content in bytes_of(tmp_path / "s.zarr").items()}
+    assert objects(s3, store) == on_disk
+    opened = open_store(store)
+    local = open_store(tmp_path / "s.zarr")["sub-01_ses-1_run-1"]
+    assert (opened["sub-01_ses-1_run-1"].signal() == local.signal()).all()
+    assert [o.status for o in ingest(reader, tree, store, serial=True).outcomes] == ["kept"] * 3
+
+
+def test_s3_damage_is_named_and_repaired(s3, tree, reader):
+    store = f"s3://{BUCKET}/tiny.zarr"
+    ingest(reader, tree, store, serial=True)
+    whole = objects(s3, store)
+    s3.pipe_file(f"{BUCKET}/tiny.zarr/sub-01_ses-1_run-1/signal/c/0/0", b"nothing")
+    s3.rm_file(f"{BUCKET}/tiny.zarr/sub-02_ses-1_run-1/zarr.json")
+    damaged = {d.recording: d.found for _, d in open_store(store).verify() if d}
+    assert damaged == {
+        "sub-01_ses-1_run-1": "signal/c/0/0 does not match its checksum",
+        "sub-02_ses-1_run-1": "zarr.json is missing",
+    }
+    summary = ingest(reader, tree, store, serial=True)
+    assert [o.reason for o in summary.outcomes] == ["", "damaged", "missing"]
+    assert objects(s3, store) == whole
+
+
+@pytest.mark.slow
+def test_s3_killed_at_any_moment_a_rerun_gives_the_same_objects(s3, seed_tree):
+    def command(store):
+        return [
+            sys.executable,
+            "-m",
+            "omfa.pipeline.cli",
+            "seed",
+            str(seed_tree),
+            store,
+            "--serial",
+        ]
+
+    whole = f"s3://{BUCKET}/whole.zarr"
+    started = time.monotonic()
+    subprocess.run(command(whole), check=True, capture_output=True)
+    duration = time.monotonic() - started
+    for i in range(3):
+        store = f"s3://{BUCKET}/killed{i}.zarr"
+        process = subprocess.Popen(
+            command(store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(duration * (0.5 + 0.2 * i))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        subprocess.run(command(store), check=True, capture_output=True)
+        assert objects(s3, store) == objects(s3, whole)
+
+
+def test_a_bucket_that_is_not_there_is_an_error_that_names_it(s3, tree, reader):
+    with pytest.raises(DataError, match=r"Making a store at s3://no-such-bucket/x\.zarr"):
+        ingest(reader, tree, "s3://no-such-bucket/x.zarr", serial=True)
+
+
+def test_memory_holds_a_store_for_as_long_as_the_process(tree, reader):
+    ingest(reader, tree, "memory://tiny.zarr", serial=True)
+    store = open_store("memory://tiny.zarr")
+    assert len(store) == 3
+    assert store["sub-00_ses-1_run-1"].signal().shape == (12, 2560)
+    assert not any(damage for _, damage in store.verify())

@@ -1,0 +1,263 @@
+"""What every reader must do. A new reader is tested by one line in ``CASES``."""
+
+import pickle
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+
+from omfa.pipeline import DataError, Key, Recording, simulate
+from omfa.pipeline.readers import READERS, get_reader, reader_names
+from omfa.pipeline.recording import TRIAL_COLUMNS, plausible_unit
+
+
+def simulated(source, **options):
+    """Return what makes a tree of a corpus."""
+
+    def make(root):
+        simulate(source, root, seconds=2, bad_channels=0, **options)
+
+    return make
+
+
+def noise():
+    """Return half a minute of simulated noise, as MNE has it: 20 uV at 100 Hz."""
+    import mne
+
+    names = ["Fp1", "Cz", "O2", "EOG1"]
+    info = mne.create_info(names, 100.0, ["eeg", "eeg", "eeg", "eog"])
+    values = np.random.default_rng(0).normal(0, 20e-6, (len(names), 3000))
+    raw = mne.io.RawArray(values, info, verbose="error")
+    return raw.set_annotations(mne.Annotations([2, 10], [5, 5], ["sad", "happy"]))
+
+
+def folder_of_files(root):
+    root.mkdir()
+    for subject in ("01", "02"):
+        noise().save(root / f"{subject}_film_raw.fif", verbose="error")
+
+
+def bids_dataset(root):
+    mne_bids = pytest.importorskip("mne_bids")
+    for subject in ("01", "02"):
+        path = mne_bids.BIDSPath(subject=subject, task="film", datatype="eeg", root=root)
+        mne_bids.write_raw_bids(
+            noise(), path, format="BrainVision", allow_preload=True, verbose="error"
+        )
+
+
+CASES = {
+    # name: (what makes the tree, the reader, whether each recording has a file of its own)
+    "seed": (simulated("seed", subjects=[2, 10], sessions=1), ("seed", {}), True),
+    "seed-raw": (
+        simulated("seed", variant="raw", subjects=1, sessions=2),
+        ("seed", {"variant": "raw"}),
+        True,
+    ),
+    "deap": (simulated("deap", subjects=2), ("deap", {}), True),
+    "deap-raw": (
+        simulated("deap", variant="raw", subjects=[28]),
+        ("deap", {"variant": "raw"}),
+        True,
+    ),
+    "dreamer": (simulated("dreamer", subjects=2), ("dreamer", {}), False),
+    "dreamer-json": (
+        simulated("dreamer", variant="json", subjects=2),
+        ("dreamer", {"variant": "json"}),
+        False,
+    ),
+    "files": (
+        folder_of_files,
+        ("files", {"pattern": "{subject}_{what}_raw.fif", "labels_from": "annotations"}),
+        True,
+    ),
+    "bids": (bids_dataset, ("bids", {}), True),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request, tmp_path_factory):
+    make, (name, options), own_files = CASES[request.param]
+    root = tmp_path_factory.mktemp("sweep") / request.param
+    make(root)
+    reader = get_reader(name, **options)
+    return reader, root, own_files
+
+
+@pytest.fixture(scope="module")
+def recording(case):
+    reader, root, _ = case
+    return reader.read(reader.discover(root)[0])
+
+
+def test_discover_is_sorted_unique_and_names_files_that_exist(case):
+    reader, root, own_files = case
+    keys = list(reader.discover(root))
+    assert keys
+    assert keys == sorted(keys)
+    assert len({key.recording for key in keys}) == len(keys)
+    assert all(isinstance(key, Key) and key.files for key in keys)
+    assert all(path.is_file() for key in keys for path in key.paths)
+    if own_files:
+        assert len({key.files[0] for key in keys}) == len(keys)
+    assert keys == list(reader.discover(str(root)))  # a str, and again
+
+
+def test_discover_needs_no_signal(case, tmp_path):
+    reader, root, own_files = case
+    if not own_files:
+        pytest.skip("the one file tells how many recordings it holds")
+    keys = reader.discover(root)
+    for key in keys:
+        for i, (name, path) in enumerate(zip(key.files, key.paths, strict=True)):
+            target = tmp_path / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes()[: None if i else 2048])
+    assert [key.recording for key in reader.discover(tmp_path)] == [key.recording for key in keys]
+
+
+def test_reader_and_keys_pickle(case):
+    reader, root, _ = case
+    keys = reader.discover(root)
+    again, same_keys = pickle.loads(pickle.dumps((reader, keys)))
+    assert again == reader
+    assert same_keys == keys
+    assert hash(again) == hash(reader)
+
+
+def test_a_reader_without_its_options_is_the_same_in_another_process(case):
+    reader, root, _ = case
+    key = reader.discover(root)[0]
+    code = (
+        "import pickle, sys; reader, key = pickle.load(sys.stdin.buffer); "
+        "print(reader.read(key).n_times, 'torch' in sys.modules, 'dask' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=pickle.dumps((reader, key)), capture_output=True
+    )
+    n_times, torch, dask = done.stdout.split()
+    assert int(n_times) == reader.read(key).n_times
+    assert (torch, dask) == (b"False", b"False")
+
+
+def test_read_gives_a_sound_recording_in_microvolts(recording):
+    assert isinstance(recording, Recording)
+    assert recording.check() is recording
+    assert plausible_unit(recording) is None
+    assert {segment.dtype for segment in recording.segments} == {np.dtype(np.float32)}
+
+
+def test_trials_have_every_column_and_raw_labels(recording):
+    assert set(TRIAL_COLUMNS) <= set(recording.trials.columns)
+    assert len(recording.trials)
+    assert all(isinstance(stimulus, str) for stimulus in recording.trials["stimulus"])
+    for label in recording.labels:
+        assert recording.trials[label].nunique() > 2 or label not in ("valence", "arousal")
+
+
+def test_auxiliary_channels_run_beside_the_segments(recording):
+    for group in recording.auxiliary:
+        assert len(group.names) == len(group.units)
+        assert not set(group.names) & set(recording.channels)
+        for rest, segment in zip(group.segments, recording.segments, strict=True):
+            assert rest.shape[0] == len(group.names)
+            seconds = segment.shape[1] / recording.sfreq
+            assert abs(rest.shape[1] / group.sfreq - seconds) <= 1 / recording.sfreq
+
+
+def test_a_second_read_is_equal(case, recording):
+    reader, _, _ = case
+    again = reader.read(recording.key)
+    for a, b in zip(again.segments, recording.segments, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert again.trials.equals(recording.trials)
+    assert (again.channels, again.source) == (recording.channels, recording.source)
+
+
+def test_read_each_equals_read(case):
+    reader, root, _ = case
+    if not hasattr(reader, "read_each"):
+        pytest.skip("one recording a file")
+    keys = list(reader.discover(root))
+    found = dict(reader.read_each(keys))
+    assert list(found) == keys
+    for key in keys:
+        np.testing.assert_array_equal(found[key].segments[3], reader.read(key).segments[3])
+
+
+def test_the_participant_and_the_history_are_plain(recording):
+    import json
+
+    json.dumps([dict(recording.participant), dict(recording.source)])
+
+
+@pytest.mark.parametrize("what", ["absent", "empty", "other"])
+def test_a_folder_of_something_else_is_told_in_three_parts(case, tmp_path, what):
+    reader, _, _ = case
+    root = tmp_path / what
+    if what != "absent":
+        root.mkdir()
+    if what == "other":
+        (root / "holiday.txt").write_text("nothing of EEG")
+    with pytest.raises(DataError) as caught:
+        reader.discover(root)
+    doing, found, action = caught.value.args
+    assert str(root) in doing + found
+    assert found
+    assert action
+
+
+def test_a_file_that_went_away_is_a_data_error(case):
+    reader, root, _ = case
+    key = reader.discover(root)[0]
+    lost = Key(key.subject, key.session, key.run, ("nowhere/s99.xyz", *key.files[1:]), str(root))
+    with pytest.raises(DataError):
+        reader.read(lost)
+
+
+# The registry
+
+
+def test_every_listed_reader_can_be_made():
+    assert reader_names()[: len(READERS)] == list(READERS)
+    for name in ("seed", "deap", "dreamer"):
+        assert get_reader(name).name == name
+
+
+def test_an_unknown_reader_is_told_the_known_ones():
+    with pytest.raises(DataError, match="there are seed, deap, dreamer, bids"):
+        get_reader("sead")
+
+
+def test_an_unknown_option_or_choice_is_told_the_known_ones():
+    with pytest.raises(DataError, match="no option sfreq; it has variant, timing, auxiliary"):
+        get_reader("seed", sfreq=1000)
+    with pytest.raises(DataError, match=r"no variant 'rwa'.*Choose one of preprocessed, raw"):
+        get_reader("deap", variant="rwa")
+    with pytest.raises(DataError, match=r"no timing 'x'.*time\.txt, neurolm"):
+        get_reader("seed", timing="x")
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    def register(*entries):
+        found = [EntryPoint(name, value, "omfa.readers") for name, value in entries]
+        monkeypatch.setattr("omfa.pipeline.readers.entry_points", lambda group: found)
+
+    return register
+
+
+def test_another_package_can_register_a_reader(registered):
+    registered(("mine", "omfa.pipeline.readers.dreamer:DreamerReader"))
+    assert reader_names()[-1] == "mine"
+    assert get_reader("mine", auxiliary=False).auxiliary is False
+
+
+def test_registering_twice_is_an_error_for_that_name_only(registered):
+    registered(("seed", "other.package:Reader"), ("two", "a:A"), ("two", "b:B"))
+    for name in ("seed", "two"):
+        with pytest.raises(DataError, match="registered twice"):
+            get_reader(name)
+    assert get_reader("deap").name == "deap"

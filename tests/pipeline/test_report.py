@@ -1,0 +1,381 @@
+"""The report: what it says is what the stores hold, in one file that needs nothing else."""
+
+import base64
+import io
+import re
+import shutil
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import fft
+
+from omfa.pipeline import DataError, ingest, open_store, report, report_figures, write_report
+from omfa.pipeline.channels import UCS
+from omfa.pipeline.quality import FREQUENCIES
+
+CHANNELS = ("Fp1", "Fp2", "F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1", "O2")
+
+
+class Page(HTMLParser):
+    """A parsed report: its text, tables (lists of rows of cells), images and tags in balance."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.source = Path(path).read_text(encoding="utf-8")
+        self.tables, self.images, self.links, self.tags = [], [], [], set()
+        self._open, self._text = [], []
+        self.feed(self.source)
+        assert not self._open
+        self.text = " ".join(" ".join(self._text).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        given = dict(attrs)
+        if tag not in ("meta", "img", "br", "line", "rect"):
+            self._open.append(tag)
+        if tag == "img":
+            self.images.append(given)
+        if "href" in given:
+            self.links.append(given["href"])
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag):
+        if tag == "rect":
+            return
+        assert self._open.pop() == tag
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] == "style":
+            return
+        self._text.append(data)
+        if {"td", "th"} & set(self._open):
+            self.tables[-1][-1][-1] += data
+
+    def rows(self, *head):
+        """The rows of all tables whose first columns are these."""
+        return [
+            row for table in self.tables for row in table[1:] if table[0][: len(head)] == [*head]
+        ]
+
+
+@dataclass(frozen=True)
+class TextReader:
+    """Gives another reader's recordings a text label, many ratings and a note of their source."""
+
+    inner: object
+    note: str = ""
+    name: str = "text"
+
+    def discover(self, root):
+        return self.inner.discover(root)
+
+    def read(self, key):
+        recording = self.inner.read(key)
+        onsets = np.arange(30) * 100
+        trials = recording.trials.iloc[np.zeros(30, int)].assign(
+            onset=onsets + 60,
+            length=40,
+            baseline_length=0,
+            mood=["<b>calm</b> & 平静"] * 29 + ["$tense_"],
+            rating=np.linspace(1, 9, 30),
+        )
+        return replace(recording, trials=trials, source={"note": self.note, "band": [0.1, 70]})
+
+
+def write_eeg(path, *, seed, channels=CHANNELS, flat=()):
+    """Write one recording of 1/f noise, mostly shared: no channel is bad but the flat ones."""
+    rng = np.random.default_rng(seed)
+    white = rng.standard_normal((len(channels) + 1, 4000))
+    shaped = fft.rfft(white) / np.maximum(fft.rfftfreq(4000, 1 / 200), 0.5)
+    own, shared = np.split(fft.irfft(shaped), [len(channels)])
+    signal = 40 * (0.5 * own + shared)
+    signal[[channels.index(name) for name in flat]] = 3.0
+    np.savez(path, signal=signal, sfreq=200.0, names=np.array(channels))
+
+
+@pytest.fixture(scope="module")
+def reader_class(request):
+    """The tiny reader of the conftest, for fixtures of the module."""
+    path = str(Path(__file__).with_name("conftest.py"))
+    return request.config.pluginmanager.getplugin(path).TinyReader
+
+
+@pytest.fixture(scope="module")
+def stores(reader_class, tmp_path_factory):
+    """Four recordings with a flat channel, and one that fails; and one of three channels."""
+    folder = tmp_path_factory.mktemp("r")
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+    for i in range(4):
+        write_eeg(folder / "first" / f"{i:02d}.npz", seed=i, flat=["C3"] if i == 1 else [])
+    (folder / "first" / "09.npz").write_bytes(b"<b>no recording</b>")
+    write_eeg(folder / "second" / "00.npz", seed=9, channels=("O1", "O2", "Oz"))
+    for name in ("first", "second"):
+        ingest(reader_class(), folder / name, folder / f"{name}.zarr", serial=True)
+    return [open_store(folder / f"{name}.zarr") for name in ("first", "second")]
+
+
+@pytest.fixture(scope="module")
+def written(stores, tmp_path_factory):
+    return write_report(stores, tmp_path_factory.mktemp("out") / "new" / "report.html")
+
+
+@pytest.fixture(scope="module")
+def page(written):
+    return Page(written)
+
+
+@pytest.fixture
+def without_maps(monkeypatch):
+    """Spare a test that is about words the slowest picture."""
+    pixel = io.BytesIO()
+    Image.new("L", (1, 1)).save(pixel, format="png")
+    monkeypatch.setattr(report_figures, "topographies", lambda maps, positions: pixel.getvalue())
+
+
+# ------------------------------------------------------------------------------- what it says
+
+
+def test_it_needs_nothing_but_itself(page):
+    assert not {"script", "link", "iframe"} & page.tags
+    assert "default-src 'none'" in page.source
+    without_images = re.sub(r'src="data:[^"]*"', "", page.source)
+    assert not re.search(r"//\w|url\(|src=", without_images)
+    assert all(link.startswith("#") for link in page.links)
+    assert all(f'id="{link[1:]}"' in page.source for link in page.links)
+    assert len(page.images) > 8
+    for image in page.images:
+        kind, _, content = image["src"].partition(",")
+        assert kind == "data:image/png;base64"
+        assert image["alt"]
+        with Image.open(io.BytesIO(base64.b64decode(content))) as picture:
+            picture.verify()
+
+
+def test_the_overview_counts_what_the_stores_hold(page, stores):
+    first, second = page.rows("dataset", "recordings")
+    assert first[:7] == ["first", "4", "4", "4", "12", "8", "0.02"]
+    assert first[7:] == [f"{stores[0].nbytes / 1e6:.1f} MB", "128 Hz", "2.1%", "1"]  # 1 of 48
+    assert second[:6] == ["second", "1", "1", "1", "3", "2"]
+    assert "0.5–45 Hz" in page.text
+    assert "float16" in page.text
+
+
+def test_every_channel_is_told_with_the_stores_that_hold_it(page):
+    held = {who: names.split() for who, _, names in page.rows("held by")}
+    assert held["first, second"] == ["O1", "O2"]
+    assert held["second"] == ["Oz"]
+    assert len(held["first"]) == 10
+    assert "13 in the union, 2 in the intersection" in page.text
+
+
+def test_bad_channels_are_told_with_recording_share_and_reason(page, stores):
+    (row,) = page.rows("recording", "bad")
+    assert row[:2] == ["sub-01_ses-1_run-1", "1 of 12"]
+    assert row[2].startswith("C3 (flat")
+    (often,) = page.rows("channel", "bad in")
+    assert often[:2] == ["C3", "25.0%"]
+    assert "flat" in often[2]
+    assert stores[0]["sub-01_ses-1_run-1"].bad_channels == ["C3"]
+
+
+def test_what_failed_is_told_with_its_reason_in_full(page, stores):
+    (row,) = page.rows("recording", "why")
+    assert row == ["sub-09_ses-1_run-1", stores[0].failures["sub-09_ses-1_run-1"]]
+    assert "1 recording could not be stored" in page.text
+
+
+def test_labels_are_counted(page):
+    assert re.search(r"valence 8 trials 1.5 4 9 4", page.text)
+    assert re.search(r"emotion 8 trials -1 4 1 4", page.text)
+
+
+def test_real_data_are_not_called_simulated(page):
+    assert "Simulated" not in page.text
+
+
+def test_how_it_was_made_is_folded_away(page, stores):
+    assert page.source.count("<details>") == 3  # one per store, and the meanings
+    assert stores[0].settings["settings_digest"] in page.text
+    assert stores[0].settings["software"]["numpy"] in page.text
+
+
+# ------------------------------------------------------------------------------- the file
+
+
+def test_the_same_stores_give_the_same_bytes_whatever_the_callers_style(
+    stores, written, tmp_path, capsys
+):
+    moved = [tmp_path / Path(store.path).name for store in stores]
+    for store, path in zip(stores, moved, strict=True):
+        shutil.copytree(store.path, path)
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "savefig.dpi": 20}):
+        before = dict(matplotlib.rcParams)
+        again = write_report([open_store(path) for path in moved], tmp_path / "again.html")
+        assert dict(matplotlib.rcParams) == before
+    assert again.read_bytes() == written.read_bytes()
+    assert capsys.readouterr() == ("", "")  # no bar off a terminal
+
+
+def test_a_write_that_fails_leaves_the_old_report_and_no_draft(stores, tmp_path, monkeypatch):
+    out = tmp_path / "report.html"
+    out.write_text("old")
+
+    def full(self, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(DataError, match=r"report.html: No space left on device\. Free space"):
+        write_report(stores[1:], out)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert out.read_text() == "old"
+
+
+def test_where_it_cannot_be_written_is_told_before_the_work(stores, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match=r"it is a folder\. Name a file in it"):
+        write_report(stores, tmp_path)
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="or name another file by --out"):
+        write_report(stores, tmp_path / "file" / "report.html")
+    monkeypatch.setattr(report.os, "access", lambda path, mode: False)  # root may write anywhere
+    with pytest.raises(DataError, match="no permission to write"):
+        write_report(stores, tmp_path / "report.html")
+    with pytest.raises(DataError, match="no store was given"):
+        write_report([], tmp_path / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+# ------------------------------------------------------------------------------- odd stores
+
+
+def test_an_empty_store_says_that_nothing_is_stored_and_why(reader, tree, tmp_path):
+    for file in tree.glob("*.npz"):
+        file.write_bytes(b"not a recording")
+    ingest(reader, tree, tmp_path / "s.zarr", serial=True)
+    page = Page(write_report([open_store(tmp_path / "s.zarr")], tmp_path / "r.html"))
+    assert "Nothing is stored: every recording failed" in page.text
+    assert len(page.rows("recording", "why")) == 3
+    assert not page.images
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_a_damaged_recording_costs_only_itself(reader, tree, tmp_path):
+    ingest(reader, tree, tmp_path / "s.zarr", serial=True)
+    lost = tmp_path / "s.zarr" / "sub-01_ses-1_run-1" / "quality_variance_z" / "c" / "0"
+    lost.write_bytes(b"?" * lost.stat().st_size)  # bytes that decode as well as any
+    page = Page(write_report([open_store(tmp_path / "s.zarr")], tmp_path / "r.html"))
+    (row,) = page.rows("recording", "why")
+    assert row == ["sub-01_ses-1_run-1", "quality_variance_z/c/0 does not match its checksum"]
+    assert "1 stored recording could not be read" in page.text
+    assert "24 channels of 2 recordings" in page.text
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_texts_are_escaped_and_many_ratings_make_a_histogram(reader, tree, tmp_path):
+    ingest(TextReader(reader, "SIMULATED by a test"), tree, tmp_path / "s.zarr", serial=True)
+    page = Page(write_report([open_store(tmp_path / "s.zarr")], tmp_path / "r.html"))
+    assert "<b>calm</b> & 平静 87" in page.text
+    assert "$tense_ 3" in page.text
+    assert "mean 5, SD" in page.text
+    bars = [int(n) for n in re.findall(r"<title>[^<]* to [^<]*: (\d+)</title>", page.source)]
+    assert len(bars) == 20
+    assert sum(bars) == 90
+    assert "source: 0.1–70 Hz" in page.text
+    assert "Simulated data (the source's own files say so)" in page.text
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_a_store_named_simulated_is_called_so(stores, tmp_path):
+    path = tmp_path / "Simulated-second.zarr"
+    shutil.copytree(stores[1].path, path)
+    page = Page(write_report([open_store(path)], tmp_path / "r.html"))
+    assert "Simulated data (the name says so)" in page.text
+    assert page.rows("dataset")[0][0] == "Simulated-second simulated"
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_names_of_other_meaning_are_reported_and_not_merged(reader, tmp_path):
+    (tmp_path / "raw").mkdir()
+    write_eeg(tmp_path / "raw" / "00.npz", seed=0, channels=("CB1", "CB2", "O1", "O2", "Oz"))
+    for name, rule in (("one", "PO9/PO10"), ("other", "POO7/POO8")):
+        path = tmp_path / f"{name}.zarr"
+        ingest(reader, tmp_path / "raw", path, serial=True, cerebellar=rule)
+    opened = [open_store(tmp_path / f"{name}.zarr") for name in ("one", "other")]
+    page = Page(write_report(opened, tmp_path / "r.html"))
+    assert "CB1 and CB2" in page.text
+    assert not page.rows("held by")
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_large_stores_are_sampled_evenly_and_it_says_so(stores, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "MOST_RECORDINGS", 2)
+    page = Page(write_report(stores[:1], tmp_path / "r.html"))
+    assert "are of 2 of the 4 recordings" in page.text
+    assert "24 channels of 2 recordings" in page.text
+    (row,) = page.rows("recording", "bad")  # of all recordings, and with its reason
+    assert row[0] == "sub-01_ses-1_run-1"
+    assert row[2].startswith("C3 (flat")
+
+
+# ------------------------------------------------------------------------------- pictures
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_traces_show_the_stored_signal_from_the_trials_own_segment(stores, tmp_path, monkeypatch):
+    shown = []
+
+    def capture(signal, sfreq, channels, bad, *, start):
+        shown.append((signal, sfreq, channels, bad, start))
+        return original(signal, sfreq, channels, bad, start=start)
+
+    original = report_figures.traces
+    monkeypatch.setattr(report_figures, "traces", capture)
+    write_report(stores[:1], tmp_path / "r.html")
+    (_, _, _, no_bad, _), (signal, sfreq, channels, bad, start) = shown
+    assert no_bad == []
+    assert bad == ["C3"]
+    assert "C3" in channels
+    recording = stores[0]["sub-01_ses-1_run-1"]
+    rows = [recording.channels.index(name) for name in channels]
+    onset = int(recording.trials["onset"].iloc[1])
+    first = onset + round(start * sfreq)
+    assert first <= onset < first + signal.shape[1]
+    np.testing.assert_array_equal(
+        signal, recording.signal(first, first + signal.shape[1])[rows].astype(float)
+    )
+
+
+def test_the_scalp_is_drawn_nose_up_and_symmetric():
+    x, y = report_figures.flatten(UCS.positions(["Cz", "Fpz", "Oz", "T7", "T8", "F3", "F4"])).T
+    np.testing.assert_allclose(x[:3], 0, atol=0.03)
+    assert y[1] > 0.8 > abs(y[0]) * 10
+    assert y[2] < -0.75
+    assert x[3] == pytest.approx(-x[4], abs=0.03)
+    assert x[5] == pytest.approx(-x[6], abs=0.03)
+    assert x[5] < 0 < y[5]
+
+
+def test_flat_missing_and_huge_channels_are_drawn():
+    rng = np.random.default_rng(0)
+    signal = rng.standard_normal((4, 256))
+    signal[1], signal[2], signal[3] = 5.0, np.nan, 1e6 * signal[3]
+    names = ["Fz", "Cz", "Pz", "Oz"]
+    for bad in ([], names[1:], names):
+        png = report_figures.traces(signal, 128.0, names, bad, start=-1.0)
+        assert png.startswith(b"\x89PNG")
+    rows = np.tile([[1.0], [2.0], [0.0]], len(FREQUENCIES))
+    rows[:, 40:] = np.nan  # above a low Nyquist frequency
+    assert report_figures.spectra(FREQUENCIES, rows, rows * np.nan, (None, 45.0))

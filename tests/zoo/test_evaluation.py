@@ -1,0 +1,532 @@
+import json
+import re
+import zipfile
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from omfa.pipeline import DataError
+from omfa.zoo import baselines
+from omfa.zoo.baselines import BASELINES, FeatureClassifier
+from omfa.zoo.evaluation import Result, compare, compare_table, evaluate, fingerprint, rerun
+from omfa.zoo.labels import Rating
+from omfa.zoo.metrics import METRICS, bootstrap_interval, confusion_matrix, paired_test, scores
+from omfa.zoo.protocols import (
+    LEAKY,
+    PROTOCOLS,
+    STIMULUS,
+    TRIAL,
+    Pretraining,
+    Protocol,
+    codes,
+)
+from omfa.zoo.windows import ArrayDataset, Windows
+
+WHOLE_TRIALS = tuple(name for name in PROTOCOLS if name != LEAKY)
+SFREQ = 128.0
+
+
+def signals(metadata, *, n_chans=8, n_times=64, offset=0.0, seed=0):
+    """Noise of unit variance, plus an offset (n_windows, n_chans) that a window keeps."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((len(metadata), n_chans, n_times))
+    X += np.asarray(offset)[..., None]
+    return ArrayDataset(X, metadata, sfreq=SFREQ, channels=[f"C{i}" for i in range(n_chans)])
+
+
+def rhythms(metadata, gain, *, n_chans=6, n_times=128, seed=0):
+    """Noise in which class 1 has ``gain`` times the 10 Hz amplitude in half of the channels."""
+    dataset = signals(metadata, n_chans=n_chans, n_times=n_times, seed=seed)
+    rng = np.random.default_rng(seed + 1)
+    phase = rng.uniform(0, 2 * np.pi, (len(metadata), n_chans, 1))
+    wave = np.sin(2 * np.pi * 10 * np.arange(n_times) / SFREQ + phase).astype(np.float32)
+    strength = np.ones((len(metadata), n_chans, 1), dtype=np.float32)
+    strength[metadata["target"].to_numpy() == 1, : n_chans // 2] = gain
+    dataset.X += strength * wave
+    return dataset
+
+
+def means(X, present, sfreq):
+    return X.mean(axis=-1)
+
+
+def nearest_neighbour(*, seed=0):
+    return FeatureClassifier(means, StandardScaler(), [KNeighborsClassifier(1)])
+
+
+class Noisy:
+    """Right, by the sign of the first channel, but for a share of the windows."""
+
+    def __init__(self, seed, wrong):
+        self.seed, self.wrong = seed, wrong
+
+    def fit(self, train, validation):
+        return self
+
+    def predict(self, windows):
+        right = (windows.features(means)[:, 0] > 0).astype(np.int64)
+        flip = np.random.default_rng(self.seed).random(len(right)) < self.wrong
+        return np.where(flip, 1 - right, right)
+
+
+def noisy(*, seed=0, wrong=0.0):
+    return Noisy(seed, wrong)
+
+
+@pytest.fixture(scope="module")
+def easy(make_table):
+    """The sign of the offset is the class."""
+    metadata = make_table(datasets=2)
+    sign = 2.0 * metadata["target"].to_numpy()[:, None] - 1
+    return signals(metadata, offset=np.repeat(sign, 8, axis=1))
+
+
+# ---- canaries -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trial_offsets(make_table):
+    """Signals that carry nothing but a per-trial offset, with coin-flip labels."""
+    metadata = make_table(datasets=2, subjects=5, trials=20, windows=10)
+    rng = np.random.default_rng(1)
+    trial = codes(metadata, TRIAL)
+    metadata["target"] = rng.integers(0, 2, trial.max() + 1)[trial]
+    return signals(metadata, offset=0.5 * rng.standard_normal((trial.max() + 1, 8))[trial])
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_canary_of_trial_offsets(trial_offsets, name):
+    score = evaluate(nearest_neighbour, trial_offsets, name).summary()["mean"]["accuracy"]
+    if name == LEAKY:
+        assert score > 0.9
+    else:
+        assert 0.42 < score < 0.58
+
+
+@pytest.mark.parametrize("name", WHOLE_TRIALS)
+def test_canary_of_permuted_labels(make_table, name):
+    metadata = make_table(datasets=1 + (name == "cross-dataset"), subjects=5, trials=12, windows=4)
+    dataset, model = rhythms(metadata, 3.0), "differential-entropy+ridge"
+    assert evaluate(model, dataset, name).summary()["mean"]["accuracy"] > 0.8
+    rng = np.random.default_rng(2)
+    for _, rows in metadata.groupby(["dataset", "subject", "session"]).indices.items():
+        of_trial = metadata["target"].to_numpy()[rows][::4]
+        metadata.loc[rows, "target"] = np.repeat(rng.permutation(of_trial), 4)
+    score = evaluate(model, dataset, name).summary()["mean"]["balanced_accuracy"]
+    assert 0.4 < score < 0.6
+
+
+def test_canary_of_clips(make_table):
+    """What is common to a clip helps across subjects, and only there."""
+    metadata = make_table(trials=30, windows=1)
+    rng = np.random.default_rng(3)
+    clip = codes(metadata, STIMULUS)
+    metadata["target"] = rng.permutation(np.arange(clip.max() + 1) % 2)[clip]
+    dataset = signals(metadata, offset=rng.standard_normal((clip.max() + 1, 8))[clip])
+    accuracy = {
+        name: evaluate(nearest_neighbour, dataset, name).summary()["mean"]["accuracy"]
+        for name in ("cross-subject", "cross-subject-stimulus")
+    }
+    assert accuracy["cross-subject"] > 0.9
+    assert accuracy["cross-subject-stimulus"] < 0.65
+
+
+def test_the_model_never_sees_test_labels_or_fits_on_the_test_side(make_table):
+    metadata = make_table()
+    seen = []
+
+    class Spy:
+        def fit(self, train, validation):
+            self.rows = {*train.rows, *validation.rows}
+            assert set(train.metadata) == set(validation.metadata)
+            assert not {"target", "valence"} & set(train.metadata)
+            return self
+
+        def predict(self, windows):
+            with pytest.raises(AttributeError, match="not for the model"):
+                _ = windows.y
+            assert not self.rows & set(windows.rows)
+            seen.extend(windows.rows)
+            return np.zeros(len(windows), dtype=int)
+
+    evaluate(lambda seed: Spy(), signals(metadata), "cross-subject")
+    assert sorted(seen) == list(range(len(metadata)))
+
+
+# ---- metrics --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_outputs", [2, 3, 5])
+def test_scores_agree_with_scikit_learn(n_outputs):
+    rng = np.random.default_rng(n_outputs)
+    for _ in range(20):
+        y_true, y_pred = rng.integers(0, n_outputs, (2, 12))
+        if len(set(y_true)) == 1 or not set(y_pred) <= set(y_true):
+            continue
+        got = scores(confusion_matrix(y_true, y_pred, n_outputs))
+        assert got == pytest.approx(
+            {
+                "balanced_accuracy": reference.balanced_accuracy_score(y_true, y_pred),
+                "accuracy": reference.accuracy_score(y_true, y_pred),
+                "macro_f1": reference.f1_score(y_true, y_pred, average="macro"),
+                "kappa": reference.cohen_kappa_score(y_true, y_pred),
+            }
+        )
+
+
+def test_kappa_of_one_class_is_unknown():
+    assert np.isnan(scores(np.array([[5, 0], [0, 0]]))["kappa"])
+
+
+def test_the_interval_covers_the_mean_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    draws = rng.normal(0.6, 0.1, (300, 30))
+    intervals = [bootstrap_interval(draw, n_resamples=500) for draw in draws]
+    covered = np.mean([low < 0.6 < high for low, high in intervals])
+    assert 0.9 < covered < 0.98
+
+
+def test_interval_of_one_subject_is_unknown():
+    assert np.isnan(bootstrap_interval([0.5])).all()
+
+
+def test_paired_test():
+    rng = np.random.default_rng(0)
+    second = rng.uniform(0.4, 0.9, 20)
+    first = second + rng.normal(0.05, 0.02, 20)
+    better = paired_test(first, second, "accuracy")
+    assert better.n_subjects == 20
+    assert better.p < 0.001
+    assert better.interval[0] < better.difference < better.interval[1]
+    assert paired_test(second, first, "accuracy").p == pytest.approx(better.p)
+    assert paired_test(second, second, "accuracy").p == 1
+    assert paired_test(second, rng.permutation(second), "accuracy").p > 0.05
+
+
+# ---- results --------------------------------------------------------------------------------
+
+
+def test_result_tells_of_subjects_and_of_the_majority_class(easy):
+    protocol = Protocol("within-subject", n_folds=4)
+    result = evaluate(noisy, easy, protocol, parameters={"wrong": 0.2})
+    assert len(result.subjects) == 12
+    assert set(METRICS) <= set(result.subjects.columns)
+    summary = result.summary()
+    assert summary.loc["accuracy", "mean"] == pytest.approx(0.8, abs=0.05)
+    low, mean, high = summary.loc["accuracy", ["low", "mean", "high"]]
+    assert low < mean < high
+    assert summary.loc["balanced_accuracy", "majority"] == pytest.approx(0.5)
+    assert result.confusion.sum() == len(easy.metadata)
+    for text in ("within-subject", "noisy", "majority 0.500", "pre-training: none"):
+        assert text in repr(result)
+
+
+def test_a_leaky_result_is_leaky_in_every_table_and_file(easy, tmp_path):
+    result = evaluate("majority", easy, LEAKY, out=tmp_path)
+    assert "LEAKY" in repr(result)
+    assert "leaky" in result.path.name
+    for table in (result.subjects, result.summary(), compare_table([result])):
+        assert table["protocol"].str.contains("LEAKY").all()
+    with zipfile.ZipFile(result.path) as archive:
+        config = json.loads(archive.read("config.json"))
+        assert config["leaky"] is True
+        assert "LEAKY" in config["protocol_label"]
+        for name in ("folds.csv", "predictions.csv"):
+            header, *lines = archive.read(name).decode().splitlines()
+            assert header.endswith("protocol")
+            assert all("LEAKY" in line for line in lines)
+    with pytest.raises(DataError, match=r"good-leaky\.zip"):
+        result.save(tmp_path / "good.zip")
+    honest = evaluate("majority", easy, "within-subject", out=tmp_path)
+    with zipfile.ZipFile(honest.path) as archive:
+        assert json.loads(archive.read("config.json"))["leaky"] is False
+        assert not any(b"LEAKY" in archive.read(name) for name in archive.namelist())
+
+
+@pytest.mark.parametrize("name", [LEAKY, "within-subject", "cross-subject-stimulus"])
+def test_a_result_is_run_again_from_its_file_alone(make_table, tmp_path, name):
+    dataset = rhythms(make_table(subjects=4, sessions=1, trials=12), 1.5)
+    rating = Rating("valence", "drop-middle", 5)
+    protocol, model = Protocol(name, n_folds=4, seed=3), "differential-entropy+ridge"
+    old = evaluate(model, dataset, protocol, target=rating, out=tmp_path)
+    loaded = Result.load(old.path)
+    assert loaded.predictions.astype(str).equals(old.predictions.astype(str))
+    assert loaded.config["rule"] == "valence > 5 against < 5, the rest dropped"
+    new = rerun(old.path, dataset, out=tmp_path / "again")
+    assert new.path.name == old.path.name
+    assert new.folds.astype(str).equals(old.folds.astype(str))
+    assert new.predictions.astype(str).equals(old.predictions.astype(str))
+    assert compare(new, loaded).p == 1
+
+
+def test_a_run_again_really_runs(easy, tmp_path, monkeypatch):
+    old = evaluate("majority", easy, "cross-subject", out=tmp_path)
+    monkeypatch.setattr(baselines.Majority, "predict", lambda self, w: np.ones(len(w), dtype=int))
+    assert (rerun(old.path, easy, out=tmp_path).predictions["y_pred"] == 1).all()
+
+
+def test_other_data_are_noticed(easy, tmp_path):
+    path = evaluate("majority", easy, "cross-subject", out=tmp_path).path
+    other = ArrayDataset(easy.X * 2, easy.metadata, sfreq=SFREQ, channels=easy.channels)
+    with pytest.raises(DataError, match="differ from those"):
+        rerun(path, other)
+    with pytest.raises(DataError, match="how its dataset is opened"):
+        rerun(path)
+    relabelled = easy.metadata.assign(target=1 - easy.metadata["target"])
+    assert fingerprint(easy) != fingerprint(
+        ArrayDataset(easy.X, relabelled, sfreq=SFREQ, channels=easy.channels)
+    )
+
+
+def test_the_file_says_how_it_was_made(easy, tmp_path):
+    seen = Pretraining("transductive", ("set0", "set1"))
+    path = evaluate("majority", easy, "cross-subject", seed=5, pretraining=seen, out=tmp_path).path
+    config = Result.load(path).config
+    assert config["seed"] == 5
+    assert config["pretraining"] == {"kind": "transductive", "seen": ["set0", "set1"]}
+    assert config["dataset"]["channels"] == easy.channels
+    assert config["protocol"]["name"] == "cross-subject"
+    assert {"omfa", "numpy", "scikit-learn", "code", "python"} <= set(config["versions"])
+    assert re.match(r"\d{4}-\d\d-\d\dT", config["created"])
+
+
+def test_a_claim_that_the_folds_contradict_is_refused(easy):
+    claim = Pretraining("inductive", ("set0/sub-00",))
+    with pytest.raises(DataError, match="Say 'transductive'"):
+        evaluate("majority", easy, "cross-subject", pretraining=claim)
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", None])
+def test_damaged_files(easy, tmp_path, content):
+    path = evaluate("majority", easy, "cross-subject", out=tmp_path).path
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(DataError, match="damaged or no result"):
+        Result.load(path)
+
+
+def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    code = re.search(r"```python\n(.*?)```", text, re.S)[1]
+    exec(compile(code, "docs/evaluation.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "LEAKY" in printed
+    assert "Comparison(metric='balanced_accuracy', n_subjects=3" in printed
+
+
+# ---- running --------------------------------------------------------------------------------
+
+
+def test_processes_give_the_same_as_one(make_table):
+    dataset = rhythms(make_table(), 1.3)
+    model = "relative-band-power+logistic"
+    one = evaluate(model, dataset, "cross-subject")
+    two = evaluate(model, dataset, "cross-subject", n_jobs=2)
+    assert one.predictions.equals(two.predictions)
+    joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+
+
+def test_an_interrupted_run_goes_on(easy, tmp_path, monkeypatch):
+    calls = []
+    real = baselines.Majority.fit
+
+    def fit(self, train, validation):
+        calls.append(len(train))
+        if broken and len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, train, validation)
+
+    monkeypatch.setattr(baselines.Majority, "fit", fit)
+    broken = True
+    with pytest.raises(KeyboardInterrupt):
+        evaluate("majority", easy, "cross-subject", out=tmp_path)
+    assert not list(tmp_path.glob("*.zip"))
+    broken = False
+    result = evaluate("majority", easy, "cross-subject", out=tmp_path)
+    assert len(calls) == 3 + 3  # five folds, two of which were kept
+    assert [path.name for path in tmp_path.iterdir()] == [result.path.name]
+    again = evaluate("majority", easy, "cross-subject", out=tmp_path)
+    assert len(calls) == 6
+    assert compare(again, result).p == 1
+
+
+def test_another_seed_or_protocol_is_another_result(easy, tmp_path):
+    paths = {
+        evaluate("majority", easy, protocol, seed=seed, out=tmp_path).path
+        for seed in (0, 1)
+        for protocol in ("cross-subject", Protocol("cross-subject", n_folds=4))
+    }
+    assert len(paths) == 4
+
+
+def test_a_failing_fold_does_not_take_the_others_with_it(easy, tmp_path, monkeypatch):
+    def predict(self, windows):
+        if fails and "sub-00" in set(windows.metadata["subject"]):
+            raise FloatingPointError("the loss is NaN")
+        return np.zeros(len(windows), dtype=int)
+
+    monkeypatch.setattr(baselines.Majority, "predict", predict)
+    fails = True
+    with pytest.raises(DataError, match=r"of 6 folds failed, first .*the loss is NaN") as error:
+        evaluate("majority", easy, Protocol("cross-subject", n_folds=6), out=tmp_path)
+    assert "finished folds are kept" in str(error.value)
+    fails = False
+    result = evaluate("majority", easy, Protocol("cross-subject", n_folds=6), out=tmp_path)
+    assert len(result.predictions) == len(easy.metadata)
+
+
+@pytest.mark.parametrize(
+    "predicted", [np.zeros(3, dtype=int), "scores", np.full(1, 9)], ids=["short", "2-D", "unknown"]
+)
+def test_predictions_that_are_no_classes(easy, monkeypatch, predicted):
+    def predict(self, windows):
+        if isinstance(predicted, str):
+            return np.zeros((len(windows), 2))
+        return predicted if len(predicted) > 1 else np.repeat(predicted, len(windows))
+
+    monkeypatch.setattr(baselines.Majority, "predict", predict)
+    with pytest.raises(DataError, match="expected a class 0 to 1 for each"):
+        evaluate("majority", easy, "cross-subject")
+
+
+def test_a_model_without_a_name_cannot_be_stored(easy, tmp_path):
+    with pytest.raises(DataError, match="could not be run again"):
+        evaluate(lambda seed: baselines.Majority(), easy, "cross-subject", out=tmp_path)
+    with pytest.raises(DataError, match=r"none of that name.*majority"):
+        evaluate("no-such-model", easy, "cross-subject")
+    by_name = evaluate("omfa.zoo.baselines:majority", easy, "cross-subject", out=tmp_path)
+    assert by_name.estimator == "omfa.zoo.baselines:majority"
+
+
+def test_labels_missing(easy):
+    gaps = easy.metadata.assign(target=easy.metadata["target"].where(easy.metadata.index > 9))
+    dataset = ArrayDataset(easy.X, gaps, sfreq=SFREQ, channels=easy.channels)
+    with pytest.raises(DataError, match="10 windows have no label"):
+        evaluate("majority", dataset)
+    with pytest.raises(DataError, match="it lacks stimulus"):
+        evaluate(
+            "majority",
+            ArrayDataset(
+                easy.X,
+                easy.metadata.drop(columns="stimulus"),
+                sfreq=SFREQ,
+                channels=easy.channels,
+            ),
+        )
+
+
+def test_only_results_on_the_same_folds_are_compared(easy):
+    one = evaluate(noisy, easy, "cross-subject", parameters={"wrong": 0.1})
+    other = evaluate(noisy, easy, "cross-subject", parameters={"wrong": 0.4})
+    assert compare(one, other).p < 0.01
+    table = compare_table([one, other, one], reference=one)
+    assert table["difference"].iloc[1] < 0
+    assert table["p"].iloc[1] == compare(other, one).p
+    with pytest.raises(DataError, match="not run on the same folds"):
+        compare(one, evaluate(noisy, easy, Protocol("cross-subject", seed=1)))
+    with pytest.raises(DataError, match="not run on the same folds"):
+        compare(one, evaluate(noisy, easy, "cross-subject", target=Rating("valence", ">=", 5)))
+
+
+# ---- baselines ------------------------------------------------------------------------------
+
+
+def test_every_baseline_finds_a_rhythm_and_nothing_in_its_absence(make_table):
+    metadata = make_table(sessions=1, windows=6)
+    for name in BASELINES:
+        there, nil = (
+            evaluate(name, rhythms(metadata, gain), "cross-subject").summary()["mean"]["accuracy"]
+            for gain in (2.0, 1.0)
+        )
+        assert 0.35 < nil < 0.65, name
+        assert there > 0.85 or name == "majority", name
+
+
+def test_features_have_the_values_of_their_formulas():
+    rng = np.random.default_rng(0)
+    sfreq, n_times = 128.0, 128 * 64
+    X = 3 * rng.standard_normal((2, 4, n_times)).astype(np.float32)
+    present = np.ones((2, 4), dtype=bool)
+    # White noise of variance s^2 has (high - low) / (sfreq / 2) of it in a band.
+    widths = np.array([high - low for low, high in baselines.BANDS.values()])
+    expected = 0.5 * np.log(2 * np.pi * np.e * 9 * widths / 64)
+    entropy = baselines.differential_entropy(X, present, sfreq).reshape(2, 5, 4)
+    assert np.allclose(entropy, expected[None, :, None], atol=0.15)
+    covariance = baselines.band_covariance(X, present, sfreq)
+    diagonal = np.diagonal(covariance, axis1=2, axis2=3)
+    assert np.allclose(diagonal, (9 * widths / 64)[None, :, None], rtol=0.2)
+    relative = baselines.relative_band_power(X, present, sfreq).reshape(2, 5, 4)
+    assert np.allclose(relative.mean(axis=2), 0, atol=1e-5)
+    assert np.allclose(
+        relative, baselines.relative_band_power(X * 7, present, sfreq).reshape(2, 5, 4), atol=1e-4
+    )
+
+
+def test_absent_channels_never_count(make_table):
+    metadata = make_table(datasets=2)
+    dataset = rhythms(metadata, 2.0)
+    dataset.present[metadata["dataset"] == "set1", 4:] = False
+    dataset.X[~dataset.present] = np.nan
+    fewer = dataset.X[:, :4], dataset.present[:, :4], SFREQ
+    rows = np.flatnonzero(metadata["dataset"] == "set1")
+    shape = len(metadata), len(baselines.BANDS)
+    power = baselines.relative_band_power(dataset.X, dataset.present, SFREQ).reshape(*shape, 6)
+    alone = baselines.relative_band_power(*fewer).reshape(*shape, 4)
+    assert np.allclose(power[rows][..., :4], alone[rows], atol=1e-5)
+    assert np.isnan(power[rows][..., 4:]).all()
+    covariance = baselines.band_covariance(dataset.X, dataset.present, SFREQ)[rows]
+    expected = baselines.band_covariance(*fewer)[rows]
+    assert np.allclose(covariance[..., :4, :4], expected, rtol=1e-3, atol=1e-5)
+    assert np.isnan(covariance[..., 4:, :]).all()
+    for name in BASELINES:
+        score = evaluate(name, dataset, "cross-subject").summary()["mean"]["accuracy"]
+        assert score > 0.85 or name == "majority"
+    with pytest.raises(DataError, match="lacks a channel that all training windows have"):
+        evaluate(
+            "tangent-space+logistic", dataset, Protocol("cross-dataset", target_dataset="set1")
+        )
+
+
+def test_windows_too_short_for_a_band(make_table):
+    dataset = signals(make_table(), n_times=16)
+    with pytest.raises(DataError, match="no frequency in it"):
+        evaluate("relative-band-power+logistic", dataset)
+
+
+def test_the_most_regularised_of_equals_is_chosen(easy):
+    rows = np.arange(200)
+    y = easy.metadata["target"].to_numpy()[rows]
+    side = Windows(easy, rows, classes=("0", "1"), y=y)
+    neighbours = [KNeighborsClassifier(k) for k in (5, 3, 1)]
+    model = FeatureClassifier(means, StandardScaler(), neighbours).fit(side, side)
+    assert model.classifier_.n_neighbors == 5
+
+
+def test_regularisation_is_chosen_on_validation(make_table):
+    metadata = make_table()
+    dataset = signals(metadata)
+    asked = []
+
+    class Candidate(KNeighborsClassifier):
+        def predict(self, X):
+            asked.append(len(X))
+            return super().predict(X)
+
+    candidates = [Candidate(1), Candidate(3), Candidate(5)]
+    model = FeatureClassifier(means, StandardScaler(), candidates)
+    y = metadata["target"].to_numpy()
+    sides = [np.arange(0, 100), np.arange(100, 130), np.arange(130, 200)]
+    train, validation, test = (
+        Windows(dataset, rows, classes=("0", "1"), y=y[rows]) for rows in sides
+    )
+    model.fit(train, validation).predict(test)
+    assert asked == [30, 30, 30, 70]
+    assert len(model.classifier_._fit_X) == 130
+    # The scale, too, is of the two sides that may be fitted on, and of no other.
+    assert np.allclose(model.prepare_.mean_, dataset.X[:130].mean(axis=(0, 2)), atol=1e-5)

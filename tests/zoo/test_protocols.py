@@ -1,0 +1,390 @@
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omfa.pipeline import DataError
+from omfa.zoo.labels import Rating, make_labels
+from omfa.zoo.protocols import (
+    LEAKY,
+    PRESETS,
+    PROTOCOLS,
+    SESSION,
+    STIMULUS,
+    SUBJECT,
+    TRIAL,
+    Fold,
+    Pretraining,
+    Protocol,
+    check_fold,
+    describe_folds,
+    shared,
+    shared_samples,
+    split,
+)
+
+WHOLE_TRIALS = tuple(name for name in PROTOCOLS if name != LEAKY)
+
+
+def folds_of(metadata, protocol):
+    return split(metadata, metadata["target"], protocol)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_window_is_tested_and_no_side_is_empty(make_table, name):
+    metadata = make_table(datasets=2)
+    folds = folds_of(metadata, Protocol(name, n_folds=3, n_stimulus_folds=4))
+    tested = np.concatenate([fold.test for fold in folds])
+    assert sorted(tested) == list(range(len(metadata)))
+    assert all(len(fold.train) and len(fold.validation) for fold in folds)
+    assert len({fold.name for fold in folds}) == len(folds)
+
+
+@pytest.mark.parametrize("name", WHOLE_TRIALS)
+def test_no_trial_and_no_sample_is_on_two_sides(make_table, name):
+    metadata = make_table(datasets=1 + (name == "cross-dataset"), overlap=48)
+    folds = folds_of(metadata, Protocol(name, n_folds=3))
+    for fold in folds:
+        for left, right in (("train", "test"), ("validation", "test"), ("train", "validation")):
+            left, right = fold.side(left), fold.side(right)
+            assert shared(metadata, left, right) == []
+            assert shared_samples(metadata, left, right) == 0
+    counts = describe_folds(metadata, folds, metadata["target"].to_numpy())
+    assert (counts[["trial_in_training", "samples_in_training"]] == 0).all(axis=None)
+
+
+def test_leaky_windows_share_trials_and_samples(make_table):
+    metadata = make_table(overlap=48)
+    counts = describe_folds(metadata, folds_of(metadata, LEAKY), metadata["target"].to_numpy())
+    test = counts[counts["side"] == "test"]
+    assert (test["trial_in_training"] > 0.9 * test["windows"]).all()
+    assert (test["samples_in_training"] > 0.8 * test["windows"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("cross-session", SESSION),
+        ("cross-subject", SUBJECT),
+        ("cross-subject-stimulus", SUBJECT),
+        ("cross-subject-stimulus", STIMULUS),
+        ("cross-dataset", ("dataset",)),
+    ],
+)
+def test_what_is_tested_is_unseen(make_table, name, columns):
+    metadata = make_table(datasets=2)
+    for fold in folds_of(metadata, Protocol(name, n_folds=4)):
+        assert shared(metadata, fold.train, fold.test, columns) == []
+        assert shared(metadata, fold.validation, fold.test, columns) == []
+
+
+@pytest.mark.parametrize("name", ["cross-subject", "cross-subject-stimulus", "cross-dataset"])
+def test_validation_subjects_are_apart(make_table, name):
+    metadata = make_table(datasets=2)
+    for fold in folds_of(metadata, Protocol(name, n_folds=4)):
+        assert shared(metadata, fold.train, fold.validation, SUBJECT) == []
+
+
+def test_validation_clips_are_apart_where_test_clips_are(make_table):
+    metadata = make_table(subjects=5)
+    for fold in folds_of(metadata, "cross-subject-stimulus"):
+        assert shared(metadata, fold.train, fold.validation, STIMULUS) == []
+
+
+def test_folds_are_balanced(make_table):
+    metadata = make_table(trials=10, classes=2)
+    for fold in folds_of(metadata, Protocol("within-subject", n_folds=5)):
+        assert (np.bincount(metadata["target"].to_numpy()[fold.test]) == 5).all()
+
+
+def test_seed_trains_on_the_first_nine_trials(make_table):
+    metadata = make_table(trials=15, classes=3)
+    metadata = metadata.sample(frac=1, random_state=0).reset_index(drop=True)
+    for fold in folds_of(metadata, "seed-9-6"):
+        numbers = metadata["trial"].str.removeprefix("trial-").astype(int)
+        assert sorted(set(numbers[fold.test])) == [10, 11, 12, 13, 14, 15]
+        assert set(numbers[fold.train]) | set(numbers[fold.validation]) == set(range(1, 10))
+
+
+def test_leave_one_subject_out(make_table):
+    metadata = make_table(subjects=6)
+    folds = folds_of(metadata, "leave-one-subject-out")
+    assert [len(metadata.loc[fold.test, "subject"].unique()) for fold in folds] == [1] * 6
+
+
+def test_the_split_is_a_function_of_its_seed(make_table):
+    metadata = make_table()
+    one, same, other = (folds_of(metadata, Protocol("cross-subject", seed=s)) for s in (0, 0, 1))
+    assert all(np.array_equal(a.test, b.test) for a, b in zip(one, same, strict=True))
+    assert any(not np.array_equal(a.test, b.test) for a, b in zip(one, other, strict=True))
+
+
+def test_folds_of_a_subject_do_not_depend_on_the_others(make_table):
+    metadata = make_table(subjects=5)
+    alone = metadata[metadata["subject"] == "sub-03"].reset_index(drop=True)
+    names = ["session", "trial"]
+    mine = {
+        fold.name: metadata.loc[fold.train, names].to_numpy().tolist()
+        for fold in folds_of(metadata, "within-subject")
+    }
+    for fold in folds_of(alone, "within-subject"):
+        assert alone.loc[fold.train, names].to_numpy().tolist() == mine[fold.name]
+
+
+@settings(max_examples=25, deadline=None)
+@given(data=st.data(), name=st.sampled_from(WHOLE_TRIALS), seed=st.integers(0, 99))
+def test_a_split_holds_or_is_refused(make_table, data, name, seed):
+    metadata = make_table(
+        datasets=data.draw(st.integers(1, 3)),
+        subjects=data.draw(st.integers(1, 6)),
+        sessions=data.draw(st.integers(1, 3)),
+        trials=data.draw(st.integers(1, 9)),
+        windows=data.draw(st.integers(1, 3)),
+        classes=data.draw(st.integers(1, 3)),
+    )
+    rows = np.random.default_rng(seed).permutation(len(metadata))
+    metadata = metadata.iloc[rows[: max(1, len(rows) * 9 // 10)]].reset_index(drop=True)
+    try:
+        folds = folds_of(metadata, Protocol(name, n_folds=3, seed=seed))
+    except DataError:
+        return
+    for fold in folds:
+        check_fold(metadata, fold, name)
+        y = metadata["target"]
+        assert set(y[fold.test]) <= set(y[fold.train])
+
+
+# ---- what is refused ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WHOLE_TRIALS)
+def test_windows_of_one_trial_on_both_sides_raise_unless_leaky(make_table, name):
+    metadata = make_table(datasets=2)
+    leaky = folds_of(metadata, LEAKY)[0]
+    check_fold(metadata, leaky, LEAKY)
+    with pytest.raises(DataError, match="same trial on both sides"):
+        check_fold(metadata, leaky, name)
+
+
+def test_one_window_on_both_sides_raises_even_if_leaky(make_table):
+    metadata = make_table()
+    fold = Fold("twice", np.array([0, 1]), np.array([2]), np.array([1, 3]))
+    with pytest.raises(DataError, match="1 windows are on both sides"):
+        check_fold(metadata, fold, LEAKY)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("cross-session", "session"),
+        ("cross-subject", "subject"),
+        ("cross-subject-stimulus", "subject"),
+        ("cross-dataset", "dataset"),
+    ],
+)
+def test_a_split_that_is_not_what_its_name_says_raises(make_table, name, what):
+    metadata = make_table(datasets=2)
+    if name == "cross-dataset":
+        fold = folds_of(metadata, "cross-subject")[0]
+    else:
+        fold = folds_of(metadata, "within-subject")[0]
+    with pytest.raises(DataError, match=f"same {what} on both sides"):
+        check_fold(metadata, fold, name)
+
+
+def test_the_same_clip_raises(make_table):
+    metadata = make_table(subjects=5)
+    fold = folds_of(metadata, "cross-subject")[0]
+    with pytest.raises(DataError, match="same stimulus on both sides"):
+        check_fold(metadata, fold, "cross-subject-stimulus")
+
+
+def test_trials_that_overlap_in_the_recording_raise(make_table):
+    metadata = make_table(windows=3)
+    later = metadata["trial"].eq("trial-2")
+    metadata.loc[later, ["i_start_in_trial", "i_stop_in_trial"]] -= 16
+    with pytest.raises(DataError, match="1 windows share samples of a recording"):
+        folds_of(metadata, "within-subject")
+    folds_of(metadata, "cross-subject")
+
+
+def in_three_parts(error):
+    assert len(error.value.args) == 3
+    assert all(error.value.args)
+    return str(error.value)
+
+
+def test_class_with_one_trial(make_table):
+    metadata = make_table(trials=8)
+    mine = metadata["subject"].eq("sub-01") & metadata["session"].eq("ses-0")
+    metadata.loc[mine, "target"] = metadata["trial"].eq("trial-1").astype(int)
+    with pytest.raises(DataError, match="class 'joy' has one trial") as error:
+        split(metadata, metadata["target"], "within-subject", classes=["fear", "joy"])
+    message = in_three_parts(error)
+    assert "set0/sub-01/ses-0" in message
+    skip = ("set0/sub-01/ses-0",)
+    assert repr(skip) in message
+    folds = folds_of(metadata, Protocol("within-subject", skip=skip))
+    assert not any(mine[fold.test].any() for fold in folds)
+
+
+def test_all_subjects_with_a_problem_are_named(make_table):
+    metadata = make_table(trials=8)
+    metadata.loc[metadata["subject"].isin(["sub-01", "sub-02"]), "target"] = 1
+    with pytest.raises(DataError, match="in 3 more") as error:
+        folds_of(metadata, "within-subject")
+    assert "set0/sub-02/ses-1" in in_three_parts(error)
+
+
+@pytest.mark.parametrize(
+    ("change", "protocol", "found"),
+    [
+        ({"trials": 4}, "within-subject", "4 trials, expected at least 5"),
+        ({"trials": 9}, "seed-9-6", "9 trials, expected more than the 9"),
+        ({"sessions": 1}, "cross-session", r"single session \(ses-0\)"),
+        ({"subjects": 4}, "cross-subject", "4 subjects, expected at least 5"),
+        ({"subjects": 2}, "leave-one-subject-out", "2 subjects, expected at least 3"),
+        ({"trials": 2, "sessions": 1}, "cross-subject-stimulus", "2 stimuli, expected at least 3"),
+        ({}, "cross-dataset", r"one dataset \(set0\)"),
+        ({"classes": 1}, "within-subject", "in one class"),
+    ],
+)
+def test_too_little_to_split(make_table, change, protocol, found):
+    metadata = make_table(**{"subjects": 5, **change})
+    with pytest.raises(DataError, match=found) as error:
+        folds_of(metadata, protocol)
+    in_three_parts(error)
+
+
+def test_unknown_stimulus(make_table):
+    metadata = make_table(subjects=5)
+    metadata.loc[3, "stimulus"] = ""
+    with pytest.raises(DataError, match="1 windows do not say which stimulus"):
+        folds_of(metadata, "cross-subject-stimulus")
+
+
+def test_a_class_that_is_never_trained_on(make_table):
+    metadata = make_table(subjects=6)
+    metadata["target"] = metadata["subject"].eq("sub-00").astype(int)
+    with pytest.raises(DataError, match=r"is tested in fold-. but never trained on"):
+        folds_of(metadata, "cross-subject")
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        ({"name": "loso"}, "none of that name"),
+        ({"name": "within-subject", "n_folds": 1}, "n_folds=1"),
+        ({"name": "cross-subject", "validation": 0.0}, "validation=0"),
+        ({"name": "cross-subject", "train_trials": 9}, "train_trials=9"),
+        ({"name": LEAKY, "n_folds": None}, "n_folds=None"),
+    ],
+)
+def test_impossible_settings(settings, found):
+    with pytest.raises(DataError, match=found):
+        Protocol(**settings)
+
+
+def test_unknown_subjects_cannot_be_skipped(make_table):
+    with pytest.raises(DataError, match="no such subject"):
+        folds_of(make_table(), Protocol("within-subject", skip=("set0/sub-99",)))
+
+
+def test_the_leaky_protocol_says_so():
+    assert "LEAKY" in str(Protocol(LEAKY))
+    assert not any("leaky" in str(Protocol(name)).lower() for name in WHOLE_TRIALS)
+    assert not any(protocol.leaky for protocol in PRESETS.values())
+
+
+# ---- labels ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rating", "codes", "text"),
+    [
+        (Rating("valence", ">=", 5), [0, 1, 1], "valence >= 5"),
+        (Rating("valence", ">", 5), [0, 0, 1], "valence > 5"),
+        (Rating("valence", "drop-middle", 5), [0, -1, 1], "valence > 5 against < 5"),
+        (Rating("valence", "drop-middle", 5, 3), [-1, -1, -1], None),
+    ],
+)
+def test_ratings_become_classes_by_a_named_rule(rating, codes, text):
+    metadata = pd.DataFrame({"valence": [2.0, 5.0, 8.0], "dataset": "set0", "subject": "sub-00"})
+    if text is None:
+        with pytest.raises(DataError, match="one class"):
+            make_labels(metadata, rating)
+        return
+    labels = make_labels(metadata, rating)
+    assert labels.codes.tolist() == codes
+    assert labels.classes == ("low", "high")
+    assert labels.rule.startswith(text)
+
+
+def test_dropped_windows_are_on_no_side(make_table):
+    metadata = make_table(trials=12)
+    labels = make_labels(metadata, Rating("valence", "drop-middle", 5))
+    for fold in split(metadata, labels.codes, "within-subject"):
+        used = np.concatenate([fold.train, fold.validation, fold.test])
+        assert (labels.codes[used] >= 0).all()
+        assert len(used) == 12 // 3 * 2 * 5
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ([1, 2, None], r"1 windows have no label \(set0/sub-00\)"),
+        (["joy", "", "fear"], "1 windows have no label"),
+        ([1.5, 2.5, 3.5], "ratings between 1.5 and 3.5"),
+        ([1, 1, 1], "one class"),
+    ],
+)
+def test_labels_that_cannot_be_used(values, found):
+    metadata = pd.DataFrame({"target": values, "dataset": "set0", "subject": "sub-00"})
+    with pytest.raises(DataError, match=found) as error:
+        make_labels(metadata)
+    in_three_parts(error)
+
+
+def test_a_column_that_is_not_there(make_table):
+    with pytest.raises(DataError, match=r"no such column; the dataset has .*valence"):
+        make_labels(make_table(), "arousal")
+
+
+def test_classes_keep_their_order():
+    metadata = pd.DataFrame({"target": [3, -1, 0], "dataset": "d", "subject": "s"})
+    assert make_labels(metadata).classes == ("-1", "0", "3")
+
+
+# ---- what pre-training saw ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pretraining", "protocol", "found"),
+    [
+        (Pretraining("inductive", ("set0/sub-01",)), "cross-subject", "saw 1 of the tested"),
+        (Pretraining("dataset held out", ("set1/sub-99",)), "within-subject", "saw 6 of"),
+        (Pretraining("transductive", ("set1",)), "cross-dataset", "may have been seen"),
+    ],
+)
+def test_a_claim_about_pretraining_that_does_not_hold(make_table, pretraining, protocol, found):
+    metadata = make_table(datasets=2, subjects=6)
+    folds = folds_of(metadata, protocol)
+    with pytest.raises(DataError, match=found):
+        pretraining.check(metadata, folds, Protocol(protocol))
+
+
+def test_claims_that_hold(make_table):
+    metadata = make_table(subjects=6)
+    folds = folds_of(metadata, "cross-subject")
+    for claim in (
+        Pretraining(),
+        Pretraining("transductive", ("set0",)),
+        Pretraining("inductive", ("set0/sub-99",)),
+        Pretraining("dataset held out", ("set1",)),
+    ):
+        claim.check(metadata, folds, Protocol("cross-subject"))
+
+
+def test_trials_are_named_by_all_of_their_names(make_table):
+    assert make_table(datasets=2)[list(TRIAL)].drop_duplicates().shape == (2 * 6 * 2 * 8, 5)

@@ -1,0 +1,869 @@
+"""Evaluate a model under a protocol, so that the result can be checked and run again.
+
+``evaluate`` splits, proves the split, runs the folds (in parallel, and from where it stopped if it
+is run again), and gives a ``Result``: one file with the configuration, the fold table, every
+prediction and the versions, from which ``rerun`` repeats the run. Beside each model stands the
+majority class of the same folds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import io
+import json
+import os
+import platform
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from omfa.pipeline.recording import DataError
+from omfa.zoo.labels import Labels, Target, make_labels, target_from_json, target_to_json
+from omfa.zoo.metrics import (
+    METRICS,
+    Comparison,
+    bootstrap_interval,
+    confusion_matrix,
+    paired_test,
+    scores,
+)
+from omfa.zoo.protocols import (
+    LEAKY_LABEL,
+    SIDES,
+    SUBJECT,
+    TRIAL,
+    Fold,
+    Pretraining,
+    Protocol,
+    as_protocol,
+    check_fold,
+    codes,
+    split,
+)
+from omfa.zoo.windows import (
+    BATCH,
+    COLUMNS,
+    Dataset,
+    Estimator,
+    Extractor,
+    Windows,
+    check_dataset,
+    feature_name,
+)
+
+Factory = Callable[..., Estimator]
+
+FORMAT = 1
+"""Of the result's file."""
+
+WINDOW = (*TRIAL, "i_window_in_trial")
+
+_PACKAGES = ("omfa", "numpy", "scipy", "pandas", "scikit-learn", "pyriemann", "joblib", "torch")
+
+
+# ---- the result -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A model under a protocol: how it was run, and what it predicted for every test window.
+
+    Attributes
+    ----------
+    config : dict
+        Estimator, parameters, seed, protocol, target and its rule, classes, dataset, what
+        pre-training saw, versions. JSON.
+    folds : pandas.DataFrame
+        A row per fold and trial (``leaky-window``: per fold and window) with its ``side``.
+    predictions : pandas.DataFrame
+        A row per fold and test window: its names, ``y_true``, ``y_pred`` and ``y_majority``,
+        which are positions in ``classes``.
+    path : Path or None
+        Where it is stored.
+    """
+
+    config: dict[str, Any]
+    folds: pd.DataFrame
+    predictions: pd.DataFrame
+    path: Path | None = None
+
+    @property
+    def estimator(self) -> str:
+        """The model's name."""
+        return str(self.config["estimator"])
+
+    @property
+    def protocol(self) -> Protocol:
+        """The protocol with its settings."""
+        return Protocol(**self.config["protocol"])
+
+    @property
+    def leaky(self) -> bool:
+        """Whether windows of one trial were on both sides."""
+        return self.protocol.leaky
+
+    @property
+    def label(self) -> str:
+        """The protocol as tables and figures must call it."""
+        return self.protocol.label
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return tuple(self.config["classes"])
+
+    @property
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """Test windows by true (row) and predicted class."""
+        return self._confusion(self.predictions, "y_pred")
+
+    @cached_property
+    def subjects(self) -> pd.DataFrame:
+        """The scores of each subject over all its test windows.
+
+        Indexed by dataset and subject; a column per metric, the same of the majority class under
+        ``majority_...``, the number of test windows, and the protocol's label.
+        """
+        rows = {}
+        for name, own in self.predictions.groupby(list(SUBJECT), sort=True):
+            rows[name] = {
+                "protocol": self.label,
+                "n_windows": len(own),
+                **scores(self._confusion(own, "y_pred")),
+                **{
+                    f"majority_{metric}": value
+                    for metric, value in scores(self._confusion(own, "y_majority")).items()
+                },
+            }
+        index = pd.MultiIndex.from_tuples(rows, names=SUBJECT)
+        return pd.DataFrame(list(rows.values()), index=index)
+
+    def summary(self) -> pd.DataFrame:
+        """Mean over subjects, its 95 % bootstrap interval, and the majority class, by metric."""
+        rows = []
+        for metric in METRICS:
+            values = self.subjects[metric]
+            low, high = bootstrap_interval(values)
+            majority = self.subjects[f"majority_{metric}"].mean()
+            rows.append((self.label, values.mean(), low, high, majority))
+        columns = ["protocol", "mean", "low", "high", "majority"]
+        return pd.DataFrame(rows, columns=columns, index=pd.Index(METRICS, name="metric"))
+
+    def _confusion(self, predictions: pd.DataFrame, column: str) -> npt.NDArray[np.int64]:
+        y_true = predictions["y_true"].to_numpy()
+        return confusion_matrix(y_true, predictions[column].to_numpy(), len(self.classes))
+
+    def __repr__(self) -> str:
+        row = self.summary().loc["balanced_accuracy"]
+        return (
+            f"<Result of {self.estimator} under {self.label}: balanced accuracy {row['mean']:.3f} "
+            f"[{row['low']:.3f}, {row['high']:.3f}], majority {row['majority']:.3f}, "
+            f"{len(self.subjects)} subjects, {self.config['rule']}, "
+            f"pre-training: {self.config['pretraining']['kind']}>"
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result to one file, a zip of ``config.json`` and two tables.
+
+        Parameters
+        ----------
+        path : str or Path
+            Must hold the word "leaky" if the protocol is ``leaky-window``.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        DataError
+            If a leaky result would be written under a name that does not say so.
+        """
+        path = Path(path)
+        if self.leaky and "leaky" not in path.name.lower():
+            raise DataError(
+                f"Saving a result to {path.name}",
+                f"its protocol is {LEAKY_LABEL}",
+                f"Say so in the name: {path.stem}-leaky{path.suffix}",
+            )
+        content = {
+            "config.json": json.dumps(self.config, indent=1),
+            "folds.csv": self.folds.assign(protocol=self.label).to_csv(index=False),
+            "predictions.csv": self.predictions.assign(protocol=self.label).to_csv(index=False),
+        }
+        memory = io.BytesIO()
+        with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in content.items():
+                archive.writestr(name, text)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, memory.getvalue())
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Result:
+        """Read a result that ``save`` or ``evaluate`` wrote.
+
+        Raises
+        ------
+        DataError
+            If the file is not one, is damaged, or is of a newer format.
+        """
+        path = Path(path)
+        doing = f"Reading the result {path.name}"
+        try:
+            with zipfile.ZipFile(path) as archive:
+                config = json.loads(archive.read("config.json"))
+                folds = _read_table(archive.read("folds.csv"))
+                predictions = _read_table(archive.read("predictions.csv"))
+        except FileNotFoundError:
+            raise
+        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
+            raise DataError(
+                doing, f"it is damaged or no result ({error})", "Run the evaluation again"
+            ) from error
+        if config.get("format") != FORMAT:
+            raise DataError(
+                doing, f"it is of format {config.get('format')}, not {FORMAT}", "Update omfa"
+            )
+        return cls(config, folds, predictions, path)
+
+
+def _read_table(content: bytes) -> pd.DataFrame:
+    # Subjects may be called "01" or "NA".
+    table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
+    numbers = [name for name in table.columns if name.startswith(("y_", "i_"))]
+    return table.drop(columns="protocol").astype(dict.fromkeys(numbers, np.int64))
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write under a name of its own, then rename: nobody sees half a file."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}.part")
+    staged.write_bytes(content)
+    staged.replace(path)
+
+
+# ---- running --------------------------------------------------------------------------------
+
+
+def evaluate(
+    estimator: str | Factory,
+    dataset: Dataset,
+    protocol: str | Protocol = "within-subject",
+    *,
+    target: Target = None,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    pretraining: Pretraining | None = None,
+    out: str | Path | None = None,
+    n_jobs: int = 1,
+    progress: bool = False,
+) -> Result:
+    """Train and test a model on every fold of a protocol.
+
+    Parameters
+    ----------
+    estimator : str or callable
+        A name in ``BASELINES``, ``"module:function"``, or the function itself; called as
+        ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
+    dataset : Dataset
+    protocol : str or Protocol, default="within-subject"
+        A name in ``PROTOCOLS`` or ``PRESETS``, or a protocol with settings.
+    target : str, Rating or None
+        A label's column, a rating and the rule that makes classes of it, or None for the
+        dataset's ``target``.
+    seed : int
+        Of the models; each fold's is derived from it. The split has its own.
+    parameters : mapping, optional
+        Further arguments of ``estimator``; JSON.
+    pretraining : Pretraining, optional
+        What pre-training saw; nothing, if not given.
+    out : str or Path, optional
+        Folder for the result's file, whose name starts with the protocol's and ends with a digest
+        of all that decides the result. Folds are kept there as they finish: the same call goes on
+        after an interruption, and reads a finished result.
+    n_jobs : int
+        Processes; joblib's meaning.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    DataError
+        If the labels or the split are impossible (before anything is trained), if a model that
+        ``out`` is asked for has no name to be run again by, or if folds failed (the others are
+        kept).
+    """
+    check_dataset(dataset)
+    protocol, pretraining = as_protocol(protocol), pretraining or Pretraining()
+    labels = _labels(dataset, target)
+    folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
+    pretraining.check(dataset.metadata, folds, protocol)
+    name, factory = _resolve(estimator, needs_name=out is not None)
+    config = {
+        "format": FORMAT,
+        "leaky": protocol.leaky,
+        "protocol": asdict(protocol),
+        "protocol_label": protocol.label,
+        "estimator": name,
+        "parameters": dict(parameters or {}),
+        "seed": seed,
+        "target": target_to_json(target),
+        "rule": labels.rule,
+        "classes": list(labels.classes),
+        "pretraining": asdict(pretraining),
+        "dataset": _describe(dataset),
+        "versions": _versions(factory),
+    }
+    return _run(config, factory, dataset, labels, folds, out=out, n_jobs=n_jobs, progress=progress)
+
+
+def rerun(
+    path: str | Path,
+    dataset: Dataset | None = None,
+    *,
+    out: str | Path | None = None,
+    n_jobs: int = 1,
+    progress: bool = False,
+) -> Result:
+    """Repeat a run from its file: the same folds, as they were written down.
+
+    Parameters
+    ----------
+    path : str or Path
+        A result's file.
+    dataset : Dataset, optional
+        The data; opened as the file says if not given.
+    out, n_jobs, progress
+        As for ``evaluate``.
+
+    Returns
+    -------
+    Result
+        Under today's versions, which its config names.
+
+    Raises
+    ------
+    DataError
+        If the data are not those of the file.
+    """
+    old = Result.load(path)
+    doing = f"Running {Path(path).name} again"
+    if dataset is None:
+        recipe = old.config["dataset"].get("recipe")
+        if recipe is None:
+            raise DataError(
+                doing,
+                "it does not say how its dataset is opened",
+                "Pass the dataset: rerun(path, dataset)",
+            )
+        # Not at the top: a dataset of one's own needs no store, and no Zarr.
+        dataset = importlib.import_module("omfa.zoo.datasets").open_dataset(**recipe)
+    assert dataset is not None
+    check_dataset(dataset)
+    described = _describe(dataset)
+    if described["fingerprint"] != old.config["dataset"]["fingerprint"]:
+        differ = [
+            key for key, value in described.items() if old.config["dataset"].get(key) != value
+        ]
+        raise DataError(
+            doing,
+            f"the data differ from those it was made with (in {', '.join(differ)})",
+            "Ingest and open the stores with the settings of the file's config.json",
+        )
+    labels = _labels(dataset, target_from_json(old.config["target"]))
+    folds = _folds_from_table(old.folds, dataset.metadata, labels)
+    for fold in folds:
+        check_fold(dataset.metadata, fold, old.protocol)
+    _, factory = _resolve(old.estimator, needs_name=True)
+    config = {**old.config, "dataset": described, "versions": _versions(factory)}
+    for key in ("created", "seconds"):
+        config.pop(key, None)
+    return _run(
+        config,
+        factory,
+        dataset,
+        labels,
+        folds,
+        out=out,
+        n_jobs=n_jobs,
+        progress=progress,
+        anew=True,
+    )
+
+
+def _labels(dataset: Dataset, target: Target) -> Labels:
+    """Take the dataset's own classes where it has some, else make them of the metadata."""
+    own = getattr(dataset, "classes", None)
+    if target is not None or own is None:
+        return make_labels(dataset.metadata, target)
+    if not own:
+        raise DataError(
+            "Reading the classes of the dataset",
+            "it was opened without a target, or with numbers for one",
+            "Pass target='COLUMN' or target=Rating(...) here or to open_dataset",
+        )
+    rule = getattr(getattr(dataset, "target", None), "rule", "the dataset's target")
+    codes = dataset.metadata["target"].to_numpy(dtype=np.int64)
+    return Labels(codes, tuple(own), rule)
+
+
+def _run(
+    config: dict[str, Any],
+    factory: Factory,
+    dataset: Dataset,
+    labels: Labels,
+    folds: Sequence[Fold],
+    *,
+    out: str | Path | None,
+    n_jobs: int,
+    progress: bool,
+    anew: bool = False,
+) -> Result:
+    with tempfile.TemporaryDirectory() as temporary:
+        path, kept = None, Path(temporary) / "folds"
+        if out is not None:
+            path = Path(out) / _file_name(config)
+            if path.exists() and not anew:
+                return Result.load(path)
+            kept = path.with_suffix(".folds")
+        kept.mkdir(parents=True, exist_ok=True)
+        started = datetime.now(UTC)
+        todo = [k for k in range(len(folds)) if _read_fold(kept, k, folds[k]) is None]
+        job = _Job(factory, config, dataset, labels)
+        if todo:
+            job.features = _features(job, folds, Path(temporary), n_jobs)
+        failed = _run_folds(job, folds, todo, kept, n_jobs=n_jobs, progress=progress)
+        if failed:
+            k, error = failed[0]
+            raise DataError(
+                f"Evaluating {config['estimator']} under {config['protocol_label']}",
+                f"{len(failed)} of {len(folds)} folds failed, first {folds[k].name}: {error}",
+                "Mend it and run the same again; finished folds are kept"
+                if out
+                else "Mend it and run again; with out=FOLDER finished folds are kept",
+            )
+        predicted = [_read_fold(kept, k, fold) for k, fold in enumerate(folds)]
+        config = {
+            **config,
+            "created": started.isoformat(timespec="seconds"),
+            "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
+        }
+        result = Result(
+            config,
+            _fold_table(folds, dataset.metadata, leaky=config["leaky"]),
+            _prediction_table(folds, predicted, dataset.metadata, labels),
+            path,
+        )
+        if path is not None:
+            result.save(path)
+            shutil.rmtree(kept)
+        return result
+
+
+class _Job:
+    """What the folds of a run share; sent to the workers, so it pickles."""
+
+    def __init__(
+        self, factory: Factory, config: Mapping[str, Any], dataset: Dataset, labels: Labels
+    ) -> None:
+        self.factory, self.dataset, self.labels = factory, dataset, labels
+        self.parameters, self.seed = config["parameters"], config["seed"]
+        self.features: dict[str, npt.NDArray[Any]] = {}
+
+    def make(self, fold: int) -> Estimator:
+        """Make a fold's estimator, its seed derived from the run's and the fold's number."""
+        seed = int(np.random.SeedSequence([self.seed, fold]).generate_state(1)[0]) % 2**31
+        return self.factory(seed=seed, **self.parameters)
+
+    def windows(self, rows: npt.NDArray[np.int64], *, labelled: bool = True) -> Windows:
+        """Make a side."""
+        return Windows(
+            self.dataset,
+            rows,
+            classes=self.labels.classes,
+            y=self.labels.codes[rows] if labelled else None,
+            features=self.features,
+        )
+
+
+def _run_folds(
+    job: _Job,
+    folds: Sequence[Fold],
+    todo: Sequence[int],
+    kept: Path,
+    *,
+    n_jobs: int,
+    progress: bool,
+) -> list[tuple[int, str]]:
+    """Run the folds in ``todo``; return those that failed with their errors."""
+    failed = []
+    # One BLAS thread a process, or the processes fight for the cores.
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=1 if n_jobs != 1 else None):
+        parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+        done = parallel(joblib.delayed(_run_fold)(job, k, folds[k], kept) for k in todo)
+        if progress:
+            from tqdm.auto import tqdm
+
+            done = tqdm(done, total=len(todo), unit="fold", disable=None)
+        for k, error in done:
+            if error:
+                failed.append((k, error))
+    return sorted(failed)
+
+
+def _run_fold(job: _Job, k: int, fold: Fold, kept: Path) -> tuple[int, str]:
+    """Fit, predict and write one fold; an error is returned, so that the other folds go on."""
+    try:
+        model = job.make(k)
+        model.fit(job.windows(fold.train), job.windows(fold.validation))
+        y_pred = np.asarray(model.predict(job.windows(fold.test, labelled=False)))
+        n_outputs = len(job.labels.classes)
+        if y_pred.shape != fold.test.shape or not np.isin(y_pred, np.arange(n_outputs)).all():
+            raise ValueError(
+                f"predict returned {y_pred.dtype} {y_pred.shape}, expected a class 0 to "
+                f"{n_outputs - 1} for each of {len(fold.test)} windows"
+            )
+        trained = job.labels.codes[np.concatenate([fold.train, fold.validation])]
+        y_majority = np.full(len(y_pred), np.bincount(trained).argmax())
+        memory = io.BytesIO()
+        np.savez(memory, test=fold.test, y_pred=y_pred.astype(np.int64), y_majority=y_majority)
+        _write(kept / f"{k}.npz", memory.getvalue())
+    except Exception as error:  # any model may fail in any way; the run reports it at its end
+        return k, f"{type(error).__name__}: {error}"
+    return k, ""
+
+
+def _read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]] | None:
+    path = kept / f"{k}.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in ("test", "y_pred", "y_majority")}
+    return arrays if np.array_equal(arrays["test"], fold.test) else None
+
+
+def _features(
+    job: _Job, folds: Sequence[Fold], folder: Path, n_jobs: int
+) -> dict[str, npt.NDArray[Any]]:
+    """Compute the estimator's features of every window in use, once, into a mapped file.
+
+    No statistic crosses a split by this: an extractor sees a window at a time.
+    """
+    extract: Extractor | None = getattr(job.make(0), "features", None)
+    if extract is None:
+        return {}
+    used = np.unique(np.concatenate([fold.side(side) for fold in folds for side in SIDES]))
+    chunks = [used[start : start + BATCH] for start in range(0, len(used), BATCH)]
+    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
+    stored: npt.NDArray[Any] | None = None
+    for rows, part in zip(
+        chunks,
+        parallel(joblib.delayed(_extract)(job.windows(rows), extract) for rows in chunks),
+        strict=True,
+    ):
+        if stored is None:
+            shape = (len(job.dataset.metadata), *part.shape[1:])
+            stored = np.lib.format.open_memmap(
+                folder / "features.npy", mode="w+", dtype=part.dtype, shape=shape
+            )
+        stored[rows] = part
+    assert stored is not None  # a fold is never empty
+    return {feature_name(extract): stored}
+
+
+def _extract(windows: Windows, extract: Extractor) -> npt.NDArray[Any]:
+    return windows.features(extract)
+
+
+# ---- tables ---------------------------------------------------------------------------------
+
+
+def _fold_table(folds: Sequence[Fold], metadata: pd.DataFrame, *, leaky: bool) -> pd.DataFrame:
+    columns = list(WINDOW if leaky else TRIAL)
+    parts = []
+    for fold in folds:
+        for side in SIDES:
+            names = metadata.iloc[fold.side(side)][columns].drop_duplicates()
+            parts.append(names.assign(fold=fold.name, side=side))
+    return _named(pd.concat(parts, ignore_index=True)[["fold", "side", *columns]])
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """Make names of what names a trial, as they are when read from a file."""
+    return table.astype(dict.fromkeys(TRIAL, str))
+
+
+def _folds_from_table(table: pd.DataFrame, metadata: pd.DataFrame, labels: Labels) -> list[Fold]:
+    columns = [name for name in WINDOW if name in table]
+    names = _named(metadata[columns])
+    unit = codes(pd.concat([names, table[columns]], ignore_index=True), columns)
+    of_row, of_table = unit[: len(metadata)], unit[len(metadata) :]
+    folds = []
+    for name, rows in table.groupby("fold", sort=False).indices.items():
+        side = table["side"].to_numpy()[rows]
+        sides = {
+            which: np.flatnonzero(
+                np.isin(of_row, of_table[rows[side == which]]) & (labels.codes >= 0)
+            )
+            for which in SIDES
+        }
+        folds.append(Fold(str(name), **sides))
+    return folds
+
+
+def _prediction_table(
+    folds: Sequence[Fold],
+    predicted: Sequence[Mapping[str, npt.NDArray[np.int64]] | None],
+    metadata: pd.DataFrame,
+    labels: Labels,
+) -> pd.DataFrame:
+    parts = []
+    for fold, arrays in zip(folds, predicted, strict=True):
+        assert arrays is not None
+        part = metadata.iloc[fold.test][list(WINDOW)].assign(
+            y_true=labels.codes[fold.test],
+            y_pred=arrays["y_pred"],
+            y_majority=arrays["y_majority"],
+        )
+        part.insert(0, "fold", fold.name)
+        parts.append(part)
+    return _named(pd.concat(parts, ignore_index=True))
+
+
+# ---- how it was made ------------------------------------------------------------------------
+
+
+def _resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory]:
+    """Find the factory and the name by which it is found again."""
+    if isinstance(estimator, str):
+        return estimator, _factory_named(estimator)
+    from omfa.zoo.baselines import BASELINES
+
+    for name, factory in BASELINES.items():
+        if factory is estimator:
+            return name, factory
+    name = f"{getattr(estimator, '__module__', '?')}:{getattr(estimator, '__qualname__', '?')}"
+    if needs_name:
+        try:
+            found = _factory_named(name)
+        except DataError:
+            found = None
+        if found is not estimator:
+            raise DataError(
+                f"Naming the model {name}",
+                "it cannot be imported by that name, so its result could not be run again",
+                "Define it in a module as a function, its settings in parameters={...}; or leave "
+                "out=... away",
+            )
+    return name, estimator
+
+
+def _factory_named(name: str) -> Factory:
+    from omfa.zoo.baselines import BASELINES
+
+    if name in BASELINES:
+        return BASELINES[name]
+    module, _, function = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"Looking for the model {name!r}",
+            f"there is none of that name ({error})",
+            f"Use 'module:function', or one of {', '.join(BASELINES)}",
+        ) from error
+    factory: Factory = found
+    return factory
+
+
+def _file_name(config: Mapping[str, Any]) -> str:
+    # How the data are cached does not decide the result; their fingerprint is in the digest.
+    deciding = {**config, "dataset": {**config["dataset"], "recipe": None}}
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:10]
+    model = "".join(c if c.isalnum() or c in "+-" else "-" for c in config["estimator"])
+    return f"{config['protocol']['name']}_{model}_{digest}.zip"
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
+    metadata = dataset.metadata
+    recipe = getattr(dataset, "recipe", None)
+    return {
+        "datasets": sorted(metadata["dataset"].astype(str).unique()),
+        "subjects": len(metadata[list(SUBJECT)].drop_duplicates()),
+        "windows": len(metadata),
+        "channels": list(dataset.channels),
+        "sfreq": float(dataset.sfreq),
+        "recipe": None if recipe is None else dict(recipe),
+        "fingerprint": fingerprint(dataset),
+    }
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Tell datasets apart: a digest of all metadata and of 64 windows spread over the dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    metadata = dataset.metadata
+    digest = hashlib.sha256(json.dumps([list(dataset.channels), float(dataset.sfreq)]).encode())
+    for column in sorted(map(str, metadata.columns)):
+        digest.update(column.encode())
+        digest.update(pd.util.hash_array(metadata[column].astype(str).to_numpy(object)).tobytes())
+    rows = np.unique(np.linspace(0, len(metadata) - 1, 64).astype(np.int64))
+    X, present, _ = dataset.take(rows)
+    digest.update(np.ascontiguousarray(X).tobytes() + np.ascontiguousarray(present).tobytes())
+    return digest.hexdigest()
+
+
+def _versions(factory: Factory) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    found["code"] = _code_digest(factory)
+    return found
+
+
+def _code_digest(factory: Factory) -> str:
+    """Digest the sources that decide a result, so that an edit never passes for the old code."""
+    here = Path(__file__).parent
+    files = [here / f"{name}.py" for name in ("evaluation", "labels", "protocols", "windows")]
+    try:
+        own = inspect.getsourcefile(inspect.unwrap(factory))
+    except TypeError:  # a callable object
+        own = inspect.getsourcefile(type(factory))
+    if own and Path(own).exists():
+        files.append(Path(own))
+    if not own or Path(own).resolve() != (here / "baselines.py").resolve():
+        # Anything but a baseline may be built of the models and of how they are trained.
+        files += sorted(here.glob("*.py")) + sorted(here.parent.glob("models/*.py"))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+# ---- several results ------------------------------------------------------------------------
+
+
+def compare(first: Result, second: Result, metric: str = "balanced_accuracy") -> Comparison:
+    """Test two results, paired over subjects, with Wilcoxon's signed-rank test.
+
+    Parameters
+    ----------
+    first, second : Result
+        Of two models on the same folds.
+    metric : str
+        One of ``METRICS``.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    DataError
+        If the folds or the true classes differ: then a difference is not the models' alone.
+    """
+    doing = f"Comparing {first.estimator} with {second.estimator}"
+    test = [*WINDOW, "fold", "y_true"]
+    same = (
+        first.classes == second.classes
+        and _same(first.predictions[test], second.predictions[test])
+        and _same(first.folds, second.folds)
+    )
+    if not same:
+        raise DataError(
+            doing,
+            f"they were not run on the same folds ({first.label}, {first.config['rule']}; "
+            f"{second.label}, {second.config['rule']})",
+            "Evaluate both with the same dataset, protocol, target and split seed",
+        )
+    return paired_test(first.subjects[metric], second.subjects[metric], metric)
+
+
+def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    return one.astype(str).equals(other.astype(str))
+
+
+def compare_table(
+    results: Sequence[Result],
+    reference: Result | None = None,
+    *,
+    metric: str = "balanced_accuracy",
+) -> pd.DataFrame:
+    """Put results side by side.
+
+    Parameters
+    ----------
+    results : sequence of Result
+    reference : Result, optional
+        Those on its folds are tested against it.
+    metric : str
+        What interval and test are of.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per result: protocol (a leaky one says so), model, rule, pre-training, subjects, all
+        metrics averaged over subjects, the 95 % interval, the majority class, and with a reference
+        the mean difference from it and the p of the paired test.
+    """
+    rows = []
+    for result in results:
+        summary = result.summary()
+        row = {
+            "protocol": result.label,  # first: pandas leaves out middle columns when it prints
+            "model": result.estimator,
+            "rule": result.config["rule"],
+            "pretraining": result.config["pretraining"]["kind"],
+            "n_subjects": len(result.subjects),
+            **summary["mean"],
+            "low": summary.loc[metric, "low"],
+            "high": summary.loc[metric, "high"],
+            "majority": summary.loc[metric, "majority"],
+        }
+        if reference is not None:
+            row |= {"difference": np.nan, "p": np.nan}
+            if result is not reference:
+                test = compare(result, reference, metric)
+                row |= {"difference": test.difference, "p": test.p}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+__all__ = [
+    "COLUMNS",
+    "Result",
+    "compare",
+    "compare_table",
+    "evaluate",
+    "fingerprint",
+    "rerun",
+]

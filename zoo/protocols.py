@@ -1,0 +1,710 @@
+"""How windows are divided into training, validation and test.
+
+A window is never on its own: its neighbours in the trial look like it whatever the label is. Every
+protocol but ``leaky-window`` therefore moves whole trials, and ``check_fold`` proves it for the
+folds that are used, wherever they came from. Validation, on which a model is chosen, always comes
+out of what is left after the test side is taken, and is as far from training as the protocol says.
+"""
+
+from __future__ import annotations
+
+import re
+import typing
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from omfa.pipeline.recording import DataError
+
+Rows = npt.NDArray[np.int64]
+"""Positions of windows in the metadata."""
+
+LEAKY = "leaky-window"
+LEAKY_LABEL = "leaky-window (LEAKY: windows of one trial on both sides)"
+
+SUBJECT = ("dataset", "subject")
+SESSION = (*SUBJECT, "session")
+RECORDING = (*SESSION, "run")
+TRIAL = (*RECORDING, "trial")
+STIMULUS = ("dataset", "stimulus")
+
+SIDES = ("train", "validation", "test")
+
+_APART: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
+    # What no two sides share, and what the test side shares with neither other.
+    LEAKY: {"all": (), "test": ()},
+    "within-subject": {"all": (TRIAL,), "test": ()},
+    "cross-session": {"all": (TRIAL,), "test": (SESSION,)},
+    "cross-subject": {"all": (TRIAL, SUBJECT), "test": ()},
+    "cross-subject-stimulus": {"all": (TRIAL, SUBJECT, STIMULUS), "test": ()},
+    "cross-dataset": {"all": (TRIAL, SUBJECT), "test": (("dataset",),)},
+}
+
+PROTOCOLS = tuple(_APART)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to split, with its settings.
+
+    Parameters
+    ----------
+    name : str
+        One of ``PROTOCOLS``.
+    n_folds : int or None, default=5
+        Folds of windows, trials or subjects; None leaves one trial or one subject out at a time.
+        ``cross-session`` and ``cross-dataset`` leave out one session and one dataset at a time.
+    n_stimulus_folds : int, default=3
+        ``cross-subject-stimulus``: groups of clips; every group of subjects meets every group of
+        clips once, so there are ``n_folds * n_stimulus_folds`` folds.
+    train_trials : int or None
+        ``within-subject``: train on that many first trials of a session and test on the others, in
+        place of folds.
+    validation : float, default=0.2
+        Share of the trials (``cross-subject*`` and ``cross-dataset``: of the subjects, and of the
+        clips) outside the test side that is set apart for choosing a model.
+    target_dataset : str or None
+        ``cross-dataset``: test on this dataset alone; None tests on each in turn.
+    skip : tuple of str
+        Subjects or sessions to leave out, as ``"dataset/subject"`` or
+        ``"dataset/subject/session"``.
+    seed : int, default=0
+        Of the split; a model has its own, so that seeds of a model meet the same folds.
+    """
+
+    name: str
+    n_folds: int | None = 5
+    n_stimulus_folds: int = 3
+    train_trials: int | None = None
+    validation: float = 0.2
+    target_dataset: str | None = None
+    skip: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "skip", tuple(self.skip))
+        doing = f"Choosing the protocol {self.name!r}"
+        if self.name not in PROTOCOLS:
+            raise DataError(doing, "there is none of that name", f"Use {', '.join(PROTOCOLS)}")
+        if (self.n_folds is not None and self.n_folds < 2) or self.n_stimulus_folds < 2:
+            raise DataError(
+                doing,
+                f"n_folds={self.n_folds}, n_stimulus_folds={self.n_stimulus_folds}",
+                "Use two folds or more, or n_folds=None to leave one out",
+            )
+        if not 0 < self.validation < 1:
+            raise DataError(
+                doing, f"validation={self.validation}", "Use a share between 0 and 1: 0.2"
+            )
+        if self.train_trials is not None and self.name != "within-subject":
+            raise DataError(
+                doing, f"train_trials={self.train_trials}", "Use it with 'within-subject' only"
+            )
+        if self.leaky and self.n_folds is None:
+            raise DataError(doing, "n_folds=None", "Give a number of folds: 5")
+
+    @property
+    def leaky(self) -> bool:
+        """Whether windows of one trial may be on both sides."""
+        return self.name == LEAKY
+
+    @property
+    def label(self) -> str:
+        """What every table and figure calls the protocol."""
+        return LEAKY_LABEL if self.leaky else self.name
+
+    def __str__(self) -> str:
+        return self.label
+
+
+PRESETS = {
+    "seed-9-6": Protocol("within-subject", train_trials=9),
+    "leave-one-subject-out": Protocol("cross-subject", n_folds=None),
+}
+"""Protocols that the field knows under a name of their own. SEED's papers train on the first nine
+trials of a session and test on the last six."""
+
+
+def as_protocol(protocol: str | Protocol) -> Protocol:
+    """Look a protocol or a preset up by name.
+
+    Raises
+    ------
+    DataError
+        If there is none of that name.
+    """
+    if isinstance(protocol, Protocol):
+        return protocol
+    return PRESETS.get(protocol) or Protocol(protocol)
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One division of the windows; rows in none of the three sides are not used.
+
+    Attributes
+    ----------
+    name : str
+        What is tested: ``"deap/sub-01/ses-1/fold-0"``.
+    train, validation, test : ndarray of int
+        Positions in the metadata, ascending.
+    """
+
+    name: str
+    train: Rows
+    validation: Rows
+    test: Rows
+
+    def side(self, name: str) -> Rows:
+        """Return the rows of a side by its name."""
+        return typing.cast(Rows, getattr(self, name))
+
+
+# ---- pieces ---------------------------------------------------------------------------------
+
+
+def codes(metadata: pd.DataFrame, columns: Sequence[str]) -> Rows:
+    """Give each row the number of its ``columns`` values, counted in order of first occurrence."""
+    groups = metadata.groupby(list(columns), sort=False, observed=True)
+    return groups.ngroup().to_numpy().astype(np.int64)
+
+
+def _natural(value: object) -> tuple[tuple[bool, int, str], ...]:
+    """Make a key that sorts trial 10 after trial 9."""
+    parts = re.split(r"(\d+)", str(value))
+    return tuple((part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts)
+
+
+def _deal(strata: Rows, n_folds: int, rng: np.random.Generator) -> Rows:
+    """Deal units to folds like cards, stratum after stratum, so that each fold gets its share."""
+    order = np.lexsort((rng.permutation(len(strata)), strata))
+    fold = np.empty(len(strata), dtype=np.int64)
+    fold[order] = np.arange(len(strata)) % n_folds
+    return fold
+
+
+def _hold_out(strata: Rows, share: float, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Choose units for validation: a share of each stratum that has three or more.
+
+    Where none has three, one unit of the largest stratum; none at all where every unit is the only
+    one of its stratum.
+    """
+    chosen = np.zeros(len(strata), dtype=bool)
+    values, counts = np.unique(strata, return_counts=True)
+    for value, count in zip(values, counts, strict=True):
+        if count >= 3:
+            members = rng.permutation(np.flatnonzero(strata == value))
+            chosen[members[: min(max(1, round(share * count)), count - 2)]] = True
+    if not chosen.any() and counts.max(initial=0) >= 2:
+        members = np.flatnonzero(strata == values[counts.argmax()])
+        chosen[rng.choice(members)] = True
+    return chosen
+
+
+def _most_frequent(unit: Rows, y: Rows) -> Rows:
+    """Return the commonest class of each unit; units are numbered from 0."""
+    counts = np.zeros((unit.max() + 1, y.max() + 1), dtype=np.int64)
+    np.add.at(counts, (unit, y), 1)
+    return counts.argmax(axis=1)
+
+
+class _Pool:
+    """The windows that one group of folds is cut from, and the units they move in."""
+
+    def __init__(
+        self, name: str, metadata: pd.DataFrame, y: Rows, rows: Rows, protocol: Protocol
+    ) -> None:
+        self.name, self.protocol = name, protocol
+        self.rows, self.y, self.metadata = rows, y[rows], metadata.iloc[rows]
+        # A subject's folds do not depend on who else is in the dataset.
+        self.rng = np.random.default_rng([protocol.seed, zlib.crc32(name.encode())])
+
+    def units(self, columns: Sequence[str]) -> tuple[Rows, Rows]:
+        """Find the rows' units by number, and each unit's stratum: its dataset and class."""
+        unit = codes(self.metadata, columns)
+        first = np.unique(unit, return_index=True)[1]
+        dataset = codes(self.metadata, ("dataset",))[first]
+        return unit, dataset * (self.y.max() + 1) + _most_frequent(unit, self.y)
+
+    def fold(
+        self,
+        name: str,
+        test: npt.NDArray[np.bool_],
+        rest: npt.NDArray[np.bool_],
+        *inner: tuple[Rows, Rows],
+    ) -> Fold:
+        """Take validation out of ``rest`` by the units of ``inner``; all must agree on a row."""
+        validation, train = rest.copy(), rest.copy()
+        for unit, strata in inner:
+            left = np.unique(unit[rest])
+            held = np.zeros(len(strata), dtype=bool)
+            held[left] = _hold_out(strata[left], self.protocol.validation, self.rng)
+            validation &= held[unit]
+            train &= ~held[unit]
+        sides = (self.rows[side] for side in (train, validation, test))
+        return Fold("/".join(part for part in (self.name, name) if part), *sides)
+
+
+class _Impossible(Exception):
+    """A pool cannot be split: what was found (``{classes}`` are to be named), what to do, codes."""
+
+
+# ---- a function per protocol ----------------------------------------------------------------
+
+
+def _need_two_classes(pool: _Pool) -> None:
+    if len(np.unique(pool.y)) < 2:
+        raise _Impossible(
+            "all its trials are in one class", "Choose another target or rule, or leave it out"
+        )
+
+
+def _leaky_window(pool: _Pool) -> Iterator[Fold]:
+    _need_two_classes(pool)
+    n_folds = typing.cast(int, pool.protocol.n_folds)
+    windows = np.arange(len(pool.rows)), pool.y
+    if np.bincount(pool.y)[np.unique(pool.y)].min() < 2 or len(pool.rows) < max(n_folds, 3):
+        raise _Impossible(
+            f"it has {len(pool.rows)} windows, one class a single one",
+            "Cut shorter windows or use fewer folds",
+        )
+    fold = _deal(pool.y, n_folds, pool.rng)
+    for k in range(n_folds):
+        yield pool.fold(f"fold-{k}", fold == k, fold != k, windows)
+
+
+def _within_subject(pool: _Pool) -> Iterator[Fold]:
+    trial, strata = pool.units(TRIAL)
+    n_trials = len(strata)
+    n_folds = pool.protocol.n_folds or n_trials
+    _need_two_classes(pool)
+    if (n_train := pool.protocol.train_trials) is not None:
+        if n_trials <= n_train:
+            raise _Impossible(
+                f"it has {n_trials} trials, expected more than the {n_train} to train on",
+                "Lower train_trials, or use folds (train_trials=None)",
+            )
+        first = pool.metadata.drop_duplicates(list(TRIAL))[["run", "trial"]]
+        names = [(_natural(run), _natural(trial)) for run, trial in first.to_numpy()]
+        early = np.isin(trial, sorted(range(n_trials), key=names.__getitem__)[:n_train])
+        yield pool.fold(f"first-{n_train}", ~early, early, (trial, strata))
+        return
+    if n_trials < n_folds:
+        raise _Impossible(
+            f"it has {n_trials} trials, expected at least {n_folds} for {n_folds} folds",
+            f"Use n_folds={max(n_trials, 2)} or fewer",
+        )
+    per_class = np.bincount(strata)
+    if 1 in per_class:
+        raise _Impossible(
+            "class {classes} has one trial, which cannot be both trained on and tested",
+            "Choose another target or rule, or a protocol that leaves subjects out",
+            *np.flatnonzero(per_class == 1)[:1],
+        )
+    fold = _deal(strata, n_folds, pool.rng)[trial]
+    for k in range(n_folds):
+        yield pool.fold(f"fold-{k}", fold == k, fold != k, (trial, strata))
+
+
+def _cross_session(pool: _Pool) -> Iterator[Fold]:
+    session, names = pd.factorize(pool.metadata["session"])
+    if len(names) < 2:
+        raise _Impossible(
+            f"it has a single session ({names[0]}), expected at least 2",
+            "Use 'within-subject' for datasets of one session",
+        )
+    _need_two_classes(pool)
+    for k, name in enumerate(names):
+        yield pool.fold(str(name), session == k, session != k, pool.units(TRIAL))
+
+
+def _cross_subject(pool: _Pool) -> Iterator[Fold]:
+    subject, strata = pool.units(SUBJECT)
+    n_folds = _subject_folds(pool, len(strata))
+    fold = _deal(strata, n_folds, pool.rng)[subject]
+    for k in range(n_folds):
+        yield pool.fold(f"fold-{k}", fold == k, fold != k, (subject, strata))
+
+
+def _subject_folds(pool: _Pool, n_subjects: int) -> int:
+    n_folds = pool.protocol.n_folds or n_subjects
+    if n_subjects < max(3, n_folds):
+        raise _Impossible(
+            f"there are {n_subjects} subjects, expected at least {max(3, n_folds)} for {n_folds} "
+            "folds with validation subjects apart",
+            "Use fewer folds or more subjects, or 'within-subject'",
+        )
+    return n_folds
+
+
+def _cross_subject_stimulus(pool: _Pool) -> Iterator[Fold]:
+    named = pool.metadata["stimulus"].fillna("").astype(str).str.strip().ne("")
+    if not named.all():
+        raise _Impossible(
+            f"{int((~named).sum())} windows do not say which stimulus was shown",
+            "Use 'cross-subject', or a reader that knows the stimulus",
+        )
+    subject, subject_strata = pool.units(SUBJECT)
+    stimulus, stimulus_strata = pool.units(STIMULUS)
+    n_folds, n_groups = _subject_folds(pool, len(subject_strata)), pool.protocol.n_stimulus_folds
+    if len(stimulus_strata) < max(3, n_groups):
+        raise _Impossible(
+            f"there are {len(stimulus_strata)} stimuli, expected at least {max(3, n_groups)}",
+            "Use fewer n_stimulus_folds, or 'cross-subject'",
+        )
+    group = _deal(subject_strata, n_folds, pool.rng)[subject]
+    clips = _deal(stimulus_strata, n_groups, pool.rng)[stimulus]
+    for k in range(n_folds):
+        for j in range(n_groups):
+            test, rest = (group == k) & (clips == j), (group != k) & (clips != j)
+            if test.any():
+                inner = ((subject, subject_strata), (stimulus, stimulus_strata))
+                yield pool.fold(f"subjects-{k}/stimuli-{j}", test, rest, *inner)
+
+
+def _cross_dataset(pool: _Pool) -> Iterator[Fold]:
+    dataset, names = pd.factorize(pool.metadata["dataset"])
+    wanted = pool.protocol.target_dataset
+    if len(names) < 2:
+        raise _Impossible(
+            f"there is one dataset ({names[0]}), expected at least 2", "Open several stores"
+        )
+    if wanted is not None and wanted not in names:
+        raise _Impossible(
+            f"target_dataset={wanted!r} is none of {', '.join(map(str, names))}",
+            "Name one of these",
+        )
+    for k, name in enumerate(names):
+        if wanted in (None, name):
+            yield pool.fold(f"test-{name}", dataset == k, dataset != k, pool.units(SUBJECT))
+
+
+_SPLITS: dict[str, tuple[tuple[str, ...], typing.Callable[[_Pool], Iterator[Fold]]]] = {
+    # What a pool is, and how it is cut.
+    LEAKY: (SUBJECT, _leaky_window),
+    "within-subject": (SESSION, _within_subject),
+    "cross-session": (SUBJECT, _cross_session),
+    "cross-subject": ((), _cross_subject),
+    "cross-subject-stimulus": ((), _cross_subject_stimulus),
+    "cross-dataset": ((), _cross_dataset),
+}
+
+
+# ---- the whole ------------------------------------------------------------------------------
+
+
+def split(
+    metadata: pd.DataFrame,
+    y: npt.ArrayLike,
+    protocol: str | Protocol,
+    *,
+    classes: Sequence[str] | None = None,
+) -> list[Fold]:
+    """Divide windows into folds, and prove that the folds keep what the protocol promises.
+
+    Parameters
+    ----------
+    metadata : pandas.DataFrame
+        A row per window: ``dataset, subject, session, run, trial`` (which together name a trial)
+        and ``stimulus, i_start_in_trial, i_stop_in_trial``.
+    y : array-like of int, shape (n_windows,)
+        Classes; windows below 0 are left out.
+    protocol : str or Protocol
+    classes : sequence of str, optional
+        Their names, for messages.
+
+    Returns
+    -------
+    list of Fold
+
+    Raises
+    ------
+    DataError
+        If some subject, session or class does not allow the split; all of them are named.
+    """
+    protocol = as_protocol(protocol)
+    y = np.asarray(y, dtype=np.int64)
+    # Compared a hundred times over: as codes.
+    metadata = metadata.astype(dict.fromkeys([*TRIAL, "stimulus"], "category"))
+    keep = np.flatnonzero((y >= 0) & _not_skipped(metadata, protocol))
+    if len(np.unique(y[keep])) < 2:
+        raise DataError(
+            f"Splitting {len(keep)} windows by {protocol}",
+            "all of them are in one class",
+            "Choose another target or rule, or skip fewer subjects",
+        )
+    columns, cut = _SPLITS[protocol.name]
+    folds: list[Fold] = []
+    problems: dict[str, tuple[str, str]] = {}
+    for name, rows in _pools(metadata, keep, columns):
+        pool = _Pool(name, metadata, y, rows, protocol)
+        try:
+            made = list(cut(pool))
+            for fold in made:
+                _check_sides(fold, y)
+            folds += made
+        except _Impossible as error:
+            found, action, *lost = error.args
+            names = ", ".join(repr(classes[code]) if classes else str(code) for code in lost)
+            problems[name] = found.format(classes=names) if lost else found, action
+    if problems:
+        raise _cannot_split(protocol, problems)
+    for fold in folds:
+        check_fold(metadata, fold, protocol)
+    return folds
+
+
+def _pools(
+    metadata: pd.DataFrame, keep: Rows, columns: tuple[str, ...]
+) -> Iterator[tuple[str, Rows]]:
+    if not columns:
+        yield "", keep
+        return
+    unit = codes(metadata.iloc[keep], columns)
+    for k in range(unit.max() + 1):
+        rows = keep[unit == k]
+        yield "/".join(str(metadata[column].iat[rows[0]]) for column in columns), rows
+
+
+def _not_skipped(metadata: pd.DataFrame, protocol: Protocol) -> npt.NDArray[np.bool_]:
+    keep = np.ones(len(metadata), dtype=bool)
+    for name in protocol.skip:
+        parts = name.split("/")
+        hit = np.ones(len(metadata), dtype=bool)
+        for column, part in zip(SESSION, parts, strict=False):
+            hit &= (metadata[column].astype(str) == part).to_numpy()
+        if not hit.any() or len(parts) not in (2, 3):
+            raise DataError(
+                f"Leaving out {name!r}",
+                "the dataset has no such subject or session",
+                "Write it as 'dataset/subject' or 'dataset/subject/session'",
+            )
+        keep &= ~hit
+    return keep
+
+
+def _check_sides(fold: Fold, y: Rows) -> None:
+    """Refuse a fold that cannot be trained, chosen on, or tested."""
+    for side in SIDES:
+        if not len(fold.side(side)):
+            raise _Impossible(
+                f"nothing is left for {side} in {fold.name}",
+                "Use fewer folds, or leave it out",
+            )
+    lost = np.setdiff1d(y[fold.test], y[fold.train])
+    if len(lost):
+        raise _Impossible(
+            f"class {{classes}} is tested in {fold.name} but never trained on",
+            "Use fewer folds, another target or rule, or leave it out",
+            *lost,
+        )
+
+
+def _cannot_split(protocol: Protocol, problems: dict[str, tuple[str, str]]) -> DataError:
+    name, (found, action) = next(iter(problems.items()))
+    doing = f"Splitting {name or 'all subjects'} by {protocol}"
+    others = [other for other in problems if other != name]
+    if others:
+        more = ", ..." if len(others) > 5 else ""
+        found += f" (the same or worse in {len(others)} more: {', '.join(others[:5])}{more})"
+    if name:
+        action += f". To leave out: Protocol(..., skip={tuple(problems)!r})"
+    return DataError(doing, found, action)
+
+
+def shared(
+    metadata: pd.DataFrame, left: Rows, right: Rows, columns: Sequence[str] = TRIAL
+) -> list[tuple[str, ...]]:
+    """List what two sides have in common: trials, or subjects, sessions, stimuli, datasets.
+
+    Parameters
+    ----------
+    metadata : pandas.DataFrame
+    left, right : ndarray of int
+        Rows of the two sides.
+    columns : sequence of str
+        What is asked about; the trial by default.
+
+    Returns
+    -------
+    list of tuple of str
+        The values of ``columns`` that occur on both sides.
+    """
+    both = metadata.iloc[np.concatenate([left, right])]
+    unit = codes(both, columns)
+    common = np.isin(unit[: len(left)], unit[len(left) :])
+    names = both[list(columns)].iloc[: len(left)][common].drop_duplicates().astype(str)
+    return sorted(names.itertuples(index=False, name=None))
+
+
+def shared_samples(metadata: pd.DataFrame, left: Rows, right: Rows) -> int:
+    """Count the windows of ``right`` that share a sample of signal with a window of ``left``.
+
+    Samples are counted from the start of the recording, so trials that overlap are noticed too.
+
+    Parameters
+    ----------
+    metadata : pandas.DataFrame
+    left, right : ndarray of int
+        Rows of the two sides.
+
+    Returns
+    -------
+    int
+    """
+    both = metadata.iloc[np.concatenate([left, right])]
+    start = both["i_start_in_trial"].to_numpy(dtype=np.int64)
+    stop = both["i_stop_in_trial"].to_numpy(dtype=np.int64)
+    # All recordings on one line, each in a stretch of its own.
+    offset = codes(both, RECORDING) * (stop.max(initial=0) + 1)
+    start, stop, n = start + offset, stop + offset, len(left)
+    begun = np.searchsorted(np.sort(start[:n]), stop[n:], side="left")
+    ended = np.searchsorted(np.sort(stop[:n]), start[n:], side="right")
+    return int((begun > ended).sum())
+
+
+def check_fold(metadata: pd.DataFrame, fold: Fold, protocol: str | Protocol) -> None:
+    """Prove that the sides of a fold share nothing that the protocol keeps apart.
+
+    Parameters
+    ----------
+    metadata : pandas.DataFrame
+        A row per window.
+    fold : Fold
+        From ``split``, from a file, or made by hand.
+    protocol : str or Protocol
+
+    Raises
+    ------
+    DataError
+        If a window is on two sides; if a trial, or a sample of overlapping windows, is, and the
+        protocol is not ``leaky-window``; if a session, subject, stimulus or dataset is that the
+        protocol keeps apart.
+    """
+    protocol = as_protocol(protocol)
+    apart = _APART[protocol.name]
+    for one, other in combinations(SIDES, 2):
+        left, right = fold.side(one), fold.side(other)
+        doing = f"Checking fold {fold.name!r} of {protocol}: {one} against {other}"
+        if common := len(np.intersect1d(left, right)):
+            raise DataError(doing, f"{common} windows are on both sides", "Make the folds anew")
+        for columns in apart["all"] + (apart["test"] if other == "test" else ()):
+            if both := shared(metadata, left, right, columns):
+                raise DataError(
+                    doing,
+                    f"{len(both)} times the same {columns[-1]} on both sides, first "
+                    f"{'/'.join(both[0])}",
+                    f"Make folds with split(); only '{LEAKY}' lets windows of one trial part",
+                )
+        if not protocol.leaky and (n := shared_samples(metadata, left, right)):
+            raise DataError(
+                doing,
+                f"{n} windows share samples of a recording with the other side",
+                "Cut trials that do not overlap; i_start_in_trial and i_stop_in_trial count from "
+                "the start of the recording",
+            )
+
+
+def describe_folds(metadata: pd.DataFrame, folds: Sequence[Fold], y: Rows) -> pd.DataFrame:
+    """Count what is on each side of each fold, before anything is trained.
+
+    Parameters
+    ----------
+    metadata : pandas.DataFrame
+    folds : sequence of Fold
+    y : ndarray of int
+        Classes of the windows.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per fold and side: subjects, trials, windows, windows of each class, and how many
+        test windows share a trial and a sample with training (all 0 but for ``leaky-window``).
+    """
+    trial, subject = codes(metadata, TRIAL), codes(metadata, SUBJECT)
+    rows = []
+    for fold in folds:
+        for side in SIDES:
+            here = fold.side(side)
+            other = fold.train if side != "train" else np.empty(0, dtype=np.int64)
+            rows.append(
+                {
+                    "fold": fold.name,
+                    "side": side,
+                    "subjects": len(np.unique(subject[here])),
+                    "trials": len(np.unique(trial[here])),
+                    "windows": len(here),
+                    "windows_by_class": "/".join(map(str, np.bincount(y[here], minlength=2))),
+                    "trial_in_training": int(np.isin(trial[here], trial[other]).sum()),
+                    "samples_in_training": shared_samples(metadata, other, here),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a model's pre-training saw.
+
+    Parameters
+    ----------
+    kind : {"none", "inductive", "transductive", "dataset held out"}
+        ``inductive``: nothing of the test side; ``transductive``: test signals without labels;
+        ``dataset held out``: nothing of the datasets that are tested.
+    seen : tuple of str
+        ``"dataset/subject"`` of everybody whose signals were used, or ``"dataset"`` for all of
+        it. Checked against the test sides, so a claim that does not hold is refused.
+    """
+
+    kind: typing.Literal["none", "inductive", "transductive", "dataset held out"] = "none"
+    seen: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seen", tuple(self.seen))
+        kinds = ("none", "inductive", "transductive", "dataset held out")
+        if self.kind not in kinds:
+            raise DataError(
+                "Saying what pre-training saw", f"kind={self.kind!r}", f"Use {', '.join(kinds)}"
+            )
+        if self.kind == "none" and self.seen:
+            raise DataError(
+                "Saying what pre-training saw",
+                f"kind='none', but {len(self.seen)} subjects or datasets were seen",
+                "Use another kind",
+            )
+
+    def check(self, metadata: pd.DataFrame, folds: Sequence[Fold], protocol: Protocol) -> None:
+        """Refuse the claim if the test sides contradict it.
+
+        Raises
+        ------
+        DataError
+            If a tested subject or dataset was seen, or the protocol is ``cross-dataset`` and
+            pre-training was not without the dataset.
+        """
+        doing = f"Checking the pre-training ({self.kind}) against {protocol}"
+        if protocol.name == "cross-dataset" and self.kind not in ("none", "dataset held out"):
+            raise DataError(
+                doing,
+                "the tested dataset may have been seen",
+                "Pre-train without it and say 'dataset held out'",
+            )
+        if self.kind in ("none", "transductive"):
+            return
+        tested = metadata.iloc[np.unique(np.concatenate([fold.test for fold in folds]))]
+        pairs = tested[list(SUBJECT)].astype(str).drop_duplicates().to_numpy()
+        seen = set(self.seen)
+        if self.kind == "dataset held out":
+            seen = {name.split("/")[0] for name in seen}
+        caught = [f"{d}/{s}" for d, s in pairs if d in seen or f"{d}/{s}" in seen]
+        if caught:
+            raise DataError(
+                doing,
+                f"it saw {len(caught)} of the tested subjects ({', '.join(caught[:3])}, ...)",
+                "Say 'transductive', or pre-train without them",
+            )
