@@ -29,12 +29,12 @@ def reader_names() -> list[str]:
     return [*READERS, *sorted(others - set(READERS))]
 
 
-def get_reader(name: str, **options: Any) -> Reader:
+def get_reader(source: str, /, **options: Any) -> Reader:
     """Make the reader of a source.
 
     Parameters
     ----------
-    name : str
+    source : str
         One of ``reader_names()``.
     **options
         The reader's own fields.
@@ -44,10 +44,10 @@ def get_reader(name: str, **options: Any) -> Reader:
     DataError
         If there is no such reader, two packages register the name, or the reader lacks an option.
     """
-    made = reader_class(name)
+    made = reader_class(source)
     if unknown := sorted(set(options) - set(known := reader_options(made))):
         raise DataError(
-            f"Making the reader {name!r}",
+            f"Making the reader {source!r}",
             f"it has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}",
             "Leave the option out, or spell it as listed",
         )
@@ -85,4 +85,4 @@ def reader_class(name: str) -> type[Reader]:
 def reader_options(made: type) -> list[str]:
     """List the fields of a reader that a user may set."""
     fields = dataclasses.fields(made) if dataclasses.is_dataclass(made) else ()
-    return [field.name for field in fields if field.init and field.name != "name"]
+    return [field.name for field in fields if field.init]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,14 +62,16 @@ class BidsReader:
         ``channels.tsv`` is not EEG.
     unit : {"V", "mV", "uV", "nV"} or None
         The unit of the EEG's numbers, where the files declare none or a wrong one.
+    name : str
+        What the store calls the data, such as "eegmat": by it several stores are told apart.
     """
 
-    name: str = field(default="bids", init=False)
     task: str | None = None
     events: Pairs = ()
     duration: float | None = None
     not_eeg: tuple[str, ...] = ()
     unit: str | None = None
+    name: str = "bids"
 
     def __post_init__(self) -> None:
         ChannelRules(unit=self.unit)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -65,9 +65,10 @@ class FilesReader:
         Channels to keep apart from the EEG, as names or patterns.
     unit : {"V", "mV", "uV", "nV"} or None
         The unit of the EEG's numbers in the files, where they declare none or a wrong one.
+    name : str
+        What the store calls the data, such as "eegmat": by it several stores are told apart.
     """
 
-    name: str = field(default="files", init=False)
     pattern: str | None = None
     labels_from: str = "pattern"
     events: Pairs = ()
@@ -75,6 +76,7 @@ class FilesReader:
     extensions: tuple[str, ...] = EXTENSIONS
     not_eeg: tuple[str, ...] = ()
     unit: str | None = None
+    name: str = "files"
 
     def __post_init__(self) -> None:
         ChannelRules(unit=self.unit)

@@ -13,7 +13,7 @@ import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +50,14 @@ class MoabbReader:
         Python literal.
     not_eeg : tuple of str
         Channels to keep apart from the EEG, as names or patterns.
+    name : str
+        What the store calls the data, such as "eegmat": by it several stores are told apart.
     """
 
-    name: str = field(default="moabb", init=False)
     dataset: Any = None
     arguments: Pairs = ()
     not_eeg: tuple[str, ...] = ()
+    name: str = "moabb"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", pairs(self.arguments))
