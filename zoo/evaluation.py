@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -277,7 +277,8 @@ def evaluate(
     Parameters
     ----------
     estimator : str or callable
-        A name in ``BASELINES``, ``"module:function"``, or the function itself; called as
+        A name in ``BASELINES``, ``"omfa"``, ``"braindecode:EEGNet"`` (any of braindecode's
+        classification models), ``"module:function"``, or the function itself; called as
         ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
     dataset : Dataset
     protocol : str or Protocol, default="within-subject"
@@ -682,13 +683,18 @@ def _factory_named(name: str) -> Factory:
     if name in BASELINES:
         return BASELINES[name]
     module, _, function = name.partition(":")
+    if name == "omfa" or module == "braindecode":
+        from omfa.zoo import finetune  # torch is not for those who run baselines
+
+        return finetune.omfa if name == "omfa" else partial(finetune.braindecode, model=function)
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise DataError(
             f"Looking for the model {name!r}",
             f"there is none of that name ({error})",
-            f"Use 'module:function', or one of {', '.join(BASELINES)}",
+            f"Use 'omfa', 'braindecode:EEGNet' or another of braindecode's, 'module:function', or "
+            f"one of {', '.join(BASELINES)}",
         ) from error
     factory: Factory = found
     return factory
@@ -753,16 +759,18 @@ def _versions(factory: Factory) -> dict[str, str]:
 def _code_digest(factory: Factory) -> str:
     """Digest the sources that decide a result, so that an edit never passes for the old code."""
     here = Path(__file__).parent
-    files = [here / f"{name}.py" for name in ("evaluation", "labels", "protocols", "windows")]
+    names = ["evaluation", "labels", "protocols", "windows"]
+    function = factory.func if isinstance(factory, partial) else inspect.unwrap(factory)
     try:
-        own = inspect.getsourcefile(inspect.unwrap(factory))
+        own = inspect.getsourcefile(function)
     except TypeError:  # a callable object
-        own = inspect.getsourcefile(type(factory))
-    if own and Path(own).exists():
-        files.append(Path(own))
+        own = inspect.getsourcefile(type(function))
+    files = [Path(own)] if own and Path(own).exists() else []
     if not own or Path(own).resolve() != (here / "baselines.py").resolve():
         # Anything but a baseline may be built of the models and of how they are trained.
-        files += sorted(here.glob("*.py")) + sorted(here.parent.glob("models/*.py"))
+        names += ["baselines", "finetune"]
+        files += sorted(here.parent.glob("models/*.py"))
+    files += [here / f"{name}.py" for name in names]
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())

@@ -161,13 +161,29 @@ class Windows:
         """Who, when and what was shown, a row per window; without labels."""
         return self.dataset.metadata.iloc[self.rows][list(COLUMNS)].reset_index(drop=True)
 
+    def take(
+        self, indices: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Return windows by their position on this side, and which channels exist."""
+        X, present, _ = self.dataset.take(self.rows[indices])
+        return X, present
+
+    def joined(self, other: Windows) -> Windows:
+        """Return this side and another as one."""
+        return Windows(
+            self.dataset,
+            np.concatenate([self.rows, other.rows]),
+            classes=self.classes,
+            y=np.concatenate([self.y, other.y]),
+            features=self._features,
+        )
+
     def batches(
         self, size: int = BATCH
     ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]]:
         """Yield windows (batch, n_chans, n_times), and which channels exist (batch, n_chans)."""
         for start in range(0, len(self), size):
-            X, present, _ = self.dataset.take(self.rows[start : start + size])
-            yield X, present
+            yield self.take(np.arange(start, min(start + size, len(self))))
 
     def features(self, extract: Extractor) -> npt.NDArray[Any]:
         """Return ``extract`` of every window, from memory where it has been computed before."""

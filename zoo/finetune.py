@@ -1,0 +1,726 @@
+"""Stage 2: networks fitted to labels, as estimators that ``evaluate`` runs.
+
+One trainer fits any network of windows: AdamW with warm-up and a cosine, classes weighted to count
+alike, label smoothing, clipped gradients. After each epoch the loss on the validation side is
+taken; training stops when it has not fallen for some epochs, and the best epoch's weights are kept.
+The test side is seen once, by ``predict``.
+
+``omfa`` is the model of the paper, from a pre-trained encoder or from scratch; ``braindecode`` is
+any of braindecode's classification models, under the same trainer.
+
+What the paper leaves open and is our choice here: all settings of ``Training``, the ways to freeze,
+and that an epoch is chosen by loss, since the accuracy of a few validation trials has few values.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omfa.models.art import N_SIDE, recorded
+from omfa.models.encoders import make_encoder
+from omfa.models.graph import electrode_positions
+from omfa.models.heads import drop_channels
+from omfa.models.omfa import OMFA
+from omfa.pipeline.recording import DataError
+from omfa.zoo.metrics import confusion_matrix, scores
+from omfa.zoo.windows import BATCH, Windows
+
+Freeze = Literal["encoder", "first-epoch", "none"]
+
+PRESET = "small"
+"""Of a model from scratch."""
+
+STATISTICS_OF_AT_MOST = 4096
+"""Training windows, evenly spread, that channels are standardised by."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is fitted.
+
+    Parameters
+    ----------
+    epochs : int
+        At most.
+    lr : float
+        Highest learning rate, reached after the warm-up; from there a cosine leads to 0.
+    weight_decay : float
+        Of matrices; biases and norms have none.
+    label_smoothing : float
+    batch_size : int
+        Windows.
+    patience : int
+        Epochs without a lower validation loss after which training stops.
+    warm_up : float
+        Share of all steps.
+    clip : float
+        Highest norm of a gradient.
+    refit : bool
+        Fit again on training and validation together, for as many epochs as were best: with few
+        subjects the validation side is a fifth of the data, and the baselines learn from it too.
+    device : str
+        ``"auto"`` is the first GPU where there is one.
+    threads : int
+        Of the CPU, in a fit. It decides the order of sums, and so the result; folds are what runs
+        in parallel.
+    """
+
+    epochs: int = 40
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    batch_size: int = 64
+    patience: int = 10
+    warm_up: float = 0.1
+    clip: float = 1.0
+    refit: bool = False
+    device: str = "auto"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name}={getattr(self, name)!r}"
+            for name in ("epochs", "lr", "batch_size", "patience", "clip", "threads")
+            if not getattr(self, name) > 0
+        ]
+        wrong += [
+            f"{name}={getattr(self, name)!r}"
+            for name in ("label_smoothing", "warm_up")
+            if not 0 <= getattr(self, name) < 1
+        ]
+        if wrong:
+            raise DataError(
+                "Setting the training up",
+                ", ".join(wrong),
+                "Give positive numbers, and shares from 0 to below 1",
+            )
+
+
+def _training(settings: Mapping[str, Any]) -> Training:
+    known = [field.name for field in fields(Training)]
+    if unknown := [name for name in settings if name not in known]:
+        raise DataError(
+            "Setting the training up",
+            f"there is no setting {', '.join(map(repr, unknown))}",
+            f"Use some of {', '.join(known)}",
+        )
+    return Training(**settings)
+
+
+# ---- the trainer ----------------------------------------------------------------------------
+
+
+Build = Callable[[Windows], nn.Module]
+"""Makes an untrained network for the training side; ``network(inputs, present) -> logits``."""
+
+
+class Network:
+    """A network that is fitted to labelled windows; an ``Estimator``.
+
+    Parameters
+    ----------
+    build : callable
+        Makes the network when the training side is known. The network is called with a batch of
+        inputs and ``present (batch, n_chans)`` and gives logits. If it has an ``encoder``, that
+        part is trained as the next arguments say.
+    training : Training
+    seed : int
+        Of the first weights, the order of windows, dropout.
+    features : callable, optional
+        An extractor whose features are the inputs, in place of the windows.
+    frozen_epochs : int
+        Epochs during which the encoder is left as it is.
+    encoder_lr_scale : float
+        The encoder's learning rate as a share of ``lr``.
+    layer_decay : float, optional
+        The learning rate of each layer of the encoder as a share of that of the layer above it;
+        then ``encoder_lr_scale`` has no part.
+
+    Attributes
+    ----------
+    network_ : nn.Module
+        Fitted.
+    history_ : list of dict
+        An epoch each: training and validation loss, balanced accuracy on validation.
+    """
+
+    def __init__(
+        self,
+        build: Build,
+        training: Training,
+        *,
+        seed: int,
+        features: Embeddings | None = None,
+        frozen_epochs: int = 0,
+        encoder_lr_scale: float = 1.0,
+        layer_decay: float | None = None,
+    ) -> None:
+        self.build, self.training, self.seed, self.features = build, training, seed, features
+        self.frozen_epochs = frozen_epochs
+        self.encoder_lr_scale, self.layer_decay = encoder_lr_scale, layer_decay
+
+    def fit(self, train: Windows, validation: Windows) -> Self:
+        """Fit on ``train``, for the number of epochs that is best on ``validation``.
+
+        Raises
+        ------
+        DataError
+            If the network cannot be built for these windows, or its loss is no longer a number.
+        """
+        with self._at_work():
+            epochs = self._train(train, validation)
+            if self.training.refit and len(validation):
+                self._seed()
+                self._train(train.joined(validation), None, epochs)
+        return self
+
+    def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
+        """Return the class of each window."""
+        with self._at_work():
+            return self._logits(self._inputs(windows), len(windows)).argmax(1).numpy()
+
+    def _train(self, train: Windows, validation: Windows | None, stop: int | None = None) -> int:
+        """Run the epochs, at most ``stop`` of them; return the best one's number, from 1."""
+        how = self.training
+        self.network_ = self.build(train).to(self.device)
+        y = torch.from_numpy(train.y).to(self.device)
+        weight = _class_weights(y, len(train.classes))
+        inputs = self._inputs(train)
+        held_out = self._inputs(validation) if validation is not None and len(validation) else None
+        n_steps = math.ceil(len(y) / how.batch_size)
+        optimizer, schedule = self._optimizer(how.epochs * n_steps)
+        order = np.random.default_rng(self.seed)
+        best, best_loss, state = 0, math.inf, None
+        history = []
+        for epoch in range(1, min(how.epochs, stop or how.epochs) + 1):
+            self._freeze(epoch <= self.frozen_epochs)
+            total = torch.zeros((), device=self.device)
+            for rows in np.array_split(order.permutation(len(y)), n_steps):
+                logits = self.network_(*inputs(rows))
+                loss = F.cross_entropy(
+                    logits,
+                    y[torch.from_numpy(rows).to(self.device)],
+                    weight,
+                    label_smoothing=how.label_smoothing,
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.network_.parameters(), how.clip)
+                optimizer.step()
+                schedule.step()
+                total += loss.detach()
+            told: dict[str, float] = {"epoch": epoch, "loss": total.item() / n_steps}
+            if not math.isfinite(told["loss"]):
+                raise DataError(
+                    f"Fitting a network, epoch {epoch}",
+                    f"the loss is {told['loss']}",
+                    f"Lower lr ({how.lr:g}), or look for broken signals in the stores' report",
+                )
+            if held_out is not None and validation is not None:
+                told |= self._judge(held_out, validation)
+                if told["validation_loss"] < best_loss:
+                    best, best_loss = epoch, told["validation_loss"]
+                    state = copy.deepcopy(self.network_.state_dict())
+            else:
+                best = epoch
+            history.append(told)
+            if epoch - best >= how.patience:
+                break
+        if state is not None:
+            self.network_.load_state_dict(state)
+        if stop is None:
+            self.history_ = history
+        return best
+
+    def _judge(self, inputs: Inputs, windows: Windows) -> dict[str, float]:
+        logits, y = self._logits(inputs, len(windows)), torch.from_numpy(windows.y)
+        n_outputs = len(windows.classes)
+        loss = F.cross_entropy(logits, y, _class_weights(y, n_outputs))
+        confusion = confusion_matrix(windows.y, logits.argmax(1).numpy(), n_outputs)
+        return {
+            "validation_loss": loss.item(),
+            "validation_balanced_accuracy": scores(confusion)["balanced_accuracy"],
+        }
+
+    @torch.no_grad()
+    def _logits(self, inputs: Inputs, n: int) -> Tensor:
+        self.network_.eval()
+        parts = [
+            self.network_(*inputs(np.arange(start, min(start + BATCH, n)))).float().cpu()
+            for start in range(0, n, BATCH)
+        ]
+        return torch.cat(parts)
+
+    def _inputs(self, windows: Windows) -> Inputs:
+        """Return what gives the network's arguments for some windows of a side."""
+        known = None if self.features is None else windows.features(self.features)
+
+        def inputs(rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            if known is None:
+                x, present = windows.take(rows)
+            else:
+                x = known[rows].astype(np.float32)
+                present = np.isfinite(x[..., 0])
+            return torch.from_numpy(x).to(self.device), torch.from_numpy(present).to(self.device)
+
+        return inputs
+
+    def _freeze(self, frozen: bool) -> None:
+        """Set the network to training, but for a frozen encoder."""
+        self.network_.train()
+        if (encoder := getattr(self.network_, "encoder", None)) is not None:
+            encoder.requires_grad_(not frozen)
+            encoder.train(not frozen)
+
+    def _optimizer(self, n_steps: int) -> tuple[torch.optim.Optimizer, Any]:
+        how = self.training
+        groups = [
+            {
+                "params": [p for p in parameters if (p.ndim > 1) is matrices],
+                "lr": how.lr * scale,
+                "weight_decay": how.weight_decay if matrices else 0.0,
+            }
+            for parameters, scale in self._rates()
+            for matrices in (True, False)
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+        rising = max(1, round(how.warm_up * n_steps))
+
+        def rate(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            done = (step - rising) / max(1, n_steps - rising)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+    def _rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Return parameters with their share of the learning rate."""
+        encoder = getattr(self.network_, "encoder", None)
+        if encoder is None:
+            return [([p for p in self.network_.parameters() if p.requires_grad], 1.0)]
+        inside = set(encoder.parameters())
+        rates = [([p for p in self.network_.parameters() if p not in inside], 1.0)]
+        if self.layer_decay is None:
+            return [*rates, (list(encoder.parameters()), self.encoder_lr_scale)]
+        blocks = list(getattr(encoder, "blocks", []))
+        below_top = {
+            p: len(blocks) - depth for depth, block in enumerate(blocks) for p in block.parameters()
+        }
+        for name in ("norm", "readout"):
+            if (part := getattr(encoder, name, None)) is not None:
+                below_top |= dict.fromkeys(part.parameters(), 0)
+        for p in encoder.parameters():
+            rates.append(([p], self.layer_decay ** below_top.get(p, len(blocks) + 1)))
+        return rates
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return _device(self.training.device)
+
+    def _seed(self) -> None:
+        torch.manual_seed(self.seed)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Seed, and leave the process's own random state and threads as they were."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), _threads(self.training.threads):
+            self._seed()
+            yield
+
+
+Inputs = Callable[[npt.NDArray[np.int64]], tuple[Tensor, Tensor]]
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _class_weights(y: Tensor, n_outputs: int) -> Tensor:
+    """Make classes count alike; one that does not occur counts nothing."""
+    counts = torch.bincount(y, minlength=n_outputs).float()
+    return torch.where(counts > 0, len(y) / (n_outputs * counts.clamp(min=1)), 0.0)
+
+
+# ---- OMFA -----------------------------------------------------------------------------------
+
+
+class Embeddings:
+    """Extractor of what a frozen encoder says of every channel, so that it is computed once.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+    device : str
+    threads : int
+        Of the CPU.
+    """
+
+    def __init__(self, encoder: nn.Module, *, device: str = "auto", threads: int = 1) -> None:
+        self.encoder, self.device, self.threads = encoder.eval(), device, threads
+        self.digest = digest(encoder)
+
+    def __repr__(self) -> str:
+        return f"Embeddings({self.digest})"
+
+    def __call__(
+        self, X: npt.NDArray[Any], present: npt.NDArray[np.bool_], sfreq: float
+    ) -> npt.NDArray[np.float16]:
+        """Encode windows.
+
+        Parameters
+        ----------
+        X : ndarray of float, shape (batch, n_chans, n_times)
+            Microvolts.
+        present : ndarray of bool, shape (batch, n_chans)
+        sfreq : float
+            Hz.
+
+        Returns
+        -------
+        ndarray of float16, shape (batch, n_chans, dim + 7)
+            Embedding and side input of each channel; NaN where it is absent.
+        """
+        device = _device(self.device)
+        encoder = self.encoder.to(device)
+        x = torch.from_numpy(np.ascontiguousarray(X)).to(device)
+        there = recorded(x) & torch.from_numpy(present).to(device)
+        with torch.inference_mode(), _threads(self.threads):
+            encoded = encoder(x[there], sfreq)
+            both = torch.cat((encoded.h, encoded.side), -1)
+        out = both.new_full((*there.shape, both.shape[-1]), math.nan)
+        out[there] = both
+        return out.half().cpu().numpy()
+
+
+class _Whole(nn.Module):
+    """An OMFA as ``Network`` calls it."""
+
+    def __init__(self, model: OMFA) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def encoder(self) -> nn.Module:
+        return self.model.encoder
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        return self.model(x, mask=present)
+
+
+class _OnEmbeddings(nn.Module):
+    """An OMFA whose encoder has done its part."""
+
+    def __init__(self, model: OMFA) -> None:
+        super().__init__()
+        self.model = model
+        model.encoder.requires_grad_(False)
+
+    def forward(self, encoded: Tensor, present: Tensor) -> Tensor:
+        """As ``OMFA.forward`` goes on from there; a test holds the two together."""
+        model = self.model
+        h, side = encoded.nan_to_num(0.0).tensor_split([encoded.shape[-1] - N_SIDE], -1)
+        if self.training and model.channel_drop_prob > 0:
+            present = drop_channels(present, model.channel_drop_prob)
+        nodes = model.nodes(h, side, present, model.positions)
+        return model.final_layer(model.dropout(model.head(nodes, present, model.positions)))
+
+
+ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second")
+"""Arguments of OMFA that its encoder's weights belong to."""
+
+
+def omfa(
+    *,
+    seed: int = 0,
+    checkpoint: str | None = None,
+    preset: str | None = None,
+    head: str = "gat",
+    encoder: str | None = None,
+    resampling: str | None = None,
+    tokens_per_second: float | None = None,
+    freeze: Freeze | None = None,
+    encoder_lr_scale: float = 0.1,
+    layer_decay: float | None = None,
+    drop_prob: float = 0.1,
+    drop_path_prob: float = 0.1,
+    channel_drop_prob: float = 0.2,
+    edge_drop_prob: float = 0.1,
+    **training: Any,
+) -> Network:
+    """Make an OMFA to be fine-tuned, or trained from scratch.
+
+    Parameters
+    ----------
+    seed : int
+    checkpoint : str, optional
+        Name or folder of a checkpoint whose encoder it starts from; from scratch if not given.
+    preset, encoder, resampling, tokens_per_second : optional
+        As in ``OMFA``. By default the checkpoint's; from scratch ``"small"``, ``"art"``,
+        ``"rate"``, 2.
+    head : str
+        The graph over the channels.
+    freeze : {"encoder", "first-epoch", "none"}, optional
+        ``"encoder"``: it stays as it is, and is run over every window once for all folds.
+        ``"first-epoch"`` (with a checkpoint the default): it stays as it is while the head finds
+        its feet. ``"none"``: from scratch the default. ``"encoder"`` from scratch is an encoder of
+        random weights, the same in all folds: the control.
+    encoder_lr_scale : float
+        Learning rate of a pre-trained encoder as a share of the head's.
+    layer_decay : float, optional
+        In place of that, the rate of each layer as a share of that of the layer above it.
+    drop_prob, drop_path_prob, channel_drop_prob, edge_drop_prob : float
+        As in ``OMFA``.
+    **training
+        Fields of ``Training``: epochs, lr, weight_decay, label_smoothing, batch_size, patience,
+        warm_up, clip, refit, device, threads.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    DataError
+        If the checkpoint is of another architecture than asked for, or a setting is unknown.
+    """
+    how = _training(training)
+    asked = dict(zip(ARCHITECTURE, (preset, encoder, resampling, tokens_per_second), strict=True))
+    architecture, start = _architecture(checkpoint, asked)
+    kind = freeze or ("first-epoch" if checkpoint else "none")
+    if kind not in ("encoder", "first-epoch", "none"):
+        raise DataError(
+            "Setting omfa up", f"freeze={freeze!r}", "Use 'encoder', 'first-epoch' or 'none'"
+        )
+    head_and_drops: dict[str, Any] = {
+        "head": head,
+        "drop_prob": drop_prob,
+        "drop_path_prob": drop_path_prob,
+        "channel_drop_prob": channel_drop_prob,
+        "edge_drop_prob": edge_drop_prob,
+    }
+    if start is None and kind == "encoder":
+        with torch.random.fork_rng([]):
+            torch.manual_seed(0)
+            start = make_encoder(
+                architecture["encoder"],
+                architecture["preset"],
+                resampling=architecture["resampling"],
+                tokens_per_second=architecture["tokens_per_second"],
+            )
+
+    def build(windows: Windows) -> nn.Module:
+        model = OMFA(**signal_arguments(windows), **architecture, **head_and_drops)
+        if start is not None:
+            model.encoder.load_state_dict(start.state_dict())
+        return _OnEmbeddings(model) if kind == "encoder" else _Whole(model)
+
+    return Network(
+        build,
+        how,
+        seed=seed,
+        features=Embeddings(start, device=how.device, threads=how.threads)
+        if kind == "encoder" and start is not None
+        else None,
+        frozen_epochs=1 if kind == "first-epoch" else 0,
+        encoder_lr_scale=encoder_lr_scale if checkpoint else 1.0,
+        layer_decay=layer_decay,
+    )
+
+
+def _architecture(
+    checkpoint: str | None, asked: Mapping[str, Any]
+) -> tuple[dict[str, Any], nn.Module | None]:
+    """Return the arguments that decide the encoder, and the encoder of the checkpoint."""
+    if checkpoint is None:
+        usual = {"preset": PRESET, "encoder": "art", "resampling": "rate", "tokens_per_second": 2.0}
+        return {name: usual[name] if v is None else v for name, v in asked.items()}, None
+    from omfa.zoo.checkpoints import load
+
+    model = load(checkpoint)
+    config = model.get_config()
+    signature = inspect.signature(OMFA).parameters
+    own = {name: config.get(name, signature[name].default) for name in ARCHITECTURE}
+    for name, value in asked.items():
+        if value is not None and value != own[name]:
+            raise DataError(
+                f"Starting omfa from the checkpoint {checkpoint}",
+                f"its {name} is {own[name]!r}, and {value!r} is asked for",
+                f"Leave {name} out, or use another checkpoint",
+            )
+    return own, model.encoder
+
+
+def digest(module: nn.Module) -> str:
+    """Digest the weights of a module, 16 hexadecimal digits."""
+    found = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        found.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        found.update(
+            value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        )
+    return found.hexdigest()[:16]
+
+
+def signal_arguments(windows: Windows) -> dict[str, Any]:
+    """Return what braindecode's models are told of signals: n_outputs, chs_info, n_times, sfreq."""
+    X, _ = windows.take(np.zeros(1, np.int64))
+    places = np.zeros((len(windows.channels), 12))
+    places[:, :3] = np.nan_to_num(
+        electrode_positions([{"ch_name": name} for name in windows.channels])
+    )
+    known = getattr(windows.dataset, "chs_info", None)
+    return {
+        "n_outputs": len(windows.classes),
+        "n_times": int(X.shape[-1]),
+        "sfreq": float(windows.sfreq),
+        "chs_info": known
+        or [
+            {"ch_name": name, "kind": "eeg", "loc": loc}
+            for name, loc in zip(windows.channels, places, strict=True)
+        ],
+    }
+
+
+# ---- braindecode ----------------------------------------------------------------------------
+
+
+class _Standardised(nn.Module):
+    """A network of windows in which each channel has mean 0 and variance 1 over the training side.
+
+    Not over the window, which would take away the differences in power that emotions are decoded
+    from. Absent channels are 0. Values are held within 20 standard deviations, as in ART.
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, network: nn.Module, mean: Tensor, sd: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean)
+        self.register_buffer("sd", sd)
+
+    def forward(self, x: Tensor, present: Tensor) -> Tensor:
+        z = ((x - self.mean[:, None]) / self.sd[:, None]).clamp(-20, 20)
+        return self.network(torch.where(present[..., None], z, 0.0))
+
+
+def _moments(windows: Windows) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel where it is present; 0 and 1 if nowhere."""
+    step = max(1, len(windows) // STATISTICS_OF_AT_MOST)
+    some = np.arange(0, len(windows), step)
+    count = total = squares = np.zeros(len(windows.channels))
+    for rows in np.array_split(some, math.ceil(len(some) / BATCH)):
+        X, present = windows.take(rows)
+        X = np.where(present[..., None], X, 0).astype(np.float64)
+        count = count + present.sum(0) * X.shape[-1]
+        total, squares = total + X.sum((0, 2)), squares + (X**2).sum((0, 2))
+    count = np.maximum(count, 1)
+    mean = total / count
+    sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    sd[sd < 1e-3] = 1.0  # uV: a channel without signal
+    return torch.from_numpy(mean).float(), torch.from_numpy(sd).float()
+
+
+def braindecode(
+    *, seed: int = 0, model: str, options: Mapping[str, Any] | None = None, **training: Any
+) -> Network:
+    """Make one of braindecode's classification models, to be trained from scratch.
+
+    It is told what its signature asks for of ``n_outputs, n_chans, n_times, sfreq, chs_info``.
+    Its input is in standard deviations of each channel over the training side.
+
+    Parameters
+    ----------
+    seed : int
+    model : str
+        Name in braindecode: ``"EEGNet"``.
+    options : mapping, optional
+        Further arguments of the model.
+    **training
+        Fields of ``Training``.
+
+    Returns
+    -------
+    Network
+
+    Raises
+    ------
+    DataError
+        If there is no such model or setting; from ``fit``, if it cannot be built for the rate,
+        length or channels of the windows.
+    """
+    kind, how = _braindecode_model(model), _training(training)
+
+    def build(windows: Windows) -> nn.Module:
+        signal = signal_arguments(windows)
+        signal["n_chans"] = len(signal["chs_info"])
+        taken = inspect.signature(kind).parameters
+        X, _ = windows.take(np.zeros(1, np.int64))
+        try:
+            with warnings.catch_warnings():  # what braindecode tells of its defaults
+                warnings.simplefilter("ignore")
+                network = kind(
+                    **{name: value for name, value in signal.items() if name in taken},
+                    **(options or {}),
+                )
+                with torch.no_grad():
+                    logits = network.eval()(torch.zeros(2, *X.shape[1:]))
+            if logits.shape != (2, signal["n_outputs"]):
+                raise ValueError(f"its output has the shape {tuple(logits.shape[1:])}")
+        except Exception as error:  # any model may fail in any way
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise DataError(
+                f"Building braindecode's {model} for {signal['n_chans']} channels, "
+                f"{signal['n_times']} samples at {signal['sfreq']:g} Hz and "
+                f"{signal['n_outputs']} classes",
+                reason,
+                "Choose another model, window length or rate, or pass options={...}",
+            ) from error
+        return _Standardised(network, *_moments(windows))
+
+    return Network(build, how, seed=seed)
+
+
+def _braindecode_model(name: str) -> Callable[..., nn.Module]:
+    from braindecode.models import util  # importable since omfa.models is
+
+    if not util.models_dict:
+        util._init_models_dict()
+    if name not in util.models_dict:
+        raise DataError(
+            f"Looking for braindecode's model {name!r}",
+            "there is none of that name",
+            f"Use one of {', '.join(sorted(util.models_dict))}",
+        )
+    found: Callable[..., nn.Module] = util.models_dict[name]
+    return found
