@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 Channels = Literal["union", "intersection", "native"]
 Rates = Literal["one", "native"]
+CutFrom = Literal["trials", "recordings"]
 Stores = str | Path | Store | Sequence["str | Path | Store"]
 
 
@@ -321,6 +322,7 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         seed: int = 0,
         shard: tuple[int, int] = (0, 1),
         ahead: int | None = None,
+        skip: int = 0,
     ) -> Loader:
         """Return batches, again in another order each time it is iterated.
 
@@ -343,10 +345,12 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         ahead : int, optional
             Batches that a thread prepares meanwhile. By default 4 for the streamed tier, else 0:
             gathering is cheaper than handing over.
+        skip : int
+            Batches of the first epoch to leave out, to go on from within one.
         """
         if ahead is None:
             ahead = 4 if self.tier.name == "stream" else 0
-        return Loader(self, batch_size, shuffle, drop_last, by, seed, shard, ahead)
+        return Loader(self, batch_size, shuffle, drop_last, by, seed, shard, ahead, skip)
 
     # ----------------------------------------------------------------------- braindecode
 
@@ -365,6 +369,8 @@ class Loader:
 
     Attributes
     ----------
+    skip : int
+        Batches that the next epoch leaves out.
     epoch : int
         How often it has been iterated; set it to go on from a checkpoint.
     """
@@ -377,6 +383,7 @@ class Loader:
     seed: int
     shard: tuple[int, int]
     ahead: int
+    skip: int = 0
     epoch: int = 0
 
     @cached_property
@@ -423,8 +430,8 @@ class Loader:
         return [order[batch] for batch in made[rank : len(made) // size * size : size]]
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self.batches()
-        self.epoch += 1
+        batches = self.batches()[self.skip :]
+        self.epoch, self.skip = self.epoch + 1, 0
         if not self.ahead:
             yield from map(self.dataset.batch, batches)
             return
@@ -453,6 +460,7 @@ def open_dataset(
     target: TargetSpec = None,
     cache: Cache = "auto",
     rates: Rates = "one",
+    cut_from: CutFrom = "trials",
     mask_bad: bool = False,
     device: str | torch.device = "cpu",
     cache_dir: str | Path | None = None,
@@ -481,6 +489,9 @@ def open_dataset(
         ``"auto"``: the first of these that fits.
     rates : {"one", "native"}
         Refuse recordings of different rates, or keep them apart in batches.
+    cut_from : {"trials", "recordings"}
+        ``"recordings"`` takes all of the signal, between the trials too, in place of trials; such
+        windows have no labels. Pre-training reads so.
     mask_bad : bool
         Count channels that quality control marked as absent.
     device : str or torch.device
@@ -507,7 +518,13 @@ def open_dataset(
     where = ", ".join(store.path for store in opened)
     stride_seconds = window_seconds if stride_seconds is None else stride_seconds
     union, common = UCS.union(opened), UCS.intersection(opened)
-    trials, sources = read_trials(opened)
+    if cut_from not in get_args(CutFrom) or (cut_from == "recordings" and target is not None):
+        raise DataError(
+            f"Opening {where}",
+            f"cut_from={cut_from!r} with target={target!r}",
+            "Use cut_from='trials', or 'recordings' without a target",
+        )
+    trials, sources = read_trials(opened, whole=cut_from == "recordings")
     made = make_target(trials, target, where=where)
     sfreq = np.array([source.sfreq for source in sources])
     _check_rates(opened, sfreq, rates)
@@ -532,6 +549,7 @@ def open_dataset(
         "target": target_to_json(target),
         "cache": cache,
         "rates": rates,
+        "cut_from": cut_from,
         "mask_bad": mask_bad,
         "cache_dir": str(cache_dir) if cache_dir else None,
         "buffer_bytes": buffer_bytes,

@@ -151,13 +151,13 @@ class Flat:
         place = self._first_samples(rows).take(source, axis=0)
         place += start[:, None]
         if len(self.banks) == 1:
-            X = _windows(self.banks[0], place, n_times)
+            X = stretches(self.banks[0], torch.from_numpy(place), n_times)
         else:
             banks = self.bank[source]
             X = torch.empty((*place.shape, n_times), device=self.banks[0].device)
             for number in np.unique(banks).tolist():
                 among = np.flatnonzero(banks == number)
-                got = _windows(self.banks[number], place[among], n_times)
+                got = stretches(self.banks[number], torch.from_numpy(place[among]), n_times)
                 X[torch.from_numpy(among).to(X.device)] = got
         return _absent_zero(X, rows, source)
 
@@ -196,12 +196,24 @@ class Flat:
             self.banks = [_mapped(path) for path in self.files]
 
 
-def _windows(flat: torch.Tensor, place: Ints, n_times: int) -> torch.Tensor:
-    """Return stretches of a row of samples as float32, shape (*place.shape, n_times)."""
+def stretches(flat: torch.Tensor, place: torch.Tensor, n_times: int) -> torch.Tensor:
+    """Return stretches of a row of samples as float32.
+
+    Parameters
+    ----------
+    flat : Tensor, shape (n_samples,)
+    place : Tensor of int64
+        Where each begins.
+    n_times : int
+
+    Returns
+    -------
+    Tensor, shape (*place.shape, n_times)
+    """
     # A view of every stretch there is, which takes no memory; only those selected are copied.
     every = flat.as_strided((len(flat) - n_times + 1, n_times), (1, 1))
-    index = torch.from_numpy(place.reshape(-1)).to(flat.device)
-    return every.index_select(0, index).float().view(*place.shape, n_times)
+    got = every.index_select(0, place.reshape(-1).to(flat.device))
+    return got.float().view(*place.shape, n_times)
 
 
 def _absent_zero(X: torch.Tensor, rows: Ints, source: Ints) -> torch.Tensor:
@@ -425,7 +437,7 @@ class Streamed:
             place = rows[source[among]].clip(min=0) * signal.shape[1]
             place += (start[among] - self.start[piece])[:, None]
             flat = torch.from_numpy(signal.reshape(-1))
-            X[torch.from_numpy(among)] = _windows(flat, place, n_times)
+            X[torch.from_numpy(among)] = stretches(flat, torch.from_numpy(place), n_times)
         return _absent_zero(X, rows, source)
 
     def _signal(self, piece: int) -> npt.NDArray[np.floating]:

@@ -54,8 +54,16 @@ class Target:
     rule: str
 
 
-def read_trials(stores: Sequence[Store]) -> tuple[pd.DataFrame, list[Source]]:
+def read_trials(
+    stores: Sequence[Store], *, whole: bool = False
+) -> tuple[pd.DataFrame, list[Source]]:
     """Read the trial tables of all recordings.
+
+    Parameters
+    ----------
+    stores : sequence of Store
+    whole : bool
+        Take each stretch of unbroken signal for a trial, whatever was shown; it has no labels.
 
     Returns
     -------
@@ -86,7 +94,8 @@ def read_trials(stores: Sequence[Store]) -> tuple[pd.DataFrame, list[Source]]:
                     "Open one of them: the same windows must not be on both sides of a split",
                 )
             homes[name] = store.path
-            tables.append(_table(recording, store.name, attrs, len(sources)))
+            spans = _segments(recording) if whole else recording.trials
+            tables.append(_table(spans, store.name, attrs, len(sources)))
             sources.append(_source(recording, attrs))
     trials = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if not len(trials):
@@ -98,10 +107,15 @@ def read_trials(stores: Sequence[Store]) -> tuple[pd.DataFrame, list[Source]]:
     return trials, sources
 
 
+def _segments(recording: StoredRecording) -> pd.DataFrame:
+    onset, length = (recording.array(f"segment_{name}") for name in ("onset", "length"))
+    return pd.DataFrame({"onset": onset, "length": length, "stimulus": ""})
+
+
 def _table(
-    recording: StoredRecording, dataset: str, attrs: Mapping[str, object], index: int
+    spans: pd.DataFrame, dataset: str, attrs: Mapping[str, object], index: int
 ) -> pd.DataFrame:
-    table = recording.trials.drop(columns=["baseline_onset", "baseline_length"])
+    table = spans.drop(columns=["baseline_onset", "baseline_length"], errors="ignore")
     own = {"onset", "length", "stimulus"}
     table = table.rename(columns={c: f"label_{c}" for c in table if c in _OWN - own})
     names: dict[str, Any] = {
