@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from omfa.pipeline.recording import DataError
 from omfa.zoo.augmentations import Augmentations, augment
 from omfa.zoo.contrastive import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.datasets import Batch, Loader, StoreDataset, open_dataset
+from omfa.zoo.probes import Probes
 from omfa.zoo.protocols import RECORDING, SUBJECT, codes
 from omfa.zoo.tiers import stretches
 
@@ -46,6 +48,9 @@ LEARNING_RATE = {"tiny": 1e-3, "small": 1e-3, "base": 5e-4, "large": 3e-4}
 
 STRIDE = 2.0
 """Seconds between the long windows that a run reads; where in them views lie is random."""
+
+TIMED_STEPS = 8
+"""Of a dry run."""
 
 N_WATCHED = 512
 """Rows of a batch that alignment, uniformity and effective rank are taken of."""
@@ -427,6 +432,8 @@ def pretrain_encoder(
     precision: str | None = None,
     checkpoint_every: int = 500,
     log_every: int = 20,
+    probe_every: int = 0,
+    probe_targets: Mapping[str, Any] | None = None,
     progress: bool = False,
     command: str = "",
 ) -> Path:
@@ -452,6 +459,10 @@ def pretrain_encoder(
         Lightning's; by default ``"bf16-mixed"`` on a GPU that has it, else ``"32-true"``.
     checkpoint_every, log_every : int
         Steps.
+    probe_every : int
+        Steps between linear probes of the encoder (``omfa.zoo.probes``); 0 for none.
+    probe_targets : mapping, optional
+        For each dataset by name what its task is for the probes.
     progress : bool
         Show a bar.
     command : str
@@ -483,6 +494,7 @@ def pretrain_encoder(
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if precision is None:
         precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets)
     trainer = L.Trainer(
         accelerator="cuda" if on_gpu else accelerator,
         devices=devices,
@@ -500,6 +512,7 @@ def pretrain_encoder(
                 every_n_train_steps=checkpoint_every,
                 save_on_exception=False,
             ),
+            *([probes] if probe_every else []),
             *([TQDMProgressBar(refresh_rate=1)] if progress else []),
         ],
         enable_progress_bar=progress,
@@ -518,6 +531,44 @@ def pretrain_encoder(
         export(model.encoder, settings, card, done, sfreq=card.input["sfreq"])
     trainer.strategy.barrier()
     return done
+
+
+def plan(
+    stores: Sequence[str | Path],
+    settings: Settings,
+    *,
+    hold_out: Sequence[str] = (),
+    cache: str = "auto",
+) -> str:
+    """Describe a run and say how long it will take, from a few steps taken on this machine.
+
+    Raises
+    ------
+    DataError
+        All that ``pretrain_encoder`` raises before its first step.
+    """
+    data = open_reads([str(store) for store in stores], settings, hold_out=hold_out, cache=cache)
+    check_batches(data, settings)
+    few = replace(settings, steps=TIMED_STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        pretrain_encoder(
+            stores, folder, few, hold_out=hold_out, cache=cache, log_every=1, name="timed"
+        )
+        pace = learning_curve(folder)["pairs_per_second"].iloc[2:].median()
+    pairs = settings.steps * settings.batch_size
+    lines = [
+        f"encoder      {settings.encoder} {settings.preset}, {settings.resampling}, "
+        f"{settings.tokens_per_second:g} tokens/s",
+        *(
+            f"{part['dataset']:12} {len(part['subjects'])} subjects, {part['hours']:g} hours"
+            for part in seen(data)
+        ),
+        f"held out     {', '.join(hold_out) or 'nobody'}",
+        f"signals      {data.tier.name}",
+        f"steps        {settings.steps:,} of {settings.batch_size:,} pairs",
+        f"expected     {pairs / pace / 3600:.1f} hours, {pace:,.0f} pairs/s on this machine",
+    ]
+    return "\n".join(lines)
 
 
 _KNOWN = (
@@ -662,8 +713,14 @@ def learning_curve(run: str | Path) -> pd.DataFrame:
 
 def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
     """Return settings with other values; those of augmentations are given by their own names."""
-    known = asdict(settings.augmentations)
+    known, own = asdict(settings.augmentations), asdict(settings)
+    if unknown := [name for name in changes if name not in known and name not in own]:
+        raise DataError(
+            "Reading the settings of a pre-training",
+            f"there is none called {', '.join(unknown)}",
+            f"Use some of {', '.join([*own, *known])}",
+        )
     inner = {name: value for name, value in changes.items() if name in known}
-    outer = {name: value for name, value in changes.items() if name not in known}
+    outer = {name: value for name, value in changes.items() if name in own}
     augmentations = replace(settings.augmentations, **inner)
     return replace(settings, augmentations=augmentations, **outer)
