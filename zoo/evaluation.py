@@ -8,6 +8,8 @@ majority class of the same folds.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import hashlib
 import importlib
 import inspect
@@ -18,14 +20,15 @@ import platform
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import joblib
 import numpy as np
 import numpy.typing as npt
@@ -268,8 +271,10 @@ def evaluate(
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
     pretraining: Pretraining | None = None,
+    transductive: bool = False,
     out: str | Path | None = None,
     n_jobs: int = 1,
+    scheduler: Any = None,
     progress: bool = False,
 ) -> Result:
     """Train and test a model on every fold of a protocol.
@@ -289,15 +294,20 @@ def evaluate(
     seed : int
         Of the models; each fold's is derived from it. The split has its own.
     parameters : mapping, optional
-        Further arguments of ``estimator``; JSON.
+        Further arguments of ``estimator``; JSON. ``checkpoint`` among them is the name or folder
+        of a checkpoint, whose card then says what pre-training saw.
     pretraining : Pretraining, optional
-        What pre-training saw; nothing, if not given.
+        What pre-training saw; nothing, if not given. Not for checkpoints.
+    transductive : bool
+        Allow a checkpoint whose pre-training saw signals of tested subjects; the result says so.
     out : str or Path, optional
         Folder for the result's file, whose name starts with the protocol's and ends with a digest
         of all that decides the result. Folds are kept there as they finish: the same call goes on
         after an interruption, and reads a finished result.
     n_jobs : int
         Processes; joblib's meaning.
+    scheduler : str or distributed.Client, optional
+        A Dask cluster to run on instead, as an address or as its client. Results are the same.
     progress : bool
         Show a bar.
 
@@ -308,32 +318,23 @@ def evaluate(
     Raises
     ------
     DataError
-        If the labels or the split are impossible (before anything is trained), if a model that
-        ``out`` is asked for has no name to be run again by, or if folds failed (the others are
+        Before anything is trained: if the labels or the split are impossible, the checkpoint saw
+        tested subjects, the model does not take the parameters or the windows, or has no name to
+        be run again by although ``out`` is given. At the end: if folds failed (the others are
         kept).
     """
-    check_dataset(dataset)
-    protocol, pretraining = as_protocol(protocol), pretraining or Pretraining()
-    labels = _labels(dataset, target)
-    folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
-    pretraining.check(dataset.metadata, folds, protocol)
-    name, factory = _resolve(estimator, needs_name=out is not None)
-    config = {
-        "format": FORMAT,
-        "leaky": protocol.leaky,
-        "protocol": asdict(protocol),
-        "protocol_label": protocol.label,
-        "estimator": name,
-        "parameters": dict(parameters or {}),
-        "seed": seed,
-        "target": target_to_json(target),
-        "rule": labels.rule,
-        "classes": list(labels.classes),
-        "pretraining": asdict(pretraining),
-        "dataset": _describe(dataset),
-        "versions": _versions(factory),
-    }
-    return _run(config, factory, dataset, labels, folds, out=out, n_jobs=n_jobs, progress=progress)
+    run = _prepare(
+        estimator,
+        dataset,
+        protocol,
+        target=target,
+        seed=seed,
+        parameters=parameters,
+        pretraining=pretraining,
+        transductive=transductive,
+        needs_name=out is not None,
+    )
+    return _run(run, out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress)
 
 
 def rerun(
@@ -342,6 +343,7 @@ def rerun(
     *,
     out: str | Path | None = None,
     n_jobs: int = 1,
+    scheduler: Any = None,
     progress: bool = False,
 ) -> Result:
     """Repeat a run from its file: the same folds, as they were written down.
@@ -352,7 +354,7 @@ def rerun(
         A result's file.
     dataset : Dataset, optional
         The data; opened as the file says if not given.
-    out, n_jobs, progress
+    out, n_jobs, scheduler, progress
         As for ``evaluate``.
 
     Returns
@@ -363,7 +365,7 @@ def rerun(
     Raises
     ------
     DataError
-        If the data are not those of the file.
+        If the data or the checkpoint are not those of the file.
     """
     old = Result.load(path)
     doing = f"Running {Path(path).name} again"
@@ -397,17 +399,123 @@ def rerun(
     config = {**old.config, "dataset": described, "versions": _versions(factory)}
     for key in ("created", "seconds"):
         config.pop(key, None)
-    return _run(
-        config,
-        factory,
-        dataset,
-        labels,
-        folds,
-        out=out,
-        n_jobs=n_jobs,
-        progress=progress,
-        anew=True,
-    )
+    if (name := config["parameters"].get("checkpoint")) is not None:
+        checkpoint = _describe_checkpoint(name)
+        if checkpoint["weights"] != config["checkpoint"]["weights"]:
+            raise DataError(
+                doing,
+                f"the weights of the checkpoint {name} are not those it was made with",
+                "Put the checkpoint of then in its place, or evaluate the new one",
+            )
+    run = _Run(config, factory, dataset, labels, folds)
+    run.check()
+    return _run(run, out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress, anew=True)
+
+
+def _prepare(
+    estimator: str | Factory,
+    dataset: Dataset,
+    protocol: str | Protocol,
+    *,
+    target: Target,
+    seed: int,
+    parameters: Mapping[str, Any] | None,
+    pretraining: Pretraining | None,
+    transductive: bool,
+    needs_name: bool,
+) -> _Run:
+    """Do all of a run that takes no time, and refuse what cannot be done."""
+    check_dataset(dataset)
+    protocol, parameters = as_protocol(protocol), dict(parameters or {})
+    labels = _labels(dataset, target)
+    folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
+    name, factory = _resolve(estimator, needs_name=needs_name)
+    checkpoint = None
+    if parameters.get("checkpoint") is not None:
+        if pretraining is not None:
+            raise DataError(
+                f"Evaluating {name} from the checkpoint {parameters['checkpoint']}",
+                "pretraining=... was given as well",
+                "Leave it out: the checkpoint's card says what pre-training saw",
+            )
+        checkpoint = _describe_checkpoint(parameters["checkpoint"])
+        pretraining = _pretraining(
+            parameters["checkpoint"], dataset.metadata, folds, transductive=transductive
+        )
+    pretraining = pretraining or Pretraining()
+    pretraining.check(dataset.metadata, folds, protocol)
+    config = {
+        "format": FORMAT,
+        "leaky": protocol.leaky,
+        "protocol": asdict(protocol),
+        "protocol_label": protocol.label,
+        "estimator": name,
+        "parameters": parameters,
+        "checkpoint": checkpoint,
+        "seed": seed,
+        "target": target_to_json(target),
+        "rule": labels.rule,
+        "classes": list(labels.classes),
+        "pretraining": asdict(pretraining),
+        "dataset": _describe(dataset),
+        "versions": _versions(factory),
+    }
+    run = _Run(config, factory, dataset, labels, folds)
+    run.check()
+    return run
+
+
+def _describe_checkpoint(name: str) -> dict[str, Any]:
+    """Name a checkpoint by its weights: one that was changed is another one."""
+    from omfa.zoo.checkpoints import load, load_card
+    from omfa.zoo.finetune import digest
+
+    card = load_card(name)
+    return {"name": card.name, "simulated": card.simulated, "weights": digest(load(name))}
+
+
+def _pretraining(
+    checkpoint: str, metadata: pd.DataFrame, folds: Sequence[Fold], *, transductive: bool
+) -> Pretraining:
+    """Derive what pre-training saw of the test sides from the checkpoint's card."""
+    from omfa.zoo.checkpoints import load_card
+
+    card = load_card(checkpoint)
+    saw = {
+        (str(part["dataset"]), _bare(subject)) for part in card.saw for subject in part["subjects"]
+    }
+    subjects = metadata[list(SUBJECT)].astype(str).drop_duplicates().to_numpy().tolist()
+    # As this dataset spells them, for the check against its test sides.
+    spelt = {(dataset, _bare(subject)): subject for dataset, subject in subjects}
+    seen = tuple(sorted(f"{d}/{spelt.get((d, s), s)}" for d, s in saw))
+    tested = metadata.iloc[np.unique(np.concatenate([fold.test for fold in folds]))]
+    pairs = tested[list(SUBJECT)].astype(str).drop_duplicates().to_numpy().tolist()
+    caught = [f"{d}/{s}" for d, s in pairs if (d, _bare(s)) in saw]
+    if not caught:
+        apart = {d for d, _ in pairs}.isdisjoint(d for d, _ in saw)
+        return Pretraining("dataset held out" if apart else "inductive", seen)
+    doing = f"Evaluating the checkpoint {checkpoint}"
+    found = f"it saw {len(caught)} of the tested subjects ({', '.join(caught[:3])}"
+    found += ", ...)" if len(caught) > 3 else ")"
+    if card.stage != "pretrained":
+        raise DataError(
+            doing,
+            f"{found}, and it is {card.stage}, so it may have seen their labels",
+            "Start from a pre-trained checkpoint, or test on others: Protocol(..., skip=(...))",
+        )
+    if not transductive:
+        raise DataError(
+            doing,
+            f"{found}, without their labels",
+            "Pre-train without them, or pass transductive=True (--transductive), and the result "
+            "will say so",
+        )
+    return Pretraining("transductive", seen)
+
+
+def _bare(subject: object) -> str:
+    """Name a subject with or without the prefix that BIDS and datasets give."""
+    return str(subject).removeprefix("sub-")
 
 
 def _labels(dataset: Dataset, target: Target) -> Labels:
@@ -426,18 +534,48 @@ def _labels(dataset: Dataset, target: Target) -> Labels:
     return Labels(codes, tuple(own), rule)
 
 
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A run that may start: what ``evaluate`` was asked for, checked."""
+
+    config: dict[str, Any]
+    factory: Factory
+    dataset: Dataset
+    labels: Labels
+    folds: Sequence[Fold]
+
+    @cached_property
+    def job(self) -> _Job:
+        """What its folds share."""
+        return _Job(self.factory, self.config, self.dataset, self.labels)
+
+    def check(self) -> None:
+        """Refuse parameters that the model does not take, and windows that it cannot read."""
+        parameters = self.config["parameters"]
+        try:
+            inspect.signature(self.factory).bind(seed=0, **parameters)
+        except TypeError as error:
+            known = [name for name in inspect.signature(self.factory).parameters if name != "seed"]
+            raise DataError(
+                f"Setting up {self.config['estimator']}",
+                str(error),
+                f"It takes {', '.join(known)}" if known else "It takes no parameters",
+            ) from error
+        check = getattr(self.job.make(0), "check", None)
+        if check is not None:
+            check(self.job.windows(self.folds[0].train))
+
+
 def _run(
-    config: dict[str, Any],
-    factory: Factory,
-    dataset: Dataset,
-    labels: Labels,
-    folds: Sequence[Fold],
+    run: _Run,
     *,
     out: str | Path | None,
     n_jobs: int,
+    scheduler: Any,
     progress: bool,
     anew: bool = False,
 ) -> Result:
+    config, folds, job = run.config, run.folds, run.job
     with tempfile.TemporaryDirectory() as temporary:
         path, kept = None, Path(temporary) / "folds"
         if out is not None:
@@ -448,10 +586,10 @@ def _run(
         kept.mkdir(parents=True, exist_ok=True)
         started = datetime.now(UTC)
         todo = [k for k in range(len(folds)) if _read_fold(kept, k, folds[k]) is None]
-        job = _Job(factory, config, dataset, labels)
+        spread = partial(_spread, n_jobs=n_jobs, scheduler=scheduler, folder=Path(temporary))
         if todo:
-            job.features = _features(job, folds, Path(temporary), n_jobs)
-        failed = _run_folds(job, folds, todo, kept, n_jobs=n_jobs, progress=progress)
+            _compute_features(job, folds, Path(temporary), spread, progress=progress)
+        failed = _run_folds(job, folds, todo, kept, spread, progress=progress)
         if failed:
             k, error = failed[0]
             raise DataError(
@@ -469,8 +607,8 @@ def _run(
         }
         result = Result(
             config,
-            _fold_table(folds, dataset.metadata, leaky=config["leaky"]),
-            _prediction_table(folds, predicted, dataset.metadata, labels),
+            _fold_table(folds, run.dataset.metadata, leaky=config["leaky"]),
+            _prediction_table(folds, predicted, run.dataset.metadata, run.labels),
             path,
         )
         if path is not None:
@@ -487,7 +625,7 @@ class _Job:
     ) -> None:
         self.factory, self.dataset, self.labels = factory, dataset, labels
         self.parameters, self.seed = config["parameters"], config["seed"]
-        self.features: dict[str, npt.NDArray[Any]] = {}
+        self.features: dict[str, Path | npt.NDArray[Any]] = {}  # a path is of a mapped file
 
     def make(self, fold: int) -> Estimator:
         """Make a fold's estimator, its seed derived from the run's and the fold's number."""
@@ -496,13 +634,86 @@ class _Job:
 
     def windows(self, rows: npt.NDArray[np.int64], *, labelled: bool = True) -> Windows:
         """Make a side."""
+        features = {
+            name: np.load(value, mmap_mode="r") if isinstance(value, Path) else value
+            for name, value in self.features.items()
+        }
         return Windows(
             self.dataset,
             rows,
             classes=self.labels.classes,
             y=self.labels.codes[rows] if labelled else None,
-            features=self.features,
+            features=features,
         )
+
+
+Spread = Callable[[Callable[["_Job", Any], Any], "_Job", Sequence[Any]], Iterator[Any]]
+
+
+def _spread(
+    function: Callable[[_Job, Any], Any],
+    job: _Job,
+    items: Sequence[Any],
+    *,
+    n_jobs: int,
+    scheduler: Any,
+    folder: Path,
+) -> Iterator[Any]:
+    """Yield ``function(job, item)`` for each item as it is done: here, in processes, or on Dask."""
+    if not items:
+        return
+    if scheduler is not None:
+        yield from _on_dask(function, job, items, scheduler)
+    elif n_jobs == 1:
+        yield from (function(job, item) for item in items)
+    else:
+        # Written once: a job may hold all signals, and there may be hundreds of items.
+        path = folder / f"job-{len(job.features)}.pickle"
+        path.write_bytes(cloudpickle.dumps(job))
+        # One BLAS thread a process, or the processes fight for the cores.
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+            yield from parallel(joblib.delayed(_call)(function, path, item) for item in items)
+
+
+def _call(function: Callable[[_Job, Any], Any], path: Path, item: Any) -> Any:
+    return function(_read_job(path), item)
+
+
+@lru_cache(maxsize=1)
+def _read_job(path: Path) -> _Job:
+    job: _Job = cloudpickle.loads(path.read_bytes())
+    return job
+
+
+def _on_dask(
+    function: Callable[[_Job, Any], Any], job: _Job, items: Sequence[Any], scheduler: Any
+) -> Iterator[Any]:
+    from distributed import Client, as_completed
+
+    with contextlib.ExitStack() as stack:
+        client = scheduler
+        if isinstance(scheduler, str):
+            try:
+                client = stack.enter_context(Client(scheduler, timeout=20))
+                client.wait_for_workers(1, timeout=60)
+            except (OSError, TimeoutError) as error:
+                raise DataError(
+                    f"Connecting to the Dask scheduler {scheduler}",
+                    str(error) or "no worker came within 60 s",
+                    "Start it and its workers, or leave the scheduler out",
+                ) from error
+        # A worker may not see this machine's files.
+        sent = copy.copy(job)
+        sent.features = {
+            name: np.load(value) if isinstance(value, Path) else value
+            for name, value in job.features.items()
+        }
+        shared = client.scatter(sent, broadcast=True, hash=False)
+        futures = [client.submit(function, shared, item, pure=False) for item in items]
+        for future in as_completed(futures):
+            yield future.result()
+            future.release()
 
 
 def _run_folds(
@@ -510,28 +721,37 @@ def _run_folds(
     folds: Sequence[Fold],
     todo: Sequence[int],
     kept: Path,
+    spread: Spread,
     *,
-    n_jobs: int,
     progress: bool,
 ) -> list[tuple[int, str]]:
-    """Run the folds in ``todo``; return those that failed with their errors."""
+    """Run the folds in ``todo`` and keep them; return those that failed with their errors."""
     failed = []
-    # One BLAS thread a process, or the processes fight for the cores.
-    with joblib.parallel_config(backend="loky", inner_max_num_threads=1 if n_jobs != 1 else None):
-        parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-        done = parallel(joblib.delayed(_run_fold)(job, k, folds[k], kept) for k in todo)
-        if progress:
-            from tqdm.auto import tqdm
-
-            done = tqdm(done, total=len(todo), unit="fold", disable=None)
-        for k, error in done:
-            if error:
-                failed.append((k, error))
+    done = spread(_run_fold, job, [(k, folds[k]) for k in todo])
+    for k, arrays, error in _bar(done, len(todo), "fold", progress):
+        if error:
+            failed.append((k, error))
+            continue
+        memory = io.BytesIO()
+        np.savez(memory, **arrays)
+        _write(kept / f"{k}.npz", memory.getvalue())
     return sorted(failed)
 
 
-def _run_fold(job: _Job, k: int, fold: Fold, kept: Path) -> tuple[int, str]:
-    """Fit, predict and write one fold; an error is returned, so that the other folds go on."""
+def _bar(done: Iterator[Any], total: int, unit: str, progress: bool) -> Iterator[Any]:
+    if not progress:
+        return done
+    from tqdm.auto import tqdm
+
+    bar: Iterator[Any] = tqdm(done, total=total, unit=unit, disable=None)
+    return bar
+
+
+def _run_fold(
+    job: _Job, numbered: tuple[int, Fold]
+) -> tuple[int, dict[str, npt.NDArray[np.int64]], str]:
+    """Fit and predict one fold; an error is returned, so that the other folds go on."""
+    k, fold = numbered
     try:
         model = job.make(k)
         model.fit(job.windows(fold.train), job.windows(fold.validation))
@@ -544,12 +764,10 @@ def _run_fold(job: _Job, k: int, fold: Fold, kept: Path) -> tuple[int, str]:
             )
         trained = job.labels.codes[np.concatenate([fold.train, fold.validation])]
         y_majority = np.full(len(y_pred), np.bincount(trained).argmax())
-        memory = io.BytesIO()
-        np.savez(memory, test=fold.test, y_pred=y_pred.astype(np.int64), y_majority=y_majority)
-        _write(kept / f"{k}.npz", memory.getvalue())
+        arrays = {"test": fold.test, "y_pred": y_pred.astype(np.int64), "y_majority": y_majority}
     except Exception as error:  # any model may fail in any way; the run reports it at its end
-        return k, f"{type(error).__name__}: {error}"
-    return k, ""
+        return k, {}, f"{type(error).__name__}: {error}"
+    return k, arrays, ""
 
 
 def _read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]] | None:
@@ -561,37 +779,38 @@ def _read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64
     return arrays if np.array_equal(arrays["test"], fold.test) else None
 
 
-def _features(
-    job: _Job, folds: Sequence[Fold], folder: Path, n_jobs: int
-) -> dict[str, npt.NDArray[Any]]:
+def _compute_features(
+    job: _Job, folds: Sequence[Fold], folder: Path, spread: Spread, *, progress: bool
+) -> None:
     """Compute the estimator's features of every window in use, once, into a mapped file.
 
     No statistic crosses a split by this: an extractor sees a window at a time.
     """
     extract: Extractor | None = getattr(job.make(0), "features", None)
     if extract is None:
-        return {}
-    used = np.unique(np.concatenate([fold.side(side) for fold in folds for side in SIDES]))
+        return
+    used = _used(folds)
     chunks = [used[start : start + BATCH] for start in range(0, len(used), BATCH)]
-    parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator")
-    stored: npt.NDArray[Any] | None = None
-    for rows, part in zip(
-        chunks,
-        parallel(joblib.delayed(_extract)(job.windows(rows), extract) for rows in chunks),
-        strict=True,
-    ):
+    path, stored = folder / "features.npy", None
+    done = spread(partial(_extract, extract=extract), job, chunks)
+    for rows, part in _bar(done, len(chunks), f" x {BATCH} windows", progress and len(chunks) > 1):
         if stored is None:
             shape = (len(job.dataset.metadata), *part.shape[1:])
-            stored = np.lib.format.open_memmap(
-                folder / "features.npy", mode="w+", dtype=part.dtype, shape=shape
-            )
+            stored = np.lib.format.open_memmap(path, mode="w+", dtype=part.dtype, shape=shape)
         stored[rows] = part
     assert stored is not None  # a fold is never empty
-    return {feature_name(extract): stored}
+    stored.flush()
+    job.features = {feature_name(extract): path}
 
 
-def _extract(windows: Windows, extract: Extractor) -> npt.NDArray[Any]:
-    return windows.features(extract)
+def _used(folds: Sequence[Fold]) -> npt.NDArray[np.int64]:
+    return np.unique(np.concatenate([fold.side(side) for fold in folds for side in SIDES]))
+
+
+def _extract(
+    job: _Job, rows: npt.NDArray[np.int64], extract: Extractor
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    return rows, job.windows(rows).features(extract)
 
 
 # ---- tables ---------------------------------------------------------------------------------
@@ -702,7 +921,10 @@ def _factory_named(name: str) -> Factory:
 
 def _file_name(config: Mapping[str, Any]) -> str:
     # How the data are cached does not decide the result; their fingerprint is in the digest.
+    # Neither does where a checkpoint lies; its weights are.
     deciding = {**config, "dataset": {**config["dataset"], "recipe": None}}
+    if config.get("checkpoint") is not None:
+        deciding["parameters"] = {**config["parameters"], "checkpoint": None}
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:10]
     model = "".join(c if c.isalnum() or c in "+-" else "-" for c in config["estimator"])
     return f"{config['protocol']['name']}_{model}_{digest}.zip"

@@ -18,6 +18,7 @@ import copy
 import hashlib
 import inspect
 import math
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -172,6 +173,11 @@ class Network:
         self.build, self.training, self.seed, self.features = build, training, seed, features
         self.frozen_epochs = frozen_epochs
         self.encoder_lr_scale, self.layer_decay = encoder_lr_scale, layer_decay
+
+    def check(self, windows: Windows) -> None:
+        """Refuse windows that the network cannot read, before anything is trained on them."""
+        with self._at_work():
+            self.build(windows)
 
     def fit(self, train: Windows, validation: Windows) -> Self:
         """Fit on ``train``, for the number of epochs that is best on ``validation``.
@@ -340,10 +346,14 @@ class Network:
     def _at_work(self) -> Iterator[None]:
         """Seed, and leave the process's own random state and threads as they were."""
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), _threads(self.training.threads):
+        with _ONE_AT_A_TIME, torch.random.fork_rng(devices), _threads(self.training.threads):
             self._seed()
             yield
 
+
+# The random state and the number of threads are the process's, and a Dask worker may run folds in
+# several threads of it.
+_ONE_AT_A_TIME = threading.RLock()
 
 Inputs = Callable[[npt.NDArray[np.int64]], tuple[Tensor, Tensor]]
 
@@ -413,7 +423,7 @@ class Embeddings:
         encoder = self.encoder.to(device)
         x = torch.from_numpy(np.ascontiguousarray(X)).to(device)
         there = recorded(x) & torch.from_numpy(present).to(device)
-        with torch.inference_mode(), _threads(self.threads):
+        with _ONE_AT_A_TIME, torch.inference_mode(), _threads(self.threads):
             encoded = encoder(x[there], sfreq)
             both = torch.cat((encoded.h, encoded.side), -1)
         out = both.new_full((*there.shape, both.shape[-1]), math.nan)
