@@ -8,6 +8,8 @@ windows of another dataset would be negatives that teach nothing else.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.distributed
 from torch import Tensor
@@ -86,15 +88,22 @@ def _gathered(x: Tensor) -> Tensor:
     """Join the rows of all processes; gradients flow back to the process a row came from."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return x
-    from torch.distributed.nn.functional import all_gather
+    gathered: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
+    return gathered
 
-    return torch.cat(all_gather(x)) if x.requires_grad else _plainly_gathered(x)
 
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
 
-def _plainly_gathered(x: Tensor) -> Tensor:
-    parts = [torch.empty_like(x) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, x.contiguous())
-    return torch.cat(parts)
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        torch.distributed.all_reduce(total)
+        return total.chunk(torch.distributed.get_world_size())[_rank()]
 
 
 def alignment(z: Tensor) -> Tensor:

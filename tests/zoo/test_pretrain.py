@@ -1,0 +1,428 @@
+"""Stage 1: the loss, the views, and runs that go on after being killed."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from omfa.pipeline import DataError
+from omfa.zoo.augmentations import RATES, Augmentations, augment, change_rate, change_spectrum
+from omfa.zoo.contrastive import alignment, effective_rank, nt_xent, uniformity
+from omfa.zoo.datasets import Batch, open_dataset
+from omfa.zoo.pretrain import Contrastive, Settings, learning_curve, plan, pretrain_encoder
+from omfa.zoo.probes import probe
+
+QUICK = Settings(
+    preset="tiny",
+    window_seconds=2,
+    lag_seconds=(1, 2),
+    steps=6,
+    batch_size=16,
+    channels_per_window=4,
+)
+
+
+@pytest.fixture(scope="module")
+def store(lay_store, tmp_path_factory):
+    return lay_store(
+        tmp_path_factory.mktemp("pretrain") / "tiny.zarr",
+        subjects=4,
+        sfreq=128.0,
+        n_times=6000,
+        trials=((0, 3000), (3000, 3000)),
+        labels={"emotion": np.array([0, 1])},
+    )
+
+
+# ---- the loss -------------------------------------------------------------------------------
+
+
+def expected_loss(z, dataset, recording, time, temperature, reach):
+    """The definition, one anchor after the other."""
+    z = z / np.linalg.norm(z, axis=-1, keepdims=True)
+    views, n, _ = z.shape
+    losses = []
+    for v in range(views):
+        for i in range(n):
+            top = math.exp(z[v, i] @ z[1 - v, i] / temperature)
+            below = top
+            for w in range(views):
+                for j in range(n):
+                    near = recording[i] == recording[j] and abs(time[v, i] - time[w, j]) < reach
+                    if j != i and dataset[i] == dataset[j] and not near:
+                        below += math.exp(z[v, i] @ z[w, j] / temperature)
+                    elif j == i and w == v:
+                        continue
+            losses.append(-math.log(top / below))
+    return float(np.mean(losses))
+
+
+def pairs(n, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "z": rng.normal(size=(2, n, 8)),
+        "dataset": rng.integers(0, 2, n),
+        "recording": rng.integers(0, 4, n),
+        "time": rng.uniform(0, 30, (2, n)),
+    }
+
+
+def test_the_loss_is_that_of_its_definition():
+    p = pairs(12)
+    p["recording"] += 4 * p["dataset"]  # a recording is of one dataset
+    p["time"][1] = p["time"][0] + 3
+    got, _, negatives = nt_xent(
+        torch.from_numpy(p["z"]),
+        **{k: torch.from_numpy(p[k]) for k in ("dataset", "recording", "time")},
+        temperature=0.2,
+        reach=5.0,
+    )
+    assert got.item() == pytest.approx(expected_loss(**p, temperature=0.2, reach=5.0), rel=1e-5)
+    assert 0 < float(negatives) < 22
+
+
+def test_windows_near_in_time_and_other_datasets_are_no_negatives():
+    same = torch.zeros(4, dtype=torch.long)
+    z = torch.randn(2, 4, 8)
+    loss, accuracy, negatives = nt_xent(
+        z, dataset=same, recording=same, time=torch.zeros(2, 4), reach=8.0
+    )
+    assert (float(loss), float(accuracy), float(negatives)) == (0.0, 1.0, 0.0)
+    apart = torch.arange(4)
+    _, _, negatives = nt_xent(z, dataset=apart, recording=apart, time=torch.zeros(2, 4))
+    assert float(negatives) == 0
+    _, _, negatives = nt_xent(z, dataset=same, recording=apart, time=torch.zeros(2, 4))
+    assert float(negatives) == 6
+
+
+PART = """
+import sys, torch
+from omfa.zoo.contrastive import nt_xent
+folder, rank = sys.argv[1], int(sys.argv[2])
+torch.distributed.init_process_group(
+    "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+)
+rows = slice(rank * 4, rank * 4 + 4)
+p = {k: v[..., rows] for k, v in torch.load(f"{folder}/pairs.pt").items() if k != "z"}
+z = torch.load(f"{folder}/pairs.pt")["z"][:, rows].clone().requires_grad_()
+loss, _, _ = nt_xent(z, **p)
+loss.backward()
+torch.save((loss.detach(), z.grad), f"{folder}/{rank}.pt")
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_two_processes_see_each_others_negatives(tmp_path):
+    p = {k: torch.from_numpy(v) for k, v in pairs(8).items()}
+    torch.save(p, tmp_path / "pairs.pt")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", PART, str(tmp_path), str(rank)]) for rank in (0, 1)
+    ]
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    parts = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    z = p.pop("z").requires_grad_()
+    loss, _, _ = nt_xent(z, **p)
+    loss.backward()
+    assert float(sum(part[0] for part in parts)) / 2 == pytest.approx(loss.item(), rel=1e-6)
+    # Each process's gradient is of the sum of the losses; DDP then takes the mean.
+    gradient = torch.cat([part[1] for part in parts], 1) / 2
+    torch.testing.assert_close(gradient, z.grad)
+
+
+def test_what_is_watched():
+    z = torch.eye(6)[None].expand(2, -1, -1)
+    assert float(alignment(z)) == 0
+    assert float(uniformity(z[0])) == pytest.approx(-4.0)  # all pairs are sqrt(2) apart
+    directions = torch.randn(500, 3) @ torch.randn(3, 20)
+    assert 1.5 < float(effective_rank(directions)) <= 3.0
+    assert float(effective_rank(torch.ones(10, 4))) <= 1.0
+
+
+# ---- views ----------------------------------------------------------------------------------
+
+
+def ramp(n_windows=3, n_chans=6, span=1000, absent=()):
+    """A batch whose values tell channel and time."""
+    X = torch.arange(span).float().expand(n_windows, n_chans, span).clone()
+    X += 10_000 * torch.arange(n_chans)[:, None]
+    present = torch.ones(n_windows, n_chans, dtype=torch.bool)
+    present[:, list(absent)] = False
+    nothing = torch.zeros(n_windows, dtype=torch.long)
+    return Batch(X, present, nothing, torch.zeros(n_windows, n_chans), nothing, 100.0)
+
+
+@pytest.mark.parametrize("lag", [(1.0, 2.0), (2.0, 2.0), (0.0, 0.0)])
+def test_a_positive_is_the_same_channel_some_seconds_away(lag):
+    settings = Settings(preset="tiny", window_seconds=2, lag_seconds=lag, batch_size=12,
+                        channels_per_window=4)  # fmt: skip
+    model = Contrastive(settings, {})
+    batch = ramp(absent=(1,))
+    apart = []
+    for seed in range(20):
+        torch.manual_seed(seed)
+        x, other, start = model.views(batch)
+        assert x.shape == other.shape == (2, 12, 200)
+        channel = (x // 10_000).long()
+        assert (channel[0] == channel[1]).all()
+        assert (channel == channel[..., :1]).all()
+        assert (channel != 1).all()
+        assert ((other // 10_000).long() != channel).all()
+        torch.testing.assert_close(x[..., 0] % 10_000, start * 100)
+        torch.testing.assert_close(other % 10_000, x % 10_000)
+        apart.append(start[1] - start[0])
+        chosen = channel[0, :, 0].view(3, 4)
+        assert all(len(row.unique()) == 4 for row in chosen)
+    seconds = torch.cat(apart)
+    low, high = lag if lag[1] else (0.0, 0.25)
+    assert (seconds.abs() >= low - 1e-4).all()
+    assert (seconds.abs() <= high + 0.011).all()
+    if lag[1]:
+        assert (seconds > 0).any()
+        assert (seconds < 0).any()
+
+
+def test_montages_smaller_than_the_channels_per_window_are_used():
+    settings = Settings(preset="tiny", window_seconds=2, lag_seconds=(1, 2), batch_size=24,
+                        channels_per_window=8)  # fmt: skip
+    x, other, _ = Contrastive(settings, {}).views(ramp())
+    assert x.shape[1] == 24
+    same = (other == 0).all(-1)  # where a channel would be subtracted from itself
+    assert ((other // 10_000).long()[~same] != (x // 10_000).long()[~same]).all()
+
+
+def test_augmentations_follow_the_seed_and_can_be_turned_off():
+    x, other = torch.randn(64, 512), torch.randn(64, 512)
+    off = Augmentations(**dict.fromkeys(Augmentations.__dataclass_fields__, 0.0))
+    same, sfreq = augment(x, 128.0, other, off)
+    assert sfreq == 128
+    assert (same == x).all()
+    torch.manual_seed(3)
+    one, _ = augment(x, 128.0, other, Augmentations())
+    torch.manual_seed(3)
+    two, _ = augment(x, 128.0, other, Augmentations())
+    assert (one == two).all()
+
+
+@pytest.mark.parametrize("name", ["rereference", "noise", "time_mask", "band_stop", "drift"])
+def test_an_augmentation_changes_about_as_many_rows_as_asked(name):
+    off = dict.fromkeys(Augmentations.__dataclass_fields__, 0.0) | {"noise_sd": 0.2}
+    torch.manual_seed(0)
+    x = torch.randn(400, 512)
+    got, _ = augment(x, 128.0, torch.randn(400, 512), Augmentations(**(off | {name: 0.3})))
+    changed = ((got - x).abs().amax(1) > 1e-4).float().mean()
+    assert 0.2 < float(changed) < 0.4
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_another_rate_keeps_the_signal(rate):
+    seconds = torch.arange(512) / 128
+    x = torch.stack([torch.sin(2 * math.pi * f * seconds) for f in (3.0, 11.0, 30.0)])
+    y, sfreq = change_rate(x, 128.0, rate)
+    assert sfreq == rate
+    there = torch.arange(y.shape[1]) / rate
+    wanted = torch.stack([torch.sin(2 * math.pi * f * there) for f in (3.0, 11.0, 30.0)])
+    middle = slice(int(rate), int(3 * rate))
+    assert (y - wanted)[:, middle].abs().max() < 0.01
+
+
+def test_a_stopped_band_is_gone_and_turned_phases_keep_the_power():
+    torch.manual_seed(0)
+    x = torch.randn(200, 512)
+    power = torch.fft.rfft(x).abs()
+    stopped = torch.fft.rfft(change_spectrum(x, 128.0, 1.0, 0.0)).abs()
+    gone = (stopped < 1e-3) & (power > 1e-2)
+    width = gone.sum(1) * 0.25  # Hz
+    assert ((width >= 2.5) & (width <= 5.25)).all()
+    turned = torch.fft.rfft(change_spectrum(x, 128.0, 0.0, 1.0)).abs()
+    torch.testing.assert_close(turned[:, 1:-1], power[:, 1:-1], rtol=1e-3, atol=1e-3)
+
+
+# ---- runs -----------------------------------------------------------------------------------
+
+
+def test_a_run_ends_in_a_checkpoint_that_says_what_it_saw(store, tmp_path):
+    from omfa.zoo import load_card
+    from omfa.zoo.checkpoints import load
+
+    folder = pretrain_encoder(store, tmp_path / "run", QUICK, log_every=1, hold_out=["tiny/sub-01"])
+    card = load_card(folder)
+    assert card.stage == "pretrained"
+    (saw,) = card.saw
+    assert saw["dataset"] == "tiny"
+    assert saw["subjects"] == ["sub-02", "sub-03", "sub-04"]
+    assert saw["hours"] == pytest.approx(3 * 6000 / 128 / 3600, abs=1e-3)
+    again = pretrain_encoder(store, tmp_path / "again", QUICK, hold_out=["tiny/sub-01"])
+    one, two = (load(f).encoder.state_dict() for f in (folder, again))
+    assert all((one[k] == two[k]).all() for k in one)
+    curve = learning_curve(tmp_path / "run")
+    assert list(curve.index) == list(range(6))
+    assert {"loss", "alignment", "uniformity", "effective_rank", "pairs_per_second"} <= set(curve)
+    before = sorted((tmp_path / "run").rglob("*"))
+    assert pretrain_encoder(store, tmp_path / "run", QUICK, hold_out=["tiny/sub-01"]) == folder
+    assert sorted((tmp_path / "run").rglob("*")) == before
+
+
+def test_it_learns(lay_store, tmp_path):
+    """Recordings that differ in what stays over seconds can be told apart."""
+    sources = [
+        lay_store(
+            tmp_path / f"{k}.zarr",
+            source=f"set{k}",
+            subjects=3,
+            sfreq=128.0,
+            n_times=6000,
+            trials=((0, 6000),),
+            labels={"emotion": np.zeros(1, int)},
+            seed=k,
+        )
+        for k in range(2)
+    ]
+    settings = Settings(
+        preset="tiny", window_seconds=1, lag_seconds=(0, 0), steps=40, batch_size=32,
+        channels_per_window=4, lr=2e-3,
+    )  # fmt: skip
+    pretrain_encoder(sources, tmp_path / "run", settings, log_every=1)
+    curve = learning_curve(tmp_path / "run")
+    assert curve["loss"].tail(8).mean() < curve["loss"].head(8).mean() - 0.5
+    assert curve["accuracy"].tail(8).mean() > 2 * curve["accuracy"].head(4).mean()
+
+
+CLI = [sys.executable, "-m", "omfa.zoo.cli", "pretrain"]
+
+
+def command(store, out, *more):
+    return [
+        *CLI, str(store), "--out", str(out), "--preset", "tiny", "--window-seconds", "1", "--lag",
+        "1", "2", "--steps", "60", "--batch-size", "16", "--channels-per-window", "4",
+        "--checkpoint-every", "10", "--log-every", "1", "--probe-every", "0", "--accelerator",
+        "cpu", *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_and_run_again_the_loss_goes_on_as_if_nothing_had_been(store, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        command(store, tmp_path / "whole"), check=True, capture_output=True, env=environment
+    )
+    process = subprocess.Popen(
+        command(store, tmp_path / "killed"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
+    until = time.monotonic() + 120
+    while not list((tmp_path / "killed").glob("checkpoints/*.ckpt")):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed" / "checkpoint").exists()
+    done = subprocess.run(
+        command(store, tmp_path / "killed"), check=True, capture_output=True, text=True,
+        env=environment,
+    )  # fmt: skip
+    assert "Checkpoint:" in done.stdout
+    whole, killed = (learning_curve(tmp_path / name) for name in ("whole", "killed"))
+    shared = killed.index.intersection(whole.index)
+    assert len(shared) >= 50
+    assert (whole.loc[shared, "loss"] == killed.loc[shared, "loss"]).all()
+    weights = [tmp_path / name / "checkpoint" / "model.safetensors" for name in ("whole", "killed")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(store, tmp_path):
+    done = subprocess.run(
+        command(store, tmp_path / "two", "--devices", "2", "--steps", "8"),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    curve = learning_curve(tmp_path / "two")
+    assert np.isfinite(curve["loss"]).all()
+    # 31 others in two views each, but for those near in time: more than one process has.
+    assert curve["negatives"].max() > 30
+    assert (tmp_path / "two" / "checkpoint" / "model.safetensors").exists()
+
+
+def test_the_plan_is_timed(store):
+    text = plan([store], QUICK)
+    assert "4 subjects" in text
+    assert "pairs/s on this machine" in text
+
+
+def test_probes_score_what_can_be_held_out(store):
+    from omfa.models.encoders import make_encoder
+
+    found = probe(make_encoder("art", "tiny"), [str(store)], 2.0, targets={"tiny": "emotion"})
+    assert set(found) == {"probe_subject/tiny", "probe_task/tiny"}
+    assert all(0 <= score <= 1 for score in found.values())
+
+
+# ---- bad input ------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_names_the_windows(store, tmp_path):
+    settings = Settings(
+        preset="tiny", window_seconds=2, lag_seconds=(1, 2), steps=30, batch_size=16,
+        channels_per_window=4, lr=1e30,
+    )  # fmt: skip
+    with pytest.raises(DataError, match=r"the loss is nan \(windows of tiny/.*lower --lr"):
+        pretrain_encoder(store, tmp_path / "run", settings)
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
+def test_a_folder_that_holds_another_run_is_refused(store, tmp_path):
+    pretrain_encoder(store, tmp_path / "run", QUICK)
+    other = Settings(**{**QUICK.__dict__, "seed": 1})
+    with pytest.raises(DataError, match=r"it holds a run with other settings"):
+        pretrain_encoder(store, tmp_path / "run", other)
+    with pytest.raises(DataError, match=r"it holds a run with other hold_out"):
+        pretrain_encoder(store, tmp_path / "run", QUICK, hold_out=["tiny/sub-01"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "hold_out", "found"),
+    [
+        ({"batch_size": 4096}, (), "Lower --batch-size"),
+        ({}, ("tiny/sub-99",), "nobody is called 'tiny/sub-99'"),
+        ({}, ("tiny/*",), "nobody of 4 subjects is left"),
+        ({"window_seconds": 100.0}, (), "Ask for a shorter window"),
+        ({"preset": "huge"}, (), "Use one of tiny"),
+        ({"batch_size": 18}, (), "multiple of the channels"),
+        ({"lag_seconds": (3, 1)}, (), "least and greatest"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_trained(
+    store, tmp_path, changes, hold_out, found
+):
+    with pytest.raises(DataError, match=found):
+        pretrain_encoder(
+            store, tmp_path / "run", Settings(**{**QUICK.__dict__, **changes}), hold_out=hold_out
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_windows_can_be_cut_from_whole_recordings(store):
+    trials = open_dataset(store, 2.0)
+    whole = open_dataset(store, 2.0, cut_from="recordings")
+    assert len(whole) == 4 * (6000 // 256) >= len(trials)
+    assert whole.metadata["i_stop_in_trial"].max() <= 6000
+    with pytest.raises(DataError, match="without a target"):
+        open_dataset(store, 2.0, cut_from="recordings", target="emotion")
+
+
+def test_a_loader_goes_on_from_within_an_epoch(store):
+    data = open_dataset(store, 2.0)
+    whole = [batch.windows.tolist() for batch in data.loader(7, shuffle=True)]
+    rest = [batch.windows.tolist() for batch in data.loader(7, shuffle=True, skip=3)]
+    assert rest == whole[3:]
