@@ -158,6 +158,12 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         return found[0]
 
     @property
+    def simulated(self) -> bool:
+        """Whether any of the signals are simulated, as far as their sources tell."""
+        used = np.unique(self._source[self._cuts.trial])
+        return any(self._sources[i].simulated for i in used)
+
+    @property
     def ucs_ids(self) -> npt.NDArray[np.int32]:
         """UCS ids of a window's rows, shape (n_chans,)."""
         return UCS.ids(self.channels)

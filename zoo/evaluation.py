@@ -19,6 +19,7 @@ import os
 import platform
 import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -55,6 +56,7 @@ from omfa.zoo.protocols import (
     as_protocol,
     check_fold,
     codes,
+    describe_folds,
     split,
 )
 from omfa.zoo.windows import (
@@ -125,6 +127,12 @@ class Result:
         return self.protocol.label
 
     @property
+    def data(self) -> str:
+        """The datasets as tables and figures must call them: simulated ones say so."""
+        told = self.config["dataset"]
+        return "simulated " * told.get("simulated", False) + "+".join(told["datasets"])
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return tuple(self.config["classes"])
@@ -173,8 +181,9 @@ class Result:
     def __repr__(self) -> str:
         row = self.summary().loc["balanced_accuracy"]
         return (
-            f"<Result of {self.estimator} under {self.label}: balanced accuracy {row['mean']:.3f} "
-            f"[{row['low']:.3f}, {row['high']:.3f}], majority {row['majority']:.3f}, "
+            f"<Result of {self.estimator} on {self.data} under {self.label}: "
+            f"balanced accuracy {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}], "
+            f"majority {row['majority']:.3f}, "
             f"{len(self.subjects)} subjects, {self.config['rule']}, "
             f"pre-training: {self.config['pretraining']['kind']}>"
         )
@@ -410,6 +419,129 @@ def rerun(
     run = _Run(config, factory, dataset, labels, folds)
     run.check()
     return _run(run, out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress, anew=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What ``evaluate`` would do.
+
+    Attributes
+    ----------
+    config : dict
+        Of the result.
+    folds : pandas.DataFrame
+        A row per fold and side: subjects, trials, windows, windows of each class.
+    n_fits : int
+        Folds that are left to run.
+    seconds : float
+        Expected, from work done on real windows on this machine; networks may stop earlier.
+    """
+
+    config: dict[str, Any]
+    folds: pd.DataFrame
+    n_fits: int
+    seconds: float
+
+    def __str__(self) -> str:
+        """Tell it in a line."""
+        protocol = Protocol(**self.config["protocol"])
+        windows = self.folds.groupby("side")["windows"].mean().round().astype(int)
+        sides = ", ".join(f"{windows[side]} {side}" for side in SIDES)
+        return (
+            f"{self.config['estimator']} under {protocol.label}, seed {self.config['seed']}: "
+            f"{self.n_fits} fits ({sides} windows on average), about {duration(self.seconds)}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{max(1, round(seconds))} s"
+
+
+def plan(
+    estimator: str | Factory,
+    dataset: Dataset,
+    protocol: str | Protocol = "within-subject",
+    *,
+    target: Target = None,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    pretraining: Pretraining | None = None,
+    transductive: bool = False,
+    out: str | Path | None = None,
+    n_jobs: int = 1,
+    timed: bool = True,
+) -> Plan:
+    """Tell what ``evaluate`` would do with these arguments and how long it would take.
+
+    The time is measured: a few steps, or a small fit, on windows of the first fold. With
+    ``timed=False`` it is not, and stays unknown.
+
+    Raises
+    ------
+    DataError
+        All that ``evaluate`` raises before it trains anything.
+    """
+    run = _prepare(
+        estimator,
+        dataset,
+        protocol,
+        target=target,
+        seed=seed,
+        parameters=parameters,
+        pretraining=pretraining,
+        transductive=transductive,
+        needs_name=out is not None,
+    )
+    folds, todo = run.folds, list(run.folds)
+    if out is not None:
+        path = Path(out) / _file_name(run.config)
+        kept = path.with_suffix(".folds")
+        todo = [fold for k, fold in enumerate(folds) if _read_fold(kept, k, fold) is None]
+        todo = [] if path.exists() else todo
+    described = describe_folds(dataset.metadata, folds, run.labels.codes)
+    seconds = 0.0
+    if todo:
+        seconds = _expected_seconds(run.job, folds, todo) if timed else float("nan")
+    at_once = max(1, min(joblib.effective_n_jobs(n_jobs), len(todo), joblib.cpu_count()))
+    return Plan(run.config, described, len(todo), seconds / at_once)
+
+
+TIMED_OF_AT_MOST = 256
+"""Windows that a plan takes its time from."""
+
+
+def _expected_seconds(job: _Job, folds: Sequence[Fold], todo: Sequence[Fold]) -> float:
+    y, train = job.labels.codes, folds[0].train
+    some = []
+    for value in np.unique(y[train]):
+        among = train[y[train] == value]
+        share = max(1, TIMED_OF_AT_MOST * len(among) // len(train))
+        some.append(among[np.linspace(0, len(among) - 1, min(share, len(among))).astype(int)])
+    rows = np.unique(np.concatenate(some))
+    job, model = copy.copy(job), job.make(0)
+    total = 0.0
+    if (extract := getattr(model, "features", None)) is not None:
+        job.windows(rows[:1]).features(extract)  # what the first call alone takes
+        started = time.perf_counter()
+        known = job.windows(rows).features(extract)
+        used = _used(folds)
+        total += (time.perf_counter() - started) * len(used) / len(rows)
+        stored = np.zeros((int(rows.max()) + 1, *known.shape[1:]), known.dtype)
+        stored[rows] = known
+        job.features = {feature_name(extract): stored}
+    sample = job.windows(rows)
+    sizes = [tuple(len(fold.side(side)) for side in SIDES) for fold in todo]
+    if (told := getattr(model, "expected_seconds", None)) is not None:
+        return total + told(sample, sizes)
+    model.fit(sample, sample)  # what the first call alone takes
+    started = time.perf_counter()
+    model.fit(sample, sample)
+    model.predict(job.windows(rows, labelled=False))
+    return total + (time.perf_counter() - started) * np.sum(sizes) / (3 * len(rows))
 
 
 def _prepare(
@@ -902,18 +1034,20 @@ def _factory_named(name: str) -> Factory:
     if name in BASELINES:
         return BASELINES[name]
     module, _, function = name.partition(":")
-    if name == "omfa" or module == "braindecode":
+    if name in ("omfa", "omfa:scratch") or module == "braindecode":
         from omfa.zoo import finetune  # torch is not for those who run baselines
 
-        return finetune.omfa if name == "omfa" else partial(finetune.braindecode, model=function)
+        if module == "braindecode":
+            return partial(finetune.braindecode, model=function)
+        return finetune.omfa if name == "omfa" else finetune.omfa_from_scratch
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise DataError(
             f"Looking for the model {name!r}",
             f"there is none of that name ({error})",
-            f"Use 'omfa', 'braindecode:EEGNet' or another of braindecode's, 'module:function', or "
-            f"one of {', '.join(BASELINES)}",
+            "Use 'omfa', 'omfa:scratch', 'braindecode:EEGNet' or another of braindecode's, "
+            f"'module:function', or one of {', '.join(BASELINES)}",
         ) from error
     factory: Factory = found
     return factory
@@ -935,6 +1069,7 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
     recipe = getattr(dataset, "recipe", None)
     return {
         "datasets": sorted(metadata["dataset"].astype(str).unique()),
+        "simulated": bool(getattr(dataset, "simulated", False)),
         "subjects": len(metadata[list(SUBJECT)].drop_duplicates()),
         "windows": len(metadata),
         "channels": list(dataset.channels),
@@ -1002,13 +1137,17 @@ def _code_digest(factory: Factory) -> str:
 # ---- several results ------------------------------------------------------------------------
 
 
-def compare(first: Result, second: Result, metric: str = "balanced_accuracy") -> Comparison:
+Seeds = Result | Sequence[Result]
+"""A result, or those of one model with several seeds on the same folds, averaged by subject."""
+
+
+def compare(first: Seeds, second: Seeds, metric: str = "balanced_accuracy") -> Comparison:
     """Test two results, paired over subjects, with Wilcoxon's signed-rank test.
 
     Parameters
     ----------
-    first, second : Result
-        Of two models on the same folds.
+    first, second : Result or sequence of Result
+        Of two models on the same folds; of each one result, or one for each seed.
     metric : str
         One of ``METRICS``.
 
@@ -1021,21 +1160,37 @@ def compare(first: Result, second: Result, metric: str = "balanced_accuracy") ->
     DataError
         If the folds or the true classes differ: then a difference is not the models' alone.
     """
-    doing = f"Comparing {first.estimator} with {second.estimator}"
-    test = [*WINDOW, "fold", "y_true"]
-    same = (
-        first.classes == second.classes
-        and _same(first.predictions[test], second.predictions[test])
-        and _same(first.folds, second.folds)
-    )
-    if not same:
-        raise DataError(
-            doing,
-            f"they were not run on the same folds ({first.label}, {first.config['rule']}; "
-            f"{second.label}, {second.config['rule']})",
-            "Evaluate both with the same dataset, protocol, target and split seed",
+    one, other = _as_seeds(first), _as_seeds(second)
+    _check_same_folds([*one, *other])
+    return paired_test(_by_subject(one)[metric], _by_subject(other)[metric], metric)
+
+
+def _as_seeds(results: Seeds) -> tuple[Result, ...]:
+    return (results,) if isinstance(results, Result) else tuple(results)
+
+
+def _check_same_folds(results: Sequence[Result]) -> None:
+    first, test = results[0], [*WINDOW, "fold", "y_true"]
+    for result in results[1:]:
+        same = (
+            first.classes == result.classes
+            and _same(first.predictions[test], result.predictions[test])
+            and _same(first.folds, result.folds)
         )
-    return paired_test(first.subjects[metric], second.subjects[metric], metric)
+        if not same:
+            raise DataError(
+                f"Comparing {first.estimator} with {result.estimator}",
+                f"they were not run on the same folds ({first.label}, {first.config['rule']}; "
+                f"{result.label}, {result.config['rule']})",
+                "Evaluate both with the same dataset, protocol, target and split seed",
+            )
+
+
+def _by_subject(results: Sequence[Result]) -> pd.DataFrame:
+    """Scores of each subject, averaged over seeds."""
+    columns = [*METRICS, *(f"majority_{metric}" for metric in METRICS)]
+    parts = [result.subjects[columns] for result in results]
+    return pd.concat(parts).groupby(level=list(SUBJECT), sort=True).mean()
 
 
 def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
@@ -1043,8 +1198,8 @@ def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 def compare_table(
-    results: Sequence[Result],
-    reference: Result | None = None,
+    results: Sequence[Seeds],
+    reference: Seeds | None = None,
     *,
     metric: str = "balanced_accuracy",
 ) -> pd.DataFrame:
@@ -1052,8 +1207,9 @@ def compare_table(
 
     Parameters
     ----------
-    results : sequence of Result
-    reference : Result, optional
+    results : sequence of Result or of sequences of Result
+        A row each; of a sequence, which holds one model's seeds, the average.
+    reference : Result or sequence of Result, optional
         Those on its folds are tested against it.
     metric : str
         What interval and test are of.
@@ -1061,28 +1217,34 @@ def compare_table(
     Returns
     -------
     pandas.DataFrame
-        A row per result: protocol (a leaky one says so), model, rule, pre-training, subjects, all
-        metrics averaged over subjects, the 95 % interval, the majority class, and with a reference
-        the mean difference from it and the p of the paired test.
+        A row per result: protocol (a leaky one says so), data (simulated ones say so), model, rule,
+        pre-training, subjects, seeds, all metrics averaged over subjects, the 95 % interval, the
+        majority class, and with a reference the mean difference from it and the p of the paired
+        test.
     """
     rows = []
-    for result in results:
-        summary = result.summary()
+    for one in results:
+        seeds = _as_seeds(one)
+        _check_same_folds(seeds)
+        first, subjects = seeds[0], _by_subject(seeds)
+        low, high = bootstrap_interval(subjects[metric])
         row = {
-            "protocol": result.label,  # first: pandas leaves out middle columns when it prints
-            "model": result.estimator,
-            "rule": result.config["rule"],
-            "pretraining": result.config["pretraining"]["kind"],
-            "n_subjects": len(result.subjects),
-            **summary["mean"],
-            "low": summary.loc[metric, "low"],
-            "high": summary.loc[metric, "high"],
-            "majority": summary.loc[metric, "majority"],
+            "protocol": first.label,  # first: pandas leaves out middle columns when it prints
+            "data": first.data,
+            "model": first.estimator,
+            "rule": first.config["rule"],
+            "pretraining": first.config["pretraining"]["kind"],
+            "n_subjects": len(subjects),
+            "n_seeds": len(seeds),
+            **subjects[list(METRICS)].mean(),
+            "low": low,
+            "high": high,
+            "majority": subjects[f"majority_{metric}"].mean(),
         }
         if reference is not None:
             row |= {"difference": np.nan, "p": np.nan}
-            if result is not reference:
-                test = compare(result, reference, metric)
+            if one is not reference:
+                test = compare(one, reference, metric)
                 row |= {"difference": test.difference, "p": test.p}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -1090,10 +1252,12 @@ def compare_table(
 
 __all__ = [
     "COLUMNS",
+    "Plan",
     "Result",
     "compare",
     "compare_table",
     "evaluate",
     "fingerprint",
+    "plan",
     "rerun",
 ]

@@ -19,11 +19,14 @@ import hashlib
 import inspect
 import math
 import threading
+import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +41,12 @@ from omfa.models.heads import drop_channels
 from omfa.models.omfa import OMFA
 from omfa.pipeline.recording import DataError
 from omfa.zoo.metrics import confusion_matrix, scores
+from omfa.zoo.protocols import SUBJECT, Protocol, hold_out
 from omfa.zoo.windows import BATCH, Windows
+
+if TYPE_CHECKING:
+    from omfa.zoo.checkpoints import Card
+    from omfa.zoo.datasets import StoreDataset
 
 Freeze = Literal["encoder", "first-epoch", "none"]
 
@@ -84,7 +92,7 @@ class Training:
     lr: float = 1e-3
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
-    batch_size: int = 64
+    batch_size: int = 32
     patience: int = 10
     warm_up: float = 0.1
     clip: float = 1.0
@@ -134,6 +142,8 @@ class Network:
 
     Parameters
     ----------
+    name : str
+        For errors.
     build : callable
         Makes the network when the training side is known. The network is called with a batch of
         inputs and ``present (batch, n_chans)`` and gives logits. If it has an ``encoder``, that
@@ -155,12 +165,15 @@ class Network:
     ----------
     network_ : nn.Module
         Fitted.
+    report : callable, optional
+        Called with what ``history_`` tells of an epoch, after each.
     history_ : list of dict
         An epoch each: training and validation loss, balanced accuracy on validation.
     """
 
     def __init__(
         self,
+        name: str,
         build: Build,
         training: Training,
         *,
@@ -170,14 +183,38 @@ class Network:
         encoder_lr_scale: float = 1.0,
         layer_decay: float | None = None,
     ) -> None:
-        self.build, self.training, self.seed, self.features = build, training, seed, features
+        self.name, self.build, self.training, self.seed = name, build, training, seed
+        self.features = features
+        self.report: Callable[[dict[str, float]], None] | None = None
         self.frozen_epochs = frozen_epochs
         self.encoder_lr_scale, self.layer_decay = encoder_lr_scale, layer_decay
 
     def check(self, windows: Windows) -> None:
-        """Refuse windows that the network cannot read, before anything is trained on them."""
-        with self._at_work():
-            self.build(windows)
+        """Try the network on two windows, before anything is trained.
+
+        Raises
+        ------
+        DataError
+            If it cannot be built for windows of this rate, length and montage, or cannot read them.
+        """
+        two = windows.at(np.arange(min(2, len(windows))))
+        told = signal_arguments(two)
+        try:
+            with self._at_work(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what braindecode tells of its defaults
+                self.network_ = self.build(two).to(self.device)
+                shape = tuple(self._logits(self._inputs(two), len(two)).shape)
+            if shape != (len(two), len(windows.classes)):
+                raise ValueError(f"it gives {shape[1:]} numbers a window")
+        except Exception as error:  # any network may fail in any way
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise DataError(
+                f"Trying {self.name} on windows of {len(windows.channels)} channels, "
+                f"{told['n_times']} samples at {told['sfreq']:g} Hz and "
+                f"{len(windows.classes)} classes",
+                reason.rstrip("."),
+                "Change its parameters, or the length, rate or channels of the windows",
+            ) from error
 
     def fit(self, train: Windows, validation: Windows) -> Self:
         """Fit on ``train``, for the number of epochs that is best on ``validation``.
@@ -185,7 +222,7 @@ class Network:
         Raises
         ------
         DataError
-            If the network cannot be built for these windows, or its loss is no longer a number.
+            If its loss is no longer a number.
         """
         with self._at_work():
             epochs = self._train(train, validation)
@@ -216,19 +253,8 @@ class Network:
             self._freeze(epoch <= self.frozen_epochs)
             total = torch.zeros((), device=self.device)
             for rows in np.array_split(order.permutation(len(y)), n_steps):
-                logits = self.network_(*inputs(rows))
-                loss = F.cross_entropy(
-                    logits,
-                    y[torch.from_numpy(rows).to(self.device)],
-                    weight,
-                    label_smoothing=how.label_smoothing,
-                )
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_(self.network_.parameters(), how.clip)
-                optimizer.step()
+                total += self._step(inputs(rows), y[rows], weight, optimizer)
                 schedule.step()
-                total += loss.detach()
             told: dict[str, float] = {"epoch": epoch, "loss": total.item() / n_steps}
             if not math.isfinite(told["loss"]):
                 raise DataError(
@@ -244,6 +270,8 @@ class Network:
             else:
                 best = epoch
             history.append(told)
+            if self.report is not None:
+                self.report(told)
             if epoch - best >= how.patience:
                 break
         if state is not None:
@@ -251,6 +279,58 @@ class Network:
         if stop is None:
             self.history_ = history
         return best
+
+    def _step(
+        self,
+        inputs: tuple[Tensor, Tensor],
+        y: Tensor,
+        weight: Tensor,
+        optimizer: torch.optim.Optimizer,
+    ) -> Tensor:
+        """Take a step; return the loss."""
+        smoothing = self.training.label_smoothing
+        loss = F.cross_entropy(self.network_(*inputs), y, weight, label_smoothing=smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network_.parameters(), self.training.clip)
+        optimizer.step()
+        return loss.detach()
+
+    def expected_seconds(self, sample: Windows, sizes: Sequence[tuple[int, int, int]]) -> float:
+        """Take a few steps and say how long fits would take, should none stop early.
+
+        Parameters
+        ----------
+        sample : Windows
+            Labelled windows to take them on.
+        sizes : sequence of (int, int, int)
+            Windows for training, validation and test of each fit.
+
+        Returns
+        -------
+        float
+        """
+        how = self.training
+        with self._at_work():
+            self.network_ = self.build(sample).to(self.device)
+            y = torch.from_numpy(sample.y).to(self.device)
+            inputs, weight = self._inputs(sample), _class_weights(y, len(sample.classes))
+            optimizer, _ = self._optimizer(1)
+            rows = np.resize(np.arange(len(y)), how.batch_size)
+
+            def step() -> None:
+                self._step(inputs(rows), y[rows], weight, optimizer).item()
+
+            self._freeze(False)
+            a_step = _timed(step)
+            a_window = _timed(lambda: self._logits(inputs, len(y))) / len(y)
+        seconds = 0.0
+        for train, validation, test in sizes:
+            steps = math.ceil(train / how.batch_size)
+            if how.refit:
+                steps += math.ceil((train + validation) / how.batch_size)
+            seconds += how.epochs * (steps * a_step + validation * a_window) + test * a_window
+        return seconds
 
     def _judge(self, inputs: Inputs, windows: Windows) -> dict[str, float]:
         logits, y = self._logits(inputs, len(windows)), torch.from_numpy(windows.y)
@@ -349,6 +429,15 @@ class Network:
         with _ONE_AT_A_TIME, torch.random.fork_rng(devices), _threads(self.training.threads):
             self._seed()
             yield
+
+
+def _timed(work: Callable[[], Any], times: int = 3) -> float:
+    """Return the seconds that work takes, once it has been done before."""
+    work()
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - started) / times
 
 
 # The random state and the number of threads are the process's, and a Dask worker may run folds in
@@ -538,14 +627,7 @@ def omfa(
         "edge_drop_prob": edge_drop_prob,
     }
     if start is None and kind == "encoder":
-        with torch.random.fork_rng([]):
-            torch.manual_seed(0)
-            start = make_encoder(
-                architecture["encoder"],
-                architecture["preset"],
-                resampling=architecture["resampling"],
-                tokens_per_second=architecture["tokens_per_second"],
-            )
+        start = _random_encoder(**architecture)
 
     def build(windows: Windows) -> nn.Module:
         model = OMFA(**signal_arguments(windows), **architecture, **head_and_drops)
@@ -554,6 +636,7 @@ def omfa(
         return _OnEmbeddings(model) if kind == "encoder" else _Whole(model)
 
     return Network(
+        "omfa",
         build,
         how,
         seed=seed,
@@ -566,6 +649,24 @@ def omfa(
     )
 
 
+def omfa_from_scratch(*, seed: int = 0, **parameters: Any) -> Network:
+    """Make an OMFA to be trained from scratch, to compare a pre-trained one with.
+
+    Parameters
+    ----------
+    seed : int
+    **parameters
+        As for ``omfa``.
+    """
+    if parameters.get("checkpoint") is not None:
+        raise DataError(
+            "Setting omfa:scratch up",
+            f"checkpoint={parameters['checkpoint']!r}",
+            "Leave it out, or use the model 'omfa'",
+        )
+    return omfa(seed=seed, **parameters)
+
+
 def _architecture(
     checkpoint: str | None, asked: Mapping[str, Any]
 ) -> tuple[dict[str, Any], nn.Module | None]:
@@ -576,9 +677,7 @@ def _architecture(
     from omfa.zoo.checkpoints import load
 
     model = load(checkpoint)
-    config = model.get_config()
-    signature = inspect.signature(OMFA).parameters
-    own = {name: config.get(name, signature[name].default) for name in ARCHITECTURE}
+    own = _architecture_of(model)
     for name, value in asked.items():
         if value is not None and value != own[name]:
             raise DataError(
@@ -587,6 +686,21 @@ def _architecture(
                 f"Leave {name} out, or use another checkpoint",
             )
     return own, model.encoder
+
+
+def _architecture_of(model: OMFA) -> dict[str, Any]:
+    config: dict[str, Any] = model.get_config()  # type: ignore[operator]
+    signature = inspect.signature(OMFA).parameters
+    return {name: config.get(name, signature[name].default) for name in ARCHITECTURE}
+
+
+def _random_encoder(preset: str, encoder: str, **arguments: Any) -> nn.Module:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        try:
+            return make_encoder(encoder, preset, **arguments)
+        except ValueError as error:
+            raise DataError("Making an encoder", str(error), "Change these parameters") from error
 
 
 def digest(module: nn.Module) -> str:
@@ -686,7 +800,7 @@ def braindecode(
     Raises
     ------
     DataError
-        If there is no such model or setting; from ``fit``, if it cannot be built for the rate,
+        If there is no such model or setting; from ``check``, if it cannot be built for the rate,
         length or channels of the windows.
     """
     kind, how = _braindecode_model(model), _training(training)
@@ -695,30 +809,15 @@ def braindecode(
         signal = signal_arguments(windows)
         signal["n_chans"] = len(signal["chs_info"])
         taken = inspect.signature(kind).parameters
-        X, _ = windows.take(np.zeros(1, np.int64))
-        try:
-            with warnings.catch_warnings():  # what braindecode tells of its defaults
-                warnings.simplefilter("ignore")
-                network = kind(
-                    **{name: value for name, value in signal.items() if name in taken},
-                    **(options or {}),
-                )
-                with torch.no_grad():
-                    logits = network.eval()(torch.zeros(2, *X.shape[1:]))
-            if logits.shape != (2, signal["n_outputs"]):
-                raise ValueError(f"its output has the shape {tuple(logits.shape[1:])}")
-        except Exception as error:  # any model may fail in any way
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            raise DataError(
-                f"Building braindecode's {model} for {signal['n_chans']} channels, "
-                f"{signal['n_times']} samples at {signal['sfreq']:g} Hz and "
-                f"{signal['n_outputs']} classes",
-                reason,
-                "Choose another model, window length or rate, or pass options={...}",
-            ) from error
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what braindecode tells of its defaults
+            network = kind(
+                **{name: value for name, value in signal.items() if name in taken},
+                **(options or {}),
+            )
         return _Standardised(network, *_moments(windows))
 
-    return Network(build, how, seed=seed)
+    return Network(f"braindecode's {model}", build, how, seed=seed)
 
 
 def _braindecode_model(name: str) -> Callable[..., nn.Module]:
@@ -734,3 +833,181 @@ def _braindecode_model(name: str) -> Callable[..., nn.Module]:
         )
     found: Callable[..., nn.Module] = util.models_dict[name]
     return found
+
+
+# ---- a model to keep ------------------------------------------------------------------------
+
+
+def fine_tune(
+    dataset: StoreDataset,
+    out: str | Path,
+    *,
+    checkpoint: str | None = None,
+    protocol: str | Protocol | None = None,
+    name: str | None = None,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    command: str = "",
+    report: Callable[[dict[str, float]], None] | None = None,
+) -> Path:
+    """Train one OMFA on all of a dataset and keep it as a checkpoint.
+
+    Nothing is tested: how well such a model does is what ``evaluate`` says.
+
+    Parameters
+    ----------
+    dataset : StoreDataset
+        With classes for a target.
+    out : path
+        Folder of the checkpoint.
+    checkpoint : str, optional
+        Name or folder of the one to start from.
+    protocol : str or Protocol, optional
+        How validation, on which the epoch is chosen, is set apart: ``"within-subject"`` (trials)
+        or ``"cross-subject"`` (subjects). By default subjects where there are three or more.
+    name : str, optional
+        Of the checkpoint; by default the folder's.
+    seed : int
+    parameters : mapping, optional
+        Further arguments of ``omfa``.
+    command : str
+        With which this was started, for the card.
+    report : callable, optional
+        Called after each epoch with its losses.
+
+    Returns
+    -------
+    Path
+        The checkpoint's folder; ``OMFA.from_pretrained`` and ``omfa.zoo.load`` read it.
+
+    Raises
+    ------
+    DataError
+        If the dataset has no classes, validation cannot be set apart, the parameters do not fit,
+        or the folder is taken.
+    """
+    from omfa.zoo.checkpoints import save_checkpoint
+
+    out = Path(out)
+    network, train, validation = _to_fine_tune(dataset, checkpoint, protocol, seed, parameters)
+    if out.exists() and any(out.iterdir()):
+        raise DataError(f"Fine-tuning into {out}", "the folder is not empty", "Name another --out")
+    network.check(train)
+    network.report = report
+    network.fit(train, validation)
+    model: OMFA = network.network_.model.cpu().eval()  # type: ignore[assignment, union-attr]
+    best = min(network.history_, key=lambda told: told["validation_loss"])
+    card = _card(
+        name or out.name,
+        dataset,
+        model,
+        checkpoint,
+        {
+            "command": command,
+            "settings": {**(parameters or {}), "checkpoint": checkpoint},
+            "seed": seed,
+            "target": dataset.target.rule,
+            "classes": list(dataset.classes),
+            "validation": {
+                "subjects": sorted(validation.metadata["subject"].astype(str).unique()),
+                "windows": len(validation),
+                **best,
+            },
+            "versions": {"omfa": version("omfa"), "torch": torch.__version__},
+        },
+    )
+    return save_checkpoint(out, model, card)
+
+
+def plan_fine_tuning(
+    dataset: StoreDataset,
+    *,
+    checkpoint: str | None = None,
+    protocol: str | Protocol | None = None,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+) -> str:
+    """Tell what ``fine_tune`` would do with these arguments, and the time it would take.
+
+    Raises
+    ------
+    DataError
+        All that ``fine_tune`` raises before it trains.
+    """
+    network, train, validation = _to_fine_tune(dataset, checkpoint, protocol, seed, parameters)
+    network.check(train)
+    from omfa.zoo.evaluation import duration
+
+    sample = train.at(np.linspace(0, len(train) - 1, min(len(train), BATCH)).astype(np.int64))
+    seconds = network.expected_seconds(sample, [(len(train), len(validation), 0)])
+    return (
+        f"{len(train)} windows of {train.metadata['subject'].nunique()} subjects to train on, "
+        f"{len(validation)} of {validation.metadata['subject'].nunique()} to choose the epoch on; "
+        f"classes {', '.join(train.classes)}; at most {network.training.epochs} epochs, about "
+        f"{duration(seconds)}"
+    )
+
+
+def _to_fine_tune(
+    dataset: StoreDataset,
+    checkpoint: str | None,
+    protocol: str | Protocol | None,
+    seed: int,
+    parameters: Mapping[str, Any] | None,
+) -> tuple[Network, Windows, Windows]:
+    if not dataset.classes:
+        raise DataError(
+            f"Fine-tuning on {dataset!r}",
+            "it was opened without a target, or with numbers for one",
+            "Name a target: 'emotion', 'valence>5'",
+        )
+    y = dataset.metadata["target"].to_numpy(np.int64)
+    subjects = dataset.metadata[list(SUBJECT)].drop_duplicates()
+    usual = "cross-subject" if len(subjects) >= 3 else "within-subject"
+    fold = hold_out(dataset.metadata, y, protocol or usual)
+    train, validation = (
+        Windows(dataset, rows, classes=dataset.classes, y=y[rows])
+        for rows in (fold.train, fold.validation)
+    )
+    return omfa(seed=seed, checkpoint=checkpoint, **(parameters or {})), train, validation
+
+
+def _card(
+    name: str,
+    dataset: StoreDataset,
+    model: OMFA,
+    checkpoint: str | None,
+    recipe: dict[str, Any],
+) -> Card:
+    """Describe a fine-tuned model; what it saw includes what its checkpoint saw."""
+    from omfa.pipeline.store import open_store
+    from omfa.zoo.checkpoints import Card, load_card
+    from omfa.zoo.pretrain import seen
+
+    before = load_card(checkpoint) if checkpoint is not None else None
+    saw: dict[str, dict[str, Any]] = {}
+    for part in [*(before.saw if before else ()), *seen(dataset)]:
+        known = saw.setdefault(part["dataset"], {**part, "subjects": [], "hours": 0.0})
+        if set(part["subjects"]) - set(known["subjects"]):  # else the same hours again
+            known["hours"] = round(known["hours"] + part["hours"], 3)
+        known["subjects"] = sorted({*known["subjects"], *part["subjects"]})
+    settings = open_store(dataset.recipe["stores"][0]).settings
+    made = settings.get("preprocessing", {})
+    return Card(
+        name=name,
+        preset=_architecture_of(model)["preset"],
+        stage="finetuned",
+        simulated=dataset.simulated or bool(before and before.simulated),
+        ucs_version=int(settings["ucs_version"]),
+        input={
+            "unit": "uV",
+            "scale": 1.0,
+            "sfreq": dataset.sfreq,
+            "band": made.get("band"),
+            "reference": made.get("reference"),
+            "channels": dataset.channels,
+            "window_seconds": dataset.recipe["window_seconds"],
+        },
+        saw=list(saw.values()),
+        recipe=recipe,
+    )

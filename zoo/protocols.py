@@ -505,6 +505,42 @@ def _check_sides(fold: Fold, y: Rows) -> None:
         )
 
 
+def hold_out(metadata: pd.DataFrame, y: Rows, protocol: str | Protocol) -> Fold:
+    """Set validation apart for a model that is tested nowhere: a fold without a test side.
+
+    Parameters
+    ----------
+    metadata : pandas.DataFrame
+    y : ndarray of int
+        Classes; -1 where a window is not used.
+    protocol : str or Protocol
+        ``"within-subject"`` sets trials apart, ``"cross-subject"`` subjects; a share of
+        ``Protocol.validation``.
+
+    Raises
+    ------
+    DataError
+        If nothing can be set apart, or the protocol is another.
+    """
+    protocol = as_protocol(protocol)
+    columns = {"within-subject": TRIAL, "cross-subject": SUBJECT}.get(protocol.name)
+    doing = f"Setting validation apart by {protocol}"
+    if columns is None:
+        raise DataError(doing, "it is for testing", "Use 'within-subject' or 'cross-subject'")
+    rows = np.flatnonzero(y >= 0)
+    pool = _Pool("", metadata, y, rows, protocol)
+    everything = np.ones(len(rows), dtype=bool)
+    fold = pool.fold("all", ~everything, everything, pool.units(columns))
+    if not len(fold.validation):
+        raise DataError(
+            doing,
+            f"there are too few {columns[-1]}s of each class",
+            "Give more, or use 'within-subject'",
+        )
+    check_fold(metadata, fold, protocol)
+    return fold
+
+
 def _cannot_split(protocol: Protocol, problems: dict[str, tuple[str, str]]) -> DataError:
     name, (found, action) = next(iter(problems.items()))
     doing = f"Splitting {name or 'all subjects'} by {protocol}"

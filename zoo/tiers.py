@@ -58,6 +58,8 @@ class Source:
         Hz.
     channels, bad_channels : tuple of str
     n_times : int
+    simulated : bool
+        Whether its source says so, or the store's name.
     """
 
     address: str
@@ -69,6 +71,7 @@ class Source:
     channels: tuple[str, ...]
     bad_channels: tuple[str, ...]
     n_times: int
+    simulated: bool = False
 
     @property
     def n_samples(self) -> int:

@@ -168,6 +168,16 @@ class Windows:
         X, present, _ = self.dataset.take(self.rows[indices])
         return X, present
 
+    def at(self, indices: npt.NDArray[np.int64]) -> Windows:
+        """Return some windows of this side, by position."""
+        return Windows(
+            self.dataset,
+            self.rows[indices],
+            classes=self.classes,
+            y=None if self._y is None else self._y[indices],
+            features=self._features,
+        )
+
     def joined(self, other: Windows) -> Windows:
         """Return this side and another as one."""
         return Windows(
