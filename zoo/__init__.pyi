@@ -4,11 +4,16 @@ from .braindecode_datasets import to_microvolts as to_microvolts
 from .datasets import Batch as Batch
 from .datasets import StoreDataset as StoreDataset
 from .datasets import open_dataset as open_dataset
+from .evaluation import Plan as Plan
 from .evaluation import Result as Result
 from .evaluation import compare as compare
 from .evaluation import compare_table as compare_table
 from .evaluation import evaluate as evaluate
+from .evaluation import plan as plan
 from .evaluation import rerun as rerun
+from .finetune import Network as Network
+from .finetune import Training as Training
+from .finetune import fine_tune as fine_tune
 from .labels import Rating as Rating
 from .metrics import METRICS as METRICS
 from .metrics import Comparison as Comparison
@@ -21,6 +26,7 @@ from .protocols import Fold as Fold
 from .protocols import Pretraining as Pretraining
 from .protocols import Protocol as Protocol
 from .protocols import check_fold as check_fold
+from .protocols import hold_out as hold_out
 from .protocols import split as split
 from .windows import ArrayDataset as ArrayDataset
 from .windows import Windows as Windows

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import signal
@@ -13,6 +14,15 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
+
+    from omfa.zoo.datasets import StoreDataset
+    from omfa.zoo.protocols import Protocol
 
 EPILOG = """\
 examples:
@@ -56,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"omfa {version('omfa')}")
     verbs = parser.add_subparsers(metavar="COMMAND", required=True)
     _pretrain_parser(verbs.add_parser("pretrain", help="stage 1: one encoder from many stores"))
+    _finetune_parser(verbs.add_parser("finetune", help="stage 2: a classifier, to keep"))
+    _evaluate_parser(verbs.add_parser("evaluate", help="train and test models on folds"))
     return parser
 
 
@@ -188,6 +200,353 @@ def _pretrain(args: argparse.Namespace) -> int:
     )
     print(f"Checkpoint: {folder}")
     return 0
+
+
+# ------------------------------------------------------------------------------------ finetune
+
+
+FINETUNE = """\
+examples:
+  omfa-zoo finetune deap.zarr --checkpoint runs/three/checkpoint --out models/valence
+  omfa-zoo finetune deap.zarr --checkpoint runs/three/checkpoint --out models/s01 --subject sub-01
+  omfa-zoo finetune dreamer.zarr --target 'arousal>3' --parameters freeze=encoder --out models/a
+  omfa-zoo finetune seed.zarr --out models/emotion --dry-run       what, and how long
+
+All given data are learned from, but for a fifth that the number of epochs is chosen on: trials of
+one or two subjects, subjects where there are more. How good such a model is for new people is what
+`omfa-zoo evaluate` measures. DIR is a checkpoint: OMFA.from_pretrained(DIR).
+"""
+
+
+def _finetune_parser(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = FINETUNE
+    parser.description = "Train one OMFA on labelled stores, from a checkpoint or from scratch."
+    parser.add_argument("stores", nargs="+", metavar="STORE", help="made by omfa-ingest")
+    add = parser.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="folder of the new checkpoint")
+    add("--checkpoint", metavar="NAME", help="name or folder (default: from scratch)")
+    add("--name", help="of the new checkpoint (default: the folder's name)")
+    add(
+        "--subject",
+        action="append",
+        default=[],
+        metavar="[DATASET/]SUBJECT",
+        help="learn from this one only; repeatable (default: all)",
+    )
+    add(
+        "--protocol",
+        choices=("within-subject", "cross-subject"),
+        help="what is held apart to choose the epoch on: trials, or subjects",
+    )
+    add("--seed", type=int, default=0, metavar="N")
+    _parameter_flag(parser)
+    add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
+    _data_flags(parser)
+    parser.set_defaults(run=_finetune)
+
+
+def _finetune(args: argparse.Namespace) -> int:
+    from omfa.zoo.finetune import fine_tune, plan_fine_tuning
+
+    dataset = _open(args)
+    if args.subject:
+        dataset = dataset.select(_of_subjects(dataset.metadata, args.subject))
+    settings = {
+        "checkpoint": args.checkpoint,
+        "protocol": args.protocol,
+        "seed": args.seed,
+        "parameters": _parameters(args.parameters, ["omfa"])["omfa"],
+    }
+    if args.dry_run:
+        print(plan_fine_tuning(dataset, **settings))
+        return 0
+
+    def report(told: dict[str, float]) -> None:
+        print(
+            f"epoch {told['epoch']:3}  loss {told['loss']:.3f}  validation "
+            f"{told['validation_loss']:.3f}, balanced accuracy "
+            f"{told['validation_balanced_accuracy']:.3f}",
+            file=sys.stderr,
+        )
+
+    command = shlex.join(["omfa-zoo", *args.argv])
+    folder = fine_tune(
+        dataset, args.out, name=args.name, command=command, report=report, **settings
+    )
+    print(f"Checkpoint: {folder}")
+    return 0
+
+
+def _of_subjects(metadata: pd.DataFrame, asked: Sequence[str]) -> npt.NDArray[np.bool_]:
+    import numpy as np
+
+    from omfa.pipeline.recording import DataError
+
+    names = metadata["dataset"].astype(str), metadata["subject"].astype(str)
+    chosen = np.zeros(len(metadata), dtype=bool)
+    for name in asked:
+        dataset, _, subject = name.rpartition("/")
+        here = names[1].isin([subject, f"sub-{subject}"]) & (names[0].eq(dataset) | (not dataset))
+        if not here.any():
+            known = ", ".join(sorted(set(names[0] + "/" + names[1])))
+            raise DataError(f"Looking for the subject {name}", "there is none", f"Use of {known}")
+        chosen |= here.to_numpy()
+    return chosen
+
+
+# ------------------------------------------------------------------------------------ evaluate
+
+
+EVALUATE = """\
+models (--model, repeatable; the others are tested against the first):
+  omfa                              from --checkpoint, or from scratch without one
+  omfa:scratch                      from scratch in any case, to compare with
+  braindecode:EEGNet                any of braindecode's classification models
+  relative-band-power+logistic, tangent-space+logistic, differential-entropy+ridge,
+  differential-entropy+svm, majority
+  module:function                   one of your own, see docs/evaluation.md
+
+protocols (--protocol, repeatable):
+  within-subject (default), cross-session, cross-subject, cross-subject-stimulus, cross-dataset,
+  seed-9-6, leave-one-subject-out, and leaky-window, whose results are labelled LEAKY
+
+examples:
+  omfa-zoo evaluate deap.zarr --dry-run
+  omfa-zoo evaluate deap.zarr --model omfa --model omfa:scratch --model braindecode:EEGNet \\
+      --checkpoint runs/three/checkpoint --protocol cross-subject --seeds 3 --workers 8
+  omfa-zoo evaluate seed.zarr --model omfa --protocol seed-9-6 --parameters freeze=encoder epochs=20
+  omfa-zoo evaluate dreamer.zarr --target 'valence<2.5|>3.5' --scheduler tcp://head:8786
+  omfa-zoo evaluate --rerun results/cross-subject_omfa_0123456789.zip
+
+All is checked before anything is trained. Finished folds are kept: run the same command again to go
+on after an interruption. Results are one file each, from which they are run again.
+"""
+
+
+def _evaluate_parser(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EVALUATE
+    parser.description = "Train and test models on the same folds, with intervals and paired tests."
+    parser.add_argument("stores", nargs="*", metavar="STORE", help="made by omfa-ingest")
+    add = parser.add_argument
+    add("--model", action="append", metavar="NAME", help="see below; repeatable (default: omfa)")
+    add("--checkpoint", metavar="NAME", help="name or folder that the model omfa starts from")
+    add(
+        "--transductive",
+        action="store_true",
+        help="allow a checkpoint that saw signals of tested subjects; the results say so",
+    )
+    add("--protocol", action="append", metavar="NAME", help="repeatable (default: within-subject)")
+    add("--folds", metavar="N", help="of each protocol; 'one' leaves one out (default: 5)")
+    add("--seeds", type=int, default=1, metavar="N", help="of the models: 0 to N-1 (default: 1)")
+    _parameter_flag(parser)
+    add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
+    add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    add("--scheduler", metavar="ADDRESS", help="a running Dask cluster, such as tcp://head:8786")
+    add("--dry-run", action="store_true", help="show folds, fits and measured time; train nothing")
+    add("--rerun", type=Path, metavar="RESULT", help="repeat a result's run from its file")
+    _data_flags(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from omfa.zoo.evaluation import compare_table, duration, evaluate, plan, rerun
+
+    how = {
+        "n_jobs": args.workers,
+        "scheduler": args.scheduler,
+        "progress": True,
+    }
+    if args.rerun is not None:
+        result = rerun(args.rerun, out=args.out, **how)
+        print(_printed(compare_table([result])))
+        print(f"Result: {result.path}")
+        return 0
+    models = args.model or ["omfa"]
+    parameters = _parameters(args.parameters, models)
+    if args.checkpoint and "omfa" not in models:
+        raise _wrong(f"--checkpoint {args.checkpoint}", "Add --model omfa, which starts from it")
+    if args.checkpoint:
+        parameters["omfa"]["checkpoint"] = args.checkpoint
+    protocols = [_protocol(name, args.folds) for name in args.protocol or ["within-subject"]]
+    dataset = _open(args)
+    runs = {
+        (protocol, model, seed): {
+            "seed": seed,
+            "parameters": parameters[model],
+            "transductive": args.transductive and model == "omfa",
+            "out": args.out,
+        }
+        for protocol in protocols
+        for model in models
+        for seed in range(args.seeds)
+    }
+    plans = [
+        # A seed more takes as long as the first.
+        plan(model, dataset, protocol, n_jobs=args.workers, timed=args.dry_run and not seed, **run)
+        for (protocol, model, seed), run in runs.items()
+    ]
+    if args.dry_run:
+        for one in plans[:: args.seeds]:
+            print(one.folds.to_string(index=False))
+        seconds = 0.0
+        for one in plans:
+            if one.config["seed"] == 0:
+                a_fit = one.seconds / max(1, one.n_fits)
+                print(one)
+            seconds += one.n_fits * a_fit
+        print(f"{sum(one.n_fits for one in plans)} fits in all, about {duration(seconds)}")
+        return 0
+    for protocol in protocols:
+        results = []
+        for model in models:
+            seeds = []
+            for seed in range(args.seeds):
+                print(f"{model} under {protocol}, seed {seed}", file=sys.stderr)
+                run = runs[protocol, model, seed]
+                seeds.append(evaluate(model, dataset, protocol, **run, **how))
+            results.append(seeds)
+        print(_printed(compare_table(results, results[0])))
+        for result in (result for seeds in results for result in seeds):
+            print(f"Result: {result.path}")
+    return 0
+
+
+def _printed(table: pd.DataFrame) -> str:
+    """Write a table of results for the terminal."""
+    first = table.iloc[0]
+    shown = table[["model", "balanced_accuracy", "majority", "accuracy", "macro_f1", "kappa"]]
+    shown = shown.rename(columns={"balanced_accuracy": "balanced"})
+    interval = [f"{low:.3f}-{high:.3f}" for low, high in table[["low", "high"]].to_numpy()]
+    shown.insert(2, "95 %", interval)
+    shown.insert(1, "pre-training", table["pretraining"])
+    if "difference" in table and len(table) > 1:
+        shown = shown.assign(difference=table["difference"], p=table["p"])
+    text = shown.to_string(index=False, float_format="{:.3f}".format, na_rep="")
+    seeds = f", {first['n_seeds']} seeds averaged" if first["n_seeds"] > 1 else ""
+    return (
+        f"\n{first['protocol']}; {first['data']}, {first['n_subjects']} subjects{seeds}; "
+        f"classes by {first['rule']}\n{text}\n"
+        "Means over subjects, with a bootstrap interval of the balanced accuracy; differences are "
+        "from the first row,\np is of Wilcoxon's signed-rank test, paired over subjects."
+    )
+
+
+def _protocol(name: str, folds: str | None) -> Protocol:
+    from dataclasses import replace
+
+    from omfa.zoo.protocols import as_protocol
+
+    protocol = as_protocol(name)
+    if folds is None:
+        return protocol
+    if folds != "one" and not folds.isdigit():
+        raise _wrong(f"--folds {folds}", "Give a number, or 'one' to leave one out at a time")
+    return replace(protocol, n_folds=None if folds == "one" else int(folds))
+
+
+# -------------------------------------------------------------------------------- what they share
+
+
+TARGETS = {"seed": "emotion", "deap": "valence>5", "dreamer": "valence>3"}
+"""By dataset, where --target is not given. Ties at the middle of the scale are low; our choice."""
+
+
+def _data_flags(parser: argparse.ArgumentParser) -> None:
+    data = parser.add_argument_group("windows and labels")
+    add = data.add_argument
+    add(
+        "--target",
+        metavar="TARGET",
+        help="a label's column, or a rule on a rating: 'valence>5', 'valence>=5', "
+        "'valence<4.5|>5.5'; or DATASET=TARGET,... (default: "
+        + ", ".join(f"{name} {target!r}" for name, target in TARGETS.items())
+        + ")",
+    )
+    add("--window-seconds", type=float, default=4.0, metavar="S", help="(default: 4)")
+    add("--stride-seconds", type=float, metavar="S", help="(default: windows do not overlap)")
+    add("--channels", default="union", help="union or intersection (default: union)")
+    add("--mask-bad", action="store_true", help="leave out channels that quality control marked")
+    add("--cache", default="auto", help="auto, memory, memmap or stream (default: auto)")
+
+
+def _parameter_flag(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--parameters",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of omfa and braindecode's models: lr=1e-3 epochs=20 freeze=encoder head=gcn ..., or "
+        "JSON; MODEL.KEY=VALUE is for one model only",
+    )
+
+
+def _open(args: argparse.Namespace) -> StoreDataset:
+    """Open the stores with their targets, and say which were taken by default."""
+    from omfa.pipeline.store import open_store
+    from omfa.zoo.datasets import open_dataset
+
+    if not args.stores:
+        raise _wrong("no store", "Name at least one that omfa-ingest made")
+    target: str | dict[str, str] | None = args.target
+    names = sorted({open_store(store).name for store in args.stores})
+    if target is None:
+        if unknown := [name for name in names if name not in TARGETS]:
+            raise _wrong(
+                f"no --target, and there is no usual one for {', '.join(unknown)}",
+                "Name a column of labels or a rule on a rating",
+            )
+        target = {name: TARGETS[name] for name in names}
+        told = ", ".join(f"{name} {target[name]}" for name in names)
+        print(f"Target, as none was given: {told}", file=sys.stderr)
+    elif all(part.partition("=")[0] in names for part in args.target.split(",")):
+        target = _pairs(args.target.split(","))
+    return open_dataset(
+        args.stores,
+        args.window_seconds,
+        args.stride_seconds,
+        channels=args.channels,
+        target=target,
+        cache=args.cache,
+        mask_bad=args.mask_bad,
+    )
+
+
+def _parameters(given: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Read KEY=VALUE, MODEL.KEY=VALUE and JSON; baselines have no parameters."""
+    found: dict[str, dict[str, object]] = {model: {} for model in models}
+    pairs: list[tuple[str, object]] = []
+    for text in given:
+        if text.lstrip().startswith("{"):
+            try:
+                pairs += json.loads(text).items()
+            except ValueError as error:
+                raise _wrong(f"--parameters {text!r} ({error})", "Write JSON") from error
+        else:
+            pairs += [(key, _value(value)) for key, value in _pairs([text]).items()]
+    for key, value in pairs:
+        model, _, name = key.rpartition(".")
+        of = [model] if model else [m for m in models if m.startswith(("omfa", "braindecode:"))]
+        if not of or not set(of) <= set(found):
+            raise _wrong(f"the parameter {key}", f"Models that take one: {', '.join(models)}")
+        for one in of:
+            found[one][name] = value
+    return found
+
+
+def _value(text: str) -> object:
+    """Read a value as JSON where it is some, else as text."""
+    try:
+        return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
+    except ValueError:
+        return text
+
+
+def _wrong(found: str, action: str) -> ValueError:
+    from omfa.pipeline.recording import DataError
+
+    return DataError("Reading the command line", found, action)
 
 
 def _number(text: str) -> float:
