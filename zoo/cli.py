@@ -164,11 +164,8 @@ def _pretrain_parser(parser: argparse.ArgumentParser) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> int:
-    import logging
-
     from omfa.zoo.pretrain import Settings, plan, pretrain_encoder, with_changes
 
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     names = (
         *("preset", "encoder", "resampling", "tokens_per_second", "window_seconds", "steps"),
         *("batch_size", "channels_per_window", "lr", "seed"),
@@ -339,6 +336,13 @@ def _evaluate_parser(parser: argparse.ArgumentParser) -> None:
     )
     add("--protocol", action="append", metavar="NAME", help="repeatable (default: within-subject)")
     add("--folds", metavar="N", help="of each protocol; 'one' leaves one out (default: 5)")
+    add(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="DATASET/SUBJECT",
+        help="leave out, also DATASET/SUBJECT/SESSION; repeatable; the results say so",
+    )
     add("--seeds", type=int, default=1, metavar="N", help="of the models: 0 to N-1 (default: 1)")
     _parameter_flag(parser)
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
@@ -369,7 +373,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         raise _wrong(f"--checkpoint {args.checkpoint}", "Add --model omfa, which starts from it")
     if args.checkpoint:
         parameters["omfa"]["checkpoint"] = args.checkpoint
-    protocols = [_protocol(name, args.folds) for name in args.protocol or ["within-subject"]]
+    names = args.protocol or ["within-subject"]
+    protocols = [_protocol(name, args.folds, args.skip) for name in names]
     dataset = _open(args)
     runs = {
         (protocol, model, seed): {
@@ -388,13 +393,13 @@ def _evaluate(args: argparse.Namespace) -> int:
         for (protocol, model, seed), run in runs.items()
     ]
     if args.dry_run:
-        for one in plans[:: args.seeds]:
-            print(one.folds.to_string(index=False))
-        seconds = 0.0
-        for one in plans:
+        seconds = a_fit = 0.0
+        for number, one in enumerate(plans):
+            if number % (len(models) * args.seeds) == 0:  # models and seeds meet the same folds
+                print(_first_folds(one.folds))
             if one.config["seed"] == 0:
                 a_fit = one.seconds / max(1, one.n_fits)
-                print(one)
+                print(f"  {one}")
             seconds += one.n_fits * a_fit
         print(f"{sum(one.n_fits for one in plans)} fits in all, about {duration(seconds)}")
         return 0
@@ -411,6 +416,12 @@ def _evaluate(args: argparse.Namespace) -> int:
         for result in (result for seeds in results for result in seeds):
             print(f"Result: {result.path}")
     return 0
+
+
+def _first_folds(table: pd.DataFrame, most: int = 3) -> str:
+    names = table["fold"].unique()
+    text = table[table["fold"].isin(names[:most])].to_string(index=False)
+    return text + (f"\n... and {len(names) - most} folds more" if len(names) > most else "")
 
 
 def _printed(table: pd.DataFrame) -> str:
@@ -433,12 +444,12 @@ def _printed(table: pd.DataFrame) -> str:
     )
 
 
-def _protocol(name: str, folds: str | None) -> Protocol:
+def _protocol(name: str, folds: str | None, skip: Sequence[str]) -> Protocol:
     from dataclasses import replace
 
     from omfa.zoo.protocols import as_protocol
 
-    protocol = as_protocol(name)
+    protocol = replace(as_protocol(name), skip=tuple(skip))
     if folds is None:
         return protocol
     if folds != "one" and not folds.isdigit():
@@ -475,6 +486,7 @@ def _parameter_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parameters",
         nargs="+",
+        action="extend",
         default=[],
         metavar="KEY=VALUE",
         help="of omfa and braindecode's models: lr=1e-3 epochs=20 freeze=encoder head=gcn ..., or "

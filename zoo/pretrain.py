@@ -12,11 +12,13 @@ so that a run that was killed goes on with the same loss curve. Lightning runs t
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from importlib.metadata import version
@@ -27,6 +29,7 @@ import lightning as L
 import numpy as np
 import pandas as pd
 import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
@@ -235,7 +238,7 @@ class Contrastive(L.LightningModule):
             temperature=settings.temperature,
         )
         if not torch.isfinite(loss.detach()):
-            raise self._not_finite(float(loss), window)
+            raise self._not_finite(loss.item(), window)
         self.log("loss", loss, prog_bar=True)
         self.log("accuracy", accuracy, prog_bar=True)
         if step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -495,34 +498,32 @@ def pretrain_encoder(
     if precision is None:
         precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
     probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets)
-    trainer = L.Trainer(
-        accelerator="cuda" if on_gpu else accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        strategy=_strategy(devices, num_nodes),
-        precision=precision,  # type: ignore[arg-type]
-        max_steps=settings.steps,
-        gradient_clip_val=1.0,
-        log_every_n_steps=log_every,
-        logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
-        callbacks=[
-            ModelCheckpoint(
-                out / "checkpoints",
-                "{step}",
-                every_n_train_steps=checkpoint_every,
-                save_on_exception=False,
-            ),
-            *([probes] if probe_every else []),
-            *([TQDMProgressBar(refresh_rate=1)] if progress else []),
-        ],
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-    )
-    with warnings.catch_warnings():
-        for text in _KNOWN:
-            warnings.filterwarnings("ignore", text)
+    with _quiet():
+        trainer = L.Trainer(
+            accelerator="cuda" if on_gpu else accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=_strategy(devices, num_nodes),
+            precision=precision,  # type: ignore[arg-type]
+            max_steps=settings.steps,
+            gradient_clip_val=1.0,
+            log_every_n_steps=min(log_every, settings.steps),
+            logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
+            callbacks=[
+                ModelCheckpoint(
+                    out / "checkpoints",
+                    "{step}",
+                    every_n_train_steps=checkpoint_every,
+                    save_on_exception=False,
+                ),
+                *([probes] if probe_every else []),
+                *([TQDMProgressBar(refresh_rate=1)] if progress else []),
+            ],
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
         trainer.fit(model, ckpt_path=_last(out / "checkpoints"))
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -574,11 +575,25 @@ def plan(
 _KNOWN = (
     # A step's batch follows from its number, so going on within an epoch is exact here.
     ".*resuming from a checkpoint that ended before the epoch ended.*",
-    ".*does not have many workers.*",
     ".*Checkpoint directory .* exists and is not empty.*",
-    ".*GPU available but not used.*",
-    ".*Trying to infer the `batch_size`.*",
 )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what Lightning tells that is known, or is not for the user of this program."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for category in (FutureWarning, PossibleUserWarning):
+                warnings.filterwarnings("ignore", category=category)
+            for text in _KNOWN:
+                warnings.filterwarnings("ignore", text)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _strategy(devices: int | str, num_nodes: int) -> str:
