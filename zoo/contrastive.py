@@ -88,7 +88,7 @@ def _gathered(x: Tensor) -> Tensor:
     """Join the rows of all processes; gradients flow back to the process a row came from."""
     if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
         return x
-    gathered: Tensor = _Gather.apply(x)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _Gather.apply(x)
     return gathered
 
 

@@ -279,7 +279,7 @@ def test_it_learns(tmp_path):
     pretrain_encoder(tmp_path / "deap.zarr", tmp_path / "run", settings, log_every=1)
     curve = learning_curve(tmp_path / "run")
     assert curve["loss"].tail(8).mean() < curve["loss"].head(8).mean() - 0.5
-    assert curve["accuracy"].tail(8).mean() > 2 * curve["accuracy"].head(4).mean()
+    assert curve["accuracy"].tail(8).mean() > 1.5 * curve["accuracy"].head(4).mean()
 
 
 CLI = [sys.executable, "-m", "omfa.zoo.cli", "pretrain"]
