@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from fractions import Fraction
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -34,7 +35,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omfa.models.art import N_SIDE, recorded
+from omfa.models.art import N_SIDE, recorded, resample, resampling_kernel
 from omfa.models.encoders import make_encoder
 from omfa.models.graph import electrode_positions
 from omfa.models.heads import drop_channels
@@ -741,21 +742,39 @@ class _Standardised(nn.Module):
     """A network of windows in which each channel has mean 0 and variance 1 over the training side.
 
     Not over the window, which would take away the differences in power that emotions are decoded
-    from. Absent channels are 0. Values are held within 20 standard deviations, as in ART.
+    from. Absent channels are 0. Values are held within 20 standard deviations, as in ART. If the
+    network reads another rate, ``up`` samples are made of ``down`` of them; if it asks for the
+    names of channels with each batch (Labram), it is given them.
     """
 
     mean: Tensor
     sd: Tensor
 
-    def __init__(self, network: nn.Module, mean: Tensor, sd: Tensor) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Tensor,
+        sd: Tensor,
+        *,
+        channels: Sequence[str],
+        up: int = 1,
+        down: int = 1,
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.up, self.down = network, up, down
+        named = "ch_names" in inspect.signature(network.forward).parameters
+        self.arguments = {"ch_names": list(channels)} if named else {}
         self.register_buffer("mean", mean)
         self.register_buffer("sd", sd)
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
         z = ((x - self.mean[:, None]) / self.sd[:, None]).clamp(-20, 20)
-        return self.network(torch.where(present[..., None], z, 0.0))
+        z = torch.where(present[..., None], z, 0.0)
+        if self.up != self.down:
+            kernel, reach = resampling_kernel(self.up, self.down)
+            rows = resample(z.flatten(0, 1), kernel.to(z), reach, self.up, self.down)
+            z = rows.unflatten(0, z.shape[:2])
+        return self.network(z, **self.arguments)
 
 
 def _moments(windows: Windows) -> tuple[Tensor, Tensor]:
@@ -776,7 +795,12 @@ def _moments(windows: Windows) -> tuple[Tensor, Tensor]:
 
 
 def braindecode(
-    *, seed: int = 0, model: str, options: Mapping[str, Any] | None = None, **training: Any
+    *,
+    seed: int = 0,
+    model: str,
+    options: Mapping[str, Any] | None = None,
+    sfreq: float | None = None,
+    **training: Any,
 ) -> Network:
     """Make one of braindecode's classification models, to be trained from scratch.
 
@@ -790,6 +814,8 @@ def braindecode(
         Name in braindecode: ``"EEGNet"``.
     options : mapping, optional
         Further arguments of the model.
+    sfreq : float, optional
+        Hz to resample windows to, for models that are made for one rate: 200 for CBraMod.
     **training
         Fields of ``Training``.
 
@@ -808,6 +834,11 @@ def braindecode(
     def build(windows: Windows) -> nn.Module:
         signal = signal_arguments(windows)
         signal["n_chans"] = len(signal["chs_info"])
+        ratio = Fraction((sfreq or windows.sfreq) / windows.sfreq).limit_denominator(1000)
+        up, down = ratio.numerator, ratio.denominator
+        # As many samples as resample() makes.
+        signal["n_times"] = (2 * signal["n_times"] * up + down) // (2 * down)
+        signal["sfreq"] *= up / down
         taken = inspect.signature(kind).parameters
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what braindecode tells of its defaults
@@ -815,7 +846,9 @@ def braindecode(
                 **{name: value for name, value in signal.items() if name in taken},
                 **(options or {}),
             )
-        return _Standardised(network, *_moments(windows))
+        return _Standardised(
+            network, *_moments(windows), channels=windows.channels, up=up, down=down
+        )
 
     return Network(f"braindecode's {model}", build, how, seed=seed)
 
