@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -810,7 +809,7 @@ def write_report(stores: Sequence[Store], out: str | Path, *, progress: bool | N
     out = Path(out)
     if not stores:
         raise DataError(f"Writing the report {out}", "no store was given", "Name at least one")
-    _check_writable(out)
+    html.check_writable(out)
     total = sum(min(MOST_RECORDINGS, len(store)) for store in stores)
     with tqdm(
         total=total,
@@ -825,38 +824,5 @@ def write_report(stores: Sequence[Store], out: str | Path, *, progress: bool | N
         body = _overview(surveys) + "".join(map(_dataset, surveys))
     sections = {"overview": "Overview"} | {s.anchor: s.title for s in surveys}
     title = f"EEG quality: {', '.join(s.title for s in surveys)}"
-    _write(out, html.page(title, sections, body).encode())
+    html.write(out, html.page(title, sections, body))
     return out
-
-
-def _check_writable(out: Path) -> None:
-    """Raise before the work, and not after it, if the file cannot be written."""
-    if out.is_dir():
-        raise DataError(
-            f"Writing the report {out}", "it is a folder", "Name a file in it, such as report.html"
-        )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    if not os.access(out.parent, os.W_OK):
-        raise _unwritable(out, PermissionError(f"no permission to write in {out.parent}"))
-
-
-def _write(out: Path, content: bytes) -> None:
-    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        draft.write_bytes(content)
-        draft.replace(out)
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _unwritable(out: Path, error: OSError) -> DataError:
-    return DataError(
-        f"Writing the report {out}",
-        error.strerror or str(error),
-        "Free space or give yourself permission there, or name another file by --out",
-    )

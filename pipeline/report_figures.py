@@ -1,4 +1,4 @@
-"""The report's pictures: each function takes numbers and returns a PNG.
+"""The reports' pictures: each function takes numbers and returns a PNG.
 
 Figures are drawn on ``Figure`` objects of their own, in matplotlib's default style whatever the
 caller's is, and carry no date and no version: the same numbers give the same bytes.
@@ -63,14 +63,14 @@ _STYLE = {
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
     """Draw in the report's own style, and give the caller's back."""
     with matplotlib.style.context(["default", _STYLE]):
         yield
 
 
-def _png(figure: Figure, *, colours: int | None = None) -> bytes:
-    """Return the figure as a PNG; few colours make lines a third of the size."""
+def png(figure: Figure, *, colours: int | None = None) -> bytes:
+    """Return the figure as a PNG for ``report_html.picture``; few colours, a third of the size."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -163,7 +163,7 @@ def montages(
     names = np.array(union)
     places = flatten(UCS.positions(union))
     radius = 0.85 * _disc_radius(places)
-    with _style():
+    with style():
         figure = Figure(figsize=(wide * columns, (wide + 0.1) * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, (title, some, every) in zip(grid, datasets, strict=False):
@@ -178,7 +178,7 @@ def montages(
             axes.set_title(f"{plain}: {len(some)}", parse_math=False)
         for axes in grid[len(datasets) :]:
             axes.axis("off")
-        return _png(figure, colours=64)
+        return png(figure, colours=64)
 
 
 def bad_share(channels: Sequence[str], share: Float64, positions: Float64) -> bytes:
@@ -197,7 +197,7 @@ def bad_share(channels: Sequence[str], share: Float64, positions: Float64) -> by
     norm = Normalize(0, max(0.05, float(np.max(share))))
     inches = 4.2 if len(channels) <= 40 else 5.2
     diameter = 2 * radius * 72 * inches / 2.4  # in points
-    with _style():
+    with style():
         figure = Figure(figsize=(inches + 0.8, inches * 0.95), layout="constrained")
         axes = figure.subplots()
         _head(axes)
@@ -211,12 +211,12 @@ def bad_share(channels: Sequence[str], share: Float64, positions: Float64) -> by
         bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
         bar.set_label("recordings in which the channel is bad")
         bar.outline.set_visible(False)
-        return _png(figure)
+        return png(figure)
 
 
 @dataclass(frozen=True)
 class Topography:
-    """A quality figure over the scalp.
+    """A value of each channel over the scalp.
 
     Attributes
     ----------
@@ -239,7 +239,7 @@ class Topography:
 
 
 def topographies(maps: Sequence[Topography], positions: Float64) -> bytes:
-    """Draw quality figures over the scalp, interpolated between the electrodes.
+    """Draw maps of the scalp, interpolated between the electrodes.
 
     Parameters
     ----------
@@ -251,14 +251,14 @@ def topographies(maps: Sequence[Topography], positions: Float64) -> bytes:
     _, first = np.unique(places.round(5), axis=0, return_index=True)
     columns = min(len(maps), 4)
     rows = -(-len(maps) // columns)
-    with _style():
+    with style():
         figure = Figure(figsize=(2.75 * columns, 2.75 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, shown in zip(grid, maps, strict=False):
             _topography(figure, axes, shown, places, first)
         for axes in grid[len(maps) :]:
             axes.axis("off")
-        return _png(figure)
+        return png(figure)
 
 
 def _topography(
@@ -325,7 +325,7 @@ def spectra(
     band : tuple of float or None
         The pass band, Hz.
     """
-    with _style():
+    with style():
         figure = Figure(figsize=(7.4, 3.3), layout="constrained")
         axes = figure.subplots()
         axes.axvspan(
@@ -363,7 +363,7 @@ def spectra(
             ylabel="power density (µV²/Hz)",
         )
         axes.legend(ncols=3, loc="lower left", fontsize=8)
-        return _png(figure, colours=64)
+        return png(figure, colours=64)
 
 
 # ------------------------------------------------------------------------------- signals
@@ -392,7 +392,7 @@ def traces(
     # A bad channel may be a hundred times as large as the others and would cover them.
     limited = np.clip(centred, -0.95 * spacing, 0.95 * spacing)
     seconds = start + np.arange(signal.shape[1]) / sfreq
-    with _style():
+    with style():
         figure = Figure(figsize=(10.4, 0.8 + 0.3 * len(channels)), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color=MARK, lw=1.3)
@@ -418,7 +418,7 @@ def traces(
             xlabel="seconds from trial onset",
         )
         _scale_bar(axes, spacing)
-        return _png(figure, colours=64)
+        return png(figure, colours=64)
 
 
 def _spacing(centred: Float64) -> float:
@@ -467,7 +467,7 @@ def bad_channels(
     few = len(recordings) <= 40
     width = np.clip(1.6 + 0.15 * len(channels), 5, 10.4)
     height = 1.15 + (0.19 * len(recordings) if few else min(0.045 * len(recordings), 6.5))
-    with _style():
+    with style():
         figure = Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         axes.pcolormesh(
@@ -492,4 +492,4 @@ def bad_channels(
         handles = [Patch(color=REASON_COLOURS[name], label=words[name]) for name in shown]
         if handles:
             figure.legend(handles=handles, loc="outside upper left", ncols=4, fontsize=8)
-        return _png(figure, colours=64)
+        return png(figure, colours=64)

@@ -1,4 +1,4 @@
-"""The report's HTML: its style, and the few elements that it is built of.
+"""The reports' HTML: their style, the few elements that they are built of, and the file.
 
 Titles, headings, summaries and values are escaped here; cells, captions and bodies are HTML
 already.
@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from omfa.pipeline.recording import DataError
 
 _CSS = """
 :root { color-scheme: light; --ink: #1f2933; --muted: #616e7c; --line: #dde2e8; --blue: #2463a6;
@@ -35,10 +39,11 @@ section { border-top: 2px solid var(--ink); margin-top: 3.2rem; padding-top: 1.1
 p { margin: .4rem 0; max-width: 95ch; } .muted, figcaption, caption { color: var(--muted); }
 .simulated { background: #fff4d6; border-left: 4px solid #e0a100; padding: .5rem .9rem;
   margin: .7rem 0; max-width: none; }
-.failed { background: #fdecea; border-left: 4px solid var(--red); padding: .5rem .9rem;
+.failed, .leaky { background: #fdecea; border-left: 4px solid var(--red); padding: .5rem .9rem;
   margin: .7rem 0; max-width: none; }
 .tag { background: #fff4d6; border-radius: 3px; padding: 0 .4em; font-size: .82em;
   white-space: nowrap; }
+.tag.red { background: var(--red); color: #fff; font-weight: 600; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: .5rem 0; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .65rem; border-bottom: 1px solid var(--line); text-align: left;
@@ -71,6 +76,8 @@ details { border: 1px solid var(--line); border-radius: 4px; margin: .8rem 0;
   padding: .45rem .9rem; }
 summary { cursor: pointer; font-weight: 600; }
 pre { font-size: .8rem; overflow-x: auto; margin: .5rem 0; white-space: pre-wrap; }
+@media (max-width: 600px) { main { padding: .5rem 1rem 3rem; } section { margin-top: 2rem; }
+  nav { padding: .5rem 1rem; } }
 @media print { nav { display: none; } section { break-before: page; } }
 """
 
@@ -194,4 +201,41 @@ def histogram(values: npt.NDArray[Any]) -> str:
     return (
         f'<svg viewBox="0 0 {width} {height + 20}" width="{width}" role="img">{drawn}'
         f'<line x1="0" x2="{width}" y1="{height}" y2="{height}" stroke="#7b8794"/>{ticks}</svg>'
+    )
+
+
+# ------------------------------------------------------------------------------- the file
+
+
+def check_writable(out: Path) -> None:
+    """Raise before the work, and not after it, if the file cannot be written."""
+    if out.is_dir():
+        raise DataError(
+            f"Writing the report {out}", "it is a folder", "Name a file in it, such as report.html"
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    if not os.access(out.parent, os.W_OK):
+        raise _unwritable(out, PermissionError(f"no permission to write in {out.parent}"))
+
+
+def write(out: Path, document: str) -> None:
+    """Write the file, whole or not at all."""
+    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        draft.write_text(document, encoding="utf-8", newline="")
+        draft.replace(out)
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _unwritable(out: Path, error: OSError) -> DataError:
+    return DataError(
+        f"Writing the report {out}",
+        error.strerror or str(error),
+        "Free space or give yourself permission there, or name another file by --out",
     )

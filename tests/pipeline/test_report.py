@@ -14,7 +14,15 @@ import pytest
 from PIL import Image
 from scipy import fft
 
-from omfa.pipeline import DataError, ingest, open_store, report, report_figures, write_report
+from omfa.pipeline import (
+    DataError,
+    ingest,
+    open_store,
+    report,
+    report_figures,
+    report_html,
+    write_report,
+)
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.quality import FREQUENCIES
 
@@ -250,7 +258,8 @@ def test_where_it_cannot_be_written_is_told_before_the_work(stores, tmp_path, mo
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="or name another file by --out"):
         write_report(stores, tmp_path / "file" / "report.html")
-    monkeypatch.setattr(report.os, "access", lambda path, mode: False)  # root may write anywhere
+    # Root may write anywhere.
+    monkeypatch.setattr(report_html.os, "access", lambda path, mode: False)
     with pytest.raises(DataError, match="no permission to write"):
         write_report(stores, tmp_path / "report.html")
     with pytest.raises(DataError, match="no store was given"):
