@@ -135,6 +135,11 @@ def _pretrain_parser(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=20_000, metavar="N", help="(default: 20000)")
     add("--batch-size", type=int, default=1024, metavar="N", help="pairs a step (default: 1024)")
     add("--channels-per-window", type=int, default=16, metavar="N", help="(default: 16)")
+    add(
+        "--negatives-from",
+        default="dataset",
+        help="dataset, or subject: what a positive is told from (default: dataset)",
+    )
     add("--lr", type=float, help="greatest learning rate (default: the preset's)")
     add("--seed", type=int, default=0, metavar="N")
     add("--checkpoint-every", type=int, default=500, metavar="STEPS", help="(default: 500)")
@@ -168,7 +173,7 @@ def _pretrain(args: argparse.Namespace) -> int:
 
     names = (
         *("preset", "encoder", "resampling", "tokens_per_second", "window_seconds", "steps"),
-        *("batch_size", "channels_per_window", "lr", "seed"),
+        *("batch_size", "channels_per_window", "negatives_from", "lr", "seed"),
     )
     changes = {name: getattr(args, name) for name in names}
     changes["lag_seconds"] = tuple(args.lag_seconds)

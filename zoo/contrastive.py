@@ -22,7 +22,7 @@ REACH = 8.0
 def nt_xent(
     z: Tensor,
     *,
-    dataset: Tensor,
+    unit: Tensor,
     recording: Tensor,
     time: Tensor,
     temperature: float = 0.1,
@@ -34,8 +34,9 @@ def nt_xent(
     ----------
     z : Tensor, shape (2, batch, dim)
         Both views of each window, of any length.
-    dataset, recording : Tensor of int, shape (batch,)
-        Numbers that tell datasets, and recordings, apart in all processes.
+    unit, recording : Tensor of int, shape (batch,)
+        Numbers of each window's unit, a dataset or a subject, within which negatives are, and of
+        its recording; the same in all processes.
     time : Tensor, shape (2, batch)
         Where each view starts in its recording, in seconds.
     temperature : float
@@ -55,7 +56,7 @@ def nt_xent(
     n, rank = z.shape[1], _rank()
     z = F.normalize(z.float().transpose(0, 1), dim=-1)  # (batch, 2, dim)
     time = time.transpose(0, 1)
-    others, of_dataset = _gathered(z), _gathered(dataset)
+    others, of_unit = _gathered(z), _gathered(unit)
     of_recording, at = _gathered(recording), _gathered(time)
 
     similarity = z.flatten(0, 1) @ others.flatten(0, 1).T / temperature  # (2 n, 2 all)
@@ -64,7 +65,7 @@ def nt_xent(
     anchor = torch.arange(2 * n, device=z.device)
     mine = anchor + 2 * n * rank
     positive = mine ^ 1  # views stand side by side
-    excluded = near | ~_pairs(dataset, of_dataset)
+    excluded = near | ~_pairs(unit, of_unit)
     excluded[anchor, positive] = False
     excluded[anchor, mine] = True
     similarity = similarity.masked_fill(excluded, -torch.inf)

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import numpy as np
@@ -55,6 +55,8 @@ STRIDE = 2.0
 TIMED_STEPS = 8
 """Of a dry run."""
 
+_UNITS = {"dataset": ("dataset",), "subject": SUBJECT}
+
 N_WATCHED = 512
 """Rows of a batch that alignment, uniformity and effective rank are taken of."""
 
@@ -80,6 +82,9 @@ class Settings:
         Pairs per step and process.
     channels_per_window : int
         Pairs that come from one window, of different channels as far as it has so many.
+    negatives_from : {"dataset", "subject"}
+        Whose windows a batch holds, and so what a positive is told from. Other subjects are told
+        apart by who they are; one subject's windows by the channel and by what changes with time.
     lr : float or None
         Greatest learning rate; None takes the preset's (1e-3, 1e-3, 5e-4, 3e-4).
     weight_decay, temperature : float
@@ -99,6 +104,7 @@ class Settings:
     steps: int = 20_000
     batch_size: int = 1024
     channels_per_window: int = 16
+    negatives_from: Literal["dataset", "subject"] = "dataset"
     lr: float | None = None
     weight_decay: float = 0.05
     temperature: float = 0.1
@@ -115,6 +121,10 @@ class Settings:
         for name in positive:
             if getattr(self, name) <= 0:
                 raise DataError(doing, f"{name}={getattr(self, name)}", "Use a positive number")
+        if self.negatives_from not in _UNITS:
+            raise DataError(
+                doing, f"negatives_from={self.negatives_from!r}", f"Use {' or '.join(_UNITS)}"
+            )
         low, high = self.lag_seconds
         if not 0 <= low <= high:
             raise DataError(doing, f"lag_seconds={low}, {high}", "Give least and greatest: 4 10")
@@ -168,7 +178,7 @@ class Contrastive(L.LightningModule):
         names = self.data.metadata
         start = names["i_start_in_trial"].to_numpy(np.float64)
         self._recording = torch.from_numpy(codes(names, RECORDING))
-        self._dataset = torch.from_numpy(codes(names, ("dataset",)))
+        self._unit = torch.from_numpy(codes(names, _UNITS[self.settings.negatives_from]))
         self._start = torch.from_numpy(start)
 
     def train_dataloader(self) -> _Steps:
@@ -177,7 +187,7 @@ class Contrastive(L.LightningModule):
             self.settings.n_windows,
             shuffle=True,
             drop_last=True,
-            by="dataset",
+            by=self.settings.negatives_from,
             seed=self.settings.seed,
             shard=(self.global_rank, self.trainer.world_size),
         )
@@ -232,7 +242,7 @@ class Contrastive(L.LightningModule):
         begun = (self._start[each] / batch.sfreq).to(start.device, torch.float32)
         loss, accuracy, negatives = nt_xent(
             z,
-            dataset=self._dataset[each].to(z.device),
+            unit=self._unit[each].to(z.device),
             recording=self._recording[each].to(z.device),
             time=begun + start,
             temperature=settings.temperature,
@@ -334,10 +344,11 @@ def open_reads(
     settings: Settings,
     *,
     hold_out: Sequence[str] = (),
+    channels: Literal["native", "intersection"] = "native",
     device: str | torch.device = "cpu",
     **options: Any,
 ) -> StoreDataset:
-    """Open stores for pre-training: all signal, each recording's own good channels and rate.
+    """Open stores for pre-training: all signal, good channels, each recording's own rate.
 
     Parameters
     ----------
@@ -345,6 +356,8 @@ def open_reads(
     settings : Settings
     hold_out : sequence of str
         ``"dataset/subject"`` of those left out; ``*`` and ``?`` as in file names.
+    channels : {"native", "intersection"}
+        Each recording's own, or those that all recordings have, of those left out too.
     device : str or torch.device
     **options
         Of ``open_dataset``.
@@ -358,7 +371,7 @@ def open_reads(
         list(stores),
         settings.span_seconds,
         STRIDE,
-        channels="native",
+        channels=channels,
         rates="native",
         cut_from="recordings",
         mask_bad=True,
@@ -389,9 +402,9 @@ def open_reads(
 
 
 def check_batches(data: StoreDataset, settings: Settings, world_size: int = 1) -> None:
-    """Refuse a batch that a dataset has too few windows for: it would never be seen."""
-    rates = pd.Series(data.metadata["dataset"].astype(str))
-    for name, count in rates.value_counts().items():
+    """Refuse a batch that a dataset or subject has too few windows for: it would never be seen."""
+    names = data.metadata[list(_UNITS[settings.negatives_from])].astype(str).agg("/".join, axis=1)
+    for name, count in names.value_counts().items():
         if count < settings.n_windows * world_size:
             raise DataError(
                 f"Making batches of {settings.n_windows} windows for {world_size} process(es)",
@@ -427,6 +440,7 @@ def pretrain_encoder(
     settings: Settings | None = None,
     *,
     hold_out: Sequence[str] = (),
+    channels: Literal["native", "intersection"] = "native",
     name: str | None = None,
     cache: str = "auto",
     accelerator: str = "auto",
@@ -451,6 +465,8 @@ def pretrain_encoder(
     settings : Settings, optional
     hold_out : sequence of str
         ``"dataset/subject"`` of those left out, with ``*`` and ``?``.
+    channels : {"native", "intersection"}
+        Each recording's own, or those that all recordings have, of those left out too.
     name : str, optional
         Of the checkpoint; the folder's name if not given.
     cache : {"auto", "memory", "memmap", "stream"}
@@ -487,10 +503,16 @@ def pretrain_encoder(
     addresses = [str(store) for store in given]
     out = Path(out)
     done = out / "checkpoint"
-    reads = {"stores": addresses, "settings": settings, "hold_out": tuple(hold_out), "cache": cache}
+    reads = {
+        "stores": addresses,
+        "settings": settings,
+        "hold_out": tuple(hold_out),
+        "channels": channels,
+        "cache": cache,
+    }
     data = open_reads(**reads)  # type: ignore[arg-type]
     check_batches(data, settings)
-    _claim(out, settings, addresses, hold_out, data)
+    _claim(out, settings, addresses, hold_out, channels, data)
     if (done / "card.json").exists():
         return done
     model = Contrastive(settings, reads)
@@ -550,12 +572,7 @@ def plan(
     """
     data = open_reads([str(store) for store in stores], settings, hold_out=hold_out, cache=cache)
     check_batches(data, settings)
-    few = replace(settings, steps=TIMED_STEPS)
-    with tempfile.TemporaryDirectory() as folder:
-        pretrain_encoder(
-            stores, folder, few, hold_out=hold_out, cache=cache, log_every=1, name="timed"
-        )
-        pace = learning_curve(folder)["pairs_per_second"].iloc[2:].median()
+    pace = pairs_per_second(stores, settings, hold_out=hold_out, cache=cache)
     pairs = settings.steps * settings.batch_size
     lines = [
         f"encoder      {settings.encoder} {settings.preset}, {settings.resampling}, "
@@ -570,6 +587,22 @@ def plan(
         f"expected     {pairs / pace / 3600:.1f} hours, {pace:,.0f} pairs/s on this machine",
     ]
     return "\n".join(lines)
+
+
+def pairs_per_second(
+    stores: Sequence[str | Path],
+    settings: Settings,
+    *,
+    hold_out: Sequence[str] = (),
+    cache: str = "auto",
+) -> float:
+    """Take a few steps on this machine, and tell its pace."""
+    few = replace(settings, steps=TIMED_STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        pretrain_encoder(
+            stores, folder, few, hold_out=hold_out, cache=cache, log_every=1, name="timed"
+        )
+        return float(learning_curve(folder)["pairs_per_second"].iloc[2:].median())
 
 
 _KNOWN = (
@@ -608,6 +641,7 @@ def _claim(
     settings: Settings,
     stores: Sequence[str],
     hold_out: Sequence[str],
+    channels: str,
     data: StoreDataset,
 ) -> None:
     """Write what the run is; refuse a folder that holds another one."""
@@ -615,6 +649,7 @@ def _claim(
         "settings": json.loads(json.dumps(asdict(settings))),
         "stores": list(stores),
         "hold_out": list(hold_out),
+        "channels": channels,
         "recordings": sorted({source.digest for source in data._sources}),
     }
     path = out / "run.json"

@@ -46,7 +46,7 @@ def store(lay_store, tmp_path_factory):
 # ---- the loss -------------------------------------------------------------------------------
 
 
-def expected_loss(z, dataset, recording, time, temperature, reach):
+def expected_loss(z, unit, recording, time, temperature, reach):
     """The definition, one anchor after the other."""
     z = z / np.linalg.norm(z, axis=-1, keepdims=True)
     views, n, _ = z.shape
@@ -58,7 +58,7 @@ def expected_loss(z, dataset, recording, time, temperature, reach):
             for w in range(views):
                 for j in range(n):
                     near = recording[i] == recording[j] and abs(time[v, i] - time[w, j]) < reach
-                    if j != i and dataset[i] == dataset[j] and not near:
+                    if j != i and unit[i] == unit[j] and not near:
                         below += math.exp(z[v, i] @ z[w, j] / temperature)
                     elif j == i and w == v:
                         continue
@@ -70,7 +70,7 @@ def pairs(n, seed=0):
     rng = np.random.default_rng(seed)
     return {
         "z": rng.normal(size=(2, n, 8)),
-        "dataset": rng.integers(0, 2, n),
+        "unit": rng.integers(0, 2, n),
         "recording": rng.integers(0, 4, n),
         "time": rng.uniform(0, 30, (2, n)),
     }
@@ -78,11 +78,11 @@ def pairs(n, seed=0):
 
 def test_the_loss_is_that_of_its_definition():
     p = pairs(12)
-    p["recording"] += 4 * p["dataset"]  # a recording is of one dataset
+    p["recording"] += 4 * p["unit"]  # a recording is of one dataset
     p["time"][1] = p["time"][0] + 3
     got, _, negatives = nt_xent(
         torch.from_numpy(p["z"]),
-        **{k: torch.from_numpy(p[k]) for k in ("dataset", "recording", "time")},
+        **{k: torch.from_numpy(p[k]) for k in ("unit", "recording", "time")},
         temperature=0.2,
         reach=5.0,
     )
@@ -94,13 +94,13 @@ def test_windows_near_in_time_and_other_datasets_are_no_negatives():
     same = torch.zeros(4, dtype=torch.long)
     z = torch.randn(2, 4, 8)
     loss, accuracy, negatives = nt_xent(
-        z, dataset=same, recording=same, time=torch.zeros(2, 4), reach=8.0
+        z, unit=same, recording=same, time=torch.zeros(2, 4), reach=8.0
     )
     assert (float(loss), float(accuracy), float(negatives)) == (0.0, 1.0, 0.0)
     apart = torch.arange(4)
-    _, _, negatives = nt_xent(z, dataset=apart, recording=apart, time=torch.zeros(2, 4))
+    _, _, negatives = nt_xent(z, unit=apart, recording=apart, time=torch.zeros(2, 4))
     assert float(negatives) == 0
-    _, _, negatives = nt_xent(z, dataset=same, recording=apart, time=torch.zeros(2, 4))
+    _, _, negatives = nt_xent(z, unit=same, recording=apart, time=torch.zeros(2, 4))
     assert float(negatives) == 6
 
 
