@@ -323,9 +323,40 @@ class OMFA(EEGModuleMixin, nn.Module):
         return serialized
 
     @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """As braindecode's, but a configuration can name no code other than an activation."""
+        _check_activation(config)
+        return super().from_config(config)
+
+    @classmethod
     def _from_pretrained(cls, *, strict: bool = True, **kwargs: Any) -> Any:
         """As braindecode's, but weights that do not match raise instead of being left out."""
+        _check_activation(kwargs)
         return super()._from_pretrained(strict=strict, **kwargs)
+
+    @classmethod
+    def _load_as_pickle(cls, *_: Any, **__: Any) -> Any:
+        raise ValueError(
+            "OMFA: there is no model.safetensors, and pickled weights are not read, since loading "
+            "them can run code. Save the model with save_pretrained."
+        )
+
+
+ACTIVATIONS = frozenset(
+    f"{kind.__module__}.{kind.__name__}"
+    for kind in vars(nn.modules.activation).values()
+    if isinstance(kind, type) and kind.__module__ == nn.modules.activation.__name__
+)
+"""What a saved configuration may name; braindecode would import anything."""
+
+
+def _check_activation(arguments: dict[str, Any]) -> None:
+    name = arguments.get("activation")
+    if isinstance(name, str) and name not in ACTIVATIONS:
+        raise ValueError(
+            f"OMFA: the configuration names {name!r:.80} as activation, which is none of torch's "
+            "own, and is not imported. Pass the class itself: activation=..."
+        )
 
 
 SUMMARY = {

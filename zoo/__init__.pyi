@@ -1,6 +1,11 @@
 from .baselines import BASELINES as BASELINES
 from .baselines import FeatureClassifier as FeatureClassifier
 from .braindecode_datasets import to_microvolts as to_microvolts
+from .cards import Card as Card
+from .checkpoints import list_checkpoints as list_checkpoints
+from .checkpoints import load as load
+from .checkpoints import load_card as load_card
+from .checkpoints import save_checkpoint as save_checkpoint
 from .datasets import Batch as Batch
 from .datasets import StoreDataset as StoreDataset
 from .datasets import open_dataset as open_dataset

@@ -1,73 +1,342 @@
-"""Checkpoints: a folder with the weights, the model's arguments and a card."""
+"""Checkpoints: a folder with weights, the model's arguments and a card, safe to read.
+
+A checkpoint is ``model.safetensors``, ``config.json`` and ``card.json``. Reading one runs nothing
+that lies in it: weights are safetensors and never pickles, an argument may name an activation of
+torch and nothing else, names and shapes of weights must be those of the model.
+"""
 
 from __future__ import annotations
 
+import inspect
 import json
-import os
 import shutil
-from dataclasses import asdict, dataclass, field
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from omfa.models import OMFA
 from omfa.pipeline.recording import DataError
+from omfa.zoo.cards import Card as Card
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-@dataclass(frozen=True)
-class Card:
-    """What a checkpoint is, what it saw and what its input must be."""
+    from omfa.models.omfa import OMFA
 
-    name: str
-    preset: str
-    stage: str
-    ucs_version: int
-    input: dict[str, Any]
-    saw: list[dict[str, Any]]
-    recipe: dict[str, Any]
-    simulated: bool = False
-    licence: str = "BSD-3-Clause"
-    results: list[dict[str, Any]] = field(default_factory=list)
-    use: str = ""
-    limits: str = ""
-    format: int = 1
+CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
 
-    def to_json(self) -> str:
-        """Write as JSON."""
-        return json.dumps(asdict(self), indent=1)
+LONGEST_JSON = 4_000_000
+"""Bytes of a configuration or a card that are read; real ones have thousands."""
 
-    @classmethod
-    def from_json(cls, text: str) -> Card:
-        """Read from JSON."""
-        return cls(**json.loads(text))
+# ------------------------------------------------------------------------------------- a folder
 
 
 def save_checkpoint(folder: str | Path, model: OMFA, card: Card) -> Path:
-    """Write a checkpoint: whole or not at all."""
-    from safetensors.torch import save_file
+    """Write a checkpoint, whole or not at all.
+
+    Parameters
+    ----------
+    folder : path
+        A checkpoint that is there already is replaced.
+    model : OMFA
+    card : Card
+
+    Returns
+    -------
+    Path
+        The folder, which ``load`` and ``OMFA.from_pretrained`` read.
+
+    Raises
+    ------
+    DataError
+        If the folder holds something else, or the model would not be read back.
+    """
+    from safetensors.torch import save
 
     folder = Path(folder)
-    staged = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    staged.mkdir(parents=True)
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
-    save_file(weights, staged / "model.safetensors")
-    (staged / "config.json").write_text(json.dumps(model.get_config(), indent=1))
-    (staged / "card.json").write_text(card.to_json())
-    if folder.exists():
-        shutil.rmtree(folder)
-    staged.rename(folder)
+    doing = f"Writing the checkpoint {folder}"
+    if (
+        folder.exists()
+        and not (folder / CARD).exists()
+        and (not folder.is_dir() or any(folder.iterdir()))
+    ):
+        raise DataError(doing, "something else is there", "Name another folder")
+    config: dict[str, Any] = model.get_config()  # type: ignore[operator]
+    check_config(config, doing=doing)
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
+    }
+    write_files(
+        folder,
+        {
+            CONFIG: (json.dumps(config, indent=2, allow_nan=False) + "\n").encode(),
+            WEIGHTS: save(weights),
+            CARD: card.to_json().encode(),
+        },
+    )
     return folder
 
 
-def load_card(folder: str | Path) -> Card:
-    """Read a checkpoint's card."""
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write a folder with these files; it has its name when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
+    staged.mkdir()
     try:
-        return Card.from_json((Path(folder) / "card.json").read_text())
-    except OSError as error:
-        raise DataError(f"Reading the checkpoint {folder}", str(error), "Give its folder") from error
+        for name, content in files.items():
+            (staged / name).write_bytes(content)
+        if folder.exists():
+            old = staged.with_suffix(".old")
+            folder.rename(old)
+            staged.rename(folder)
+            shutil.rmtree(old)
+        else:
+            staged.rename(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
-def load(folder: str | Path, **signal: Any) -> OMFA:
-    """Build the model of a checkpoint."""
-    load_card(folder)
-    model: OMFA = OMFA.from_pretrained(str(folder), **signal)
-    return model
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Read a checkpoint's files once, so that what is checked is what is used.
+
+    Raises
+    ------
+    DataError
+        If one is missing, or is larger than any real one.
+    """
+    doing = f"Reading the checkpoint {folder}"
+    files = {}
+    for name in FILES:
+        path = folder / name
+        try:
+            if name != WEIGHTS and path.stat().st_size > LONGEST_JSON:
+                raise DataError(doing, f"its {name} is no card or configuration", _ANOTHER)
+            files[name] = path.read_bytes()
+        except OSError as error:
+            found = f"it has no {name}" if isinstance(error, FileNotFoundError) else str(error)
+            raise DataError(doing, found, _ANOTHER) from error
+    return files
+
+
+_ANOTHER = "Give the folder of a whole checkpoint"
+
+
+# -------------------------------------------------------------------------------- arguments, safely
+
+
+def check_config(config: Any, *, doing: str) -> None:
+    """Refuse arguments of a model that ``OMFA`` does not have, or that would import something.
+
+    braindecode imports what an argument names by a dotted path. Here only torch's own activations
+    may be named.
+
+    Raises
+    ------
+    DataError
+    """
+    from omfa.models.omfa import ACTIVATIONS, OMFA
+
+    def wrong(found: str) -> DataError:
+        return DataError(doing, f"its {CONFIG} {found}", "Do not use it: take it from its source")
+
+    if not isinstance(config, dict):
+        raise wrong("is no table of arguments")
+    hints = get_type_hints(OMFA.__init__)
+    known = set(inspect.signature(OMFA).parameters)
+    for name, value in config.items():
+        if name == "braindecode_version":
+            continue
+        if name not in known:
+            raise wrong(f"has an argument {name!r}, which OMFA does not")
+        hint = hints[name]
+        if name == "activation":
+            fine = value in ACTIVATIONS
+        elif name == "chs_info":
+            fine = value is None or _is_chs_info(value)
+        elif get_origin(hint) is Literal:
+            fine = value in get_args(hint)
+        else:
+            kinds = get_args(hint) or (hint,)
+            fine = type(value) in kinds or (float in kinds and type(value) is int)
+        if not fine:
+            raise wrong(f"has {name}={value!r:.80}, which cannot be")
+
+
+def _is_chs_info(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(ch, dict)
+        and isinstance(ch.get("ch_name"), str)
+        and all(
+            isinstance(entry, str | int | float | None)
+            or (isinstance(entry, list) and all(isinstance(x, int | float) for x in entry))
+            for entry in ch.values()
+        )
+        for ch in value
+    )
+
+
+def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) -> OMFA:
+    """Build the model of a checkpoint's files.
+
+    Parameters
+    ----------
+    files : mapping
+        As ``read_files`` gives them.
+    signal : mapping
+        Signal arguments in place of the saved ones; None where not given.
+    doing : str
+        For errors.
+
+    Raises
+    ------
+    DataError
+        If an argument or a weight is not one of OMFA's.
+    """
+    from omfa.models.omfa import OMFA
+
+    again = "Do not use it: take it from its source"
+    try:
+        config = json.loads(files[CONFIG])
+    except ValueError as error:
+        raise DataError(doing, f"its {CONFIG} is not JSON ({error})", again) from error
+    check_config(config, doing=doing)
+    weights = _weights(files[WEIGHTS], doing)
+    saved = config.get("n_outputs")
+    head = weights.get("final_layer.weight")
+    # Before a number in a file can ask for any amount of memory.
+    if saved is None or head is None or head.shape[0] != saved:
+        raise DataError(
+            doing, f"its {CONFIG} and {WEIGHTS} have different numbers of outputs", again
+        )
+    given = {name: value for name, value in signal.items() if value is not None}
+    arguments = {**_without(config, given), **given, "n_outputs": saved}
+    try:
+        model: OMFA = OMFA.from_config(arguments)
+    except ValueError as error:
+        raise DataError(doing, str(error).rstrip("."), "Change the arguments of load") from error
+    expected = model.state_dict()
+    problems = [
+        f"{name} {what}"
+        for what, names in (
+            ("is missing", expected.keys() - weights.keys()),
+            ("is not of this model", weights.keys() - expected.keys()),
+            (
+                "has another shape or kind",
+                {
+                    name
+                    for name in expected.keys() & weights.keys()
+                    if expected[name].shape != weights[name].shape
+                    or expected[name].is_floating_point() != weights[name].is_floating_point()
+                },
+            ),
+            ("is not finite", {n for n, value in weights.items() if not value.isfinite().all()}),
+        )
+        for name in sorted(names)
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise DataError(doing, f"in its {WEIGHTS} {', '.join(problems[:3])}{more}", again)
+    model.load_state_dict(weights)
+    wanted = given.get("n_outputs", saved)
+    if wanted != saved:
+        model.reset_head(wanted)
+    return model.eval()
+
+
+def _without(config: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the saved arguments that those given decide."""
+    decided = {"braindecode_version"}
+    if {"n_chans", "chs_info"} & given.keys():
+        decided |= {"n_chans", "chs_info"}
+    time = {"n_times", "input_window_seconds", "sfreq"} & given.keys()
+    if time:
+        decided |= {"n_times", "input_window_seconds"}
+    if "sfreq" in time or len(time) == 2:
+        decided.add("sfreq")
+    return {name: value for name, value in config.items() if name not in decided}
+
+
+def _weights(content: bytes, doing: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise DataError(
+            doing,
+            f"its {WEIGHTS} is not whole, or no safetensors file ({error})",
+            "Do not use it: take it from its source",
+        ) from error
+
+
+# ------------------------------------------------------------------------------- by name or folder
+
+
+def locate(name_or_folder: str | Path) -> Path:
+    """Return the folder of a checkpoint; that of a run has it as ``checkpoint``."""
+    folder = Path(name_or_folder)
+    if (folder / "checkpoint" / CARD).exists() and not (folder / CARD).exists():
+        return folder / "checkpoint"
+    return folder
+
+
+def load_card(name_or_folder: str | Path) -> Card:
+    """Read a checkpoint's card.
+
+    Raises
+    ------
+    DataError
+        If there is no such checkpoint, or it has no readable card.
+    """
+    return Card.from_json(read_files(locate(name_or_folder))[CARD])
+
+
+def list_checkpoints() -> dict[str, Card]:
+    """Return the cards of the checkpoints that can be loaded by name."""
+    return {}
+
+
+def load(
+    name_or_folder: str | Path,
+    *,
+    n_outputs: int | None = None,
+    n_chans: int | None = None,
+    chs_info: list[dict[str, Any]] | None = None,
+    n_times: int | None = None,
+    input_window_seconds: float | None = None,
+    sfreq: float | None = None,
+) -> OMFA:
+    """Load a model.
+
+    Parameters
+    ----------
+    name_or_folder : str or path
+        A name of ``list_checkpoints()``, or the folder of a checkpoint or of the run that made it.
+    n_outputs : int, optional
+        Classes. Another number than the checkpoint's replaces its classifier by a new one.
+    n_chans, chs_info, n_times, input_window_seconds, sfreq : optional
+        Of the signals to be read, as for OMFA; by default the checkpoint's.
+
+    Returns
+    -------
+    OMFA
+        In evaluation mode. After stage 1 its encoder is trained and its classifier is not.
+
+    Raises
+    ------
+    DataError
+        If there is no such checkpoint, or it is not whole and as it was written.
+    """
+    folder = locate(name_or_folder)
+    files = read_files(folder)
+    Card.from_json(files[CARD])
+    signal = {
+        "n_outputs": n_outputs,
+        "n_chans": n_chans,
+        "chs_info": chs_info,
+        "n_times": n_times,
+        "input_window_seconds": input_window_seconds,
+        "sfreq": sfreq,
+    }
+    return build(files, signal, doing=f"Loading the checkpoint {folder}")
