@@ -252,7 +252,7 @@ def test_the_card_says_what_pretraining_saw(easy, save):
     with pytest.raises(DataError, match=r"saw 1 of the tested subjects \(set0/sub-01\)"):
         kind(tested)
     seen = kind(tested, transductive=True)
-    assert seen == {"kind": "transductive", "seen": ["set0/sub-01"]}
+    assert seen == {"kind": "transductive", "seen": ("set0/sub-01",)}
     labelled = save("four", [("set0", "sub-01")], stage="finetuned")
     with pytest.raises(DataError, match="it may have seen their labels"):
         kind(labelled, transductive=True)
@@ -314,6 +314,7 @@ def test_channels_are_standardised_by_the_training_side(easy):
 # ---- running --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_processes_and_dask_give_the_same_as_one(easy):
     from distributed import Client, LocalCluster
     from joblib.externals.loky import get_reusable_executor

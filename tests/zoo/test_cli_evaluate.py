@@ -1,0 +1,175 @@
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from omfa.models import OMFA
+from omfa.pipeline import ingest, simulate
+from omfa.zoo import Result
+from omfa.zoo.checkpoints import Card, load_card, save_checkpoint
+from omfa.zoo.cli import main
+
+QUICK = ["--window-seconds", "2", "--parameters", "epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Small simulated stores, and a tiny checkpoint that saw another dataset."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    for source, subjects in (("deap", 3), ("dreamer", 5)):
+        raw = folder / f"{source}-raw"
+        simulate(source, raw, subjects=subjects, seconds=8, effect=1.5, progress=False)
+        ingest(source, raw, folder / f"{source}.zarr", serial=True, progress=False)
+    model = OMFA(n_outputs=2, sfreq=128.0, preset="tiny")
+    saw = [{"dataset": "elsewhere", "subjects": ["sub-01"], "hours": 1.0}]
+    card = Card("three", "tiny", "pretrained", 1, {}, saw, {})
+    save_checkpoint(folder / "runs" / "three" / "checkpoint", model, card)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def there(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+
+
+def test_models_are_compared_on_the_same_folds(capsys, tmp_path):
+    command = [
+        *("evaluate", "dreamer.zarr", "--out", str(tmp_path), "--folds", "3", "--seeds", "2"),
+        *("--protocol", "cross-subject", "--protocol", "leaky-window"),
+        *("--model", "omfa", "--model", "braindecode:DGCNN", "--model", "majority"),
+        *("--checkpoint", "runs/three/checkpoint", *QUICK, "omfa.freeze=encoder"),
+    ]
+    code, told = main(command), capsys.readouterr()
+    assert code == 0, told.err
+    assert "Target, as none was given: dreamer valence>3" in told.err
+    assert "simulated dreamer, 5 subjects, 2 seeds averaged; classes by" in told.out
+    assert "dataset held out" in told.out
+    assert "LEAKY" in told.out
+    for path in re.findall(r"Result: (.*)", told.out):
+        result = Result.load(path)
+        assert result.leaky is ("leaky" in Path(path).name)
+        assert result.config["dataset"]["simulated"]
+    omfa = [Result.load(path) for path in tmp_path.glob("cross-subject_omfa_*")]
+    assert sorted(one.config["seed"] for one in omfa) == [0, 1]
+    assert {one.config["parameters"]["freeze"] for one in omfa} == {"encoder"}
+    assert main(command) == 0  # read, not run
+    assert capsys.readouterr().out == told.out
+    again = omfa[0].path
+    assert main(["evaluate", "--rerun", str(again), "--out", str(tmp_path / "again")]) == 0
+    repeated = Result.load(tmp_path / "again" / again.name)
+    assert repeated.predictions.equals(omfa[0].predictions)
+
+
+def test_a_dry_run_tells_folds_fits_and_time_and_writes_nothing(capsys, tmp_path):
+    out = tmp_path / "out"
+    command = ["evaluate", "deap.zarr", "--dry-run", "--seeds", "2", "--out", str(out), *QUICK]
+    assert main([*command, "--model", "braindecode:DGCNN", "--model", "majority"]) == 0
+    told = capsys.readouterr().out
+    assert "... and 12 folds more" in told
+    assert "braindecode:DGCNN under within-subject, seed 0: 15 fits" in told
+    assert re.search(r"60 fits in all, about [\d.]+ (s|min|h)", told)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ("", "no store"),
+        ("nix.zarr", "there is no omfa store"),
+        ("deap.zarr --target joy", "no such label; it has"),
+        ("deap.zarr --target 'valence=>5'", "neither a column nor a rule"),
+        ("deap.zarr --target 'valence>8.9'", "has one trial|one class"),
+        ("deap.zarr --folds 41", "expected at least 41 for 41 folds"),
+        ("deap.zarr --folds many", "--folds many"),
+        ("deap.zarr --protocol cross-session", "it has a single session"),
+        ("deap.zarr --protocol sideways", "there is none of that name. Use leaky-window"),
+        ("deap.zarr --model EEGNet", "'EEGNet': there is none of that name"),
+        ("deap.zarr --model majority --checkpoint runs/three/checkpoint", "Add --model omfa"),
+        ("deap.zarr --checkpoint runs/none", "Reading the checkpoint|checkpoint"),
+        ("deap.zarr --checkpoint runs/three/checkpoint --parameters preset=base", "is 'tiny', and"),
+        ("deap.zarr --parameters '{\"lr\":'", "Write JSON"),
+        ("deap.zarr --parameters majority.lr=1", "the parameter majority.lr"),
+        ("deap.zarr --model majority --parameters lr=1", "Models that take one"),
+        ("deap.zarr --parameters lr", "Write it as NAME=VALUE"),
+        (
+            "deap.zarr --model braindecode:EEGNet --window-seconds 0.1",
+            "Trying braindecode's EEGNet",
+        ),
+        ("deap.zarr other-rate.zarr --target 'valence>5'", "different rates"),
+        ("old.zarr --target emotion", "channel schema"),
+        ("tiny.zarr", "no usual one for tiny"),
+    ],
+)
+def test_what_cannot_be_done_is_found_before_anything_runs(
+    arguments, found, folder, lay_store, capsys, tmp_path
+):
+    if "other-rate" in arguments and not (folder / "other-rate.zarr").exists():
+        lay_store(folder / "other-rate.zarr", sfreq=100.0, labels={"valence": [1.0, 9.0, 9.0]})
+    if "tiny" in arguments and not (folder / "tiny.zarr").exists():
+        lay_store(folder / "tiny.zarr")
+    if "old" in arguments:
+        lay_store(folder / "old.zarr")
+        root = folder / "old.zarr" / "zarr.json"
+        root.write_text(re.sub(r'("ucs_version": ?"?)\d+', r"\g<1>99", root.read_text()))
+    out = tmp_path / "out"
+    assert main(["evaluate", *shlex.split(arguments), "--out", str(out)]) == 2
+    told = capsys.readouterr()
+    assert re.search(found, told.err), told.err
+    assert "fits" not in told.out
+    assert not out.exists()
+
+
+def test_a_fine_tuned_model_is_a_checkpoint(capsys, tmp_path):
+    out = tmp_path / "mine"
+    command = ["finetune", "dreamer.zarr", "--checkpoint", "runs/three/checkpoint", *QUICK]
+    assert main([*command, "--out", str(out), "--subject", "02", "--dry-run"]) == 0
+    assert "of 1 subjects to train on" in capsys.readouterr().out
+    assert not out.exists()
+    assert main([*command, "--out", str(out), "--subject", "dreamer/sub-02"]) == 0
+    card = load_card(str(out))
+    assert card.stage == "finetuned"
+    assert card.simulated
+    assert {part["dataset"]: part["subjects"] for part in card.saw} == {
+        "elsewhere": ["sub-01"],
+        "dreamer": ["sub-02"],
+    }
+    assert card.recipe["classes"] == ["low", "high"]
+    model = OMFA.from_pretrained(str(out)).eval()
+    with torch.no_grad():
+        assert model(torch.randn(2, 14, 256)).shape == (2, 2)
+    assert main([*command, "--out", str(out)]) == 2
+    assert "not empty" in capsys.readouterr().err
+    assert main([*command, "--out", str(tmp_path / "no"), "--subject", "9"]) == 2
+    assert "Use of dreamer/sub-01, dreamer/sub-02" in capsys.readouterr().err
+    evaluated = ["evaluate", "dreamer.zarr", "--checkpoint", str(out), *QUICK]
+    assert main([*evaluated, "--dry-run"]) == 2
+    assert "may have seen their labels" in capsys.readouterr().err
+    assert main([*evaluated, "--skip", "dreamer/sub-02", "--dry-run"]) == 0
+
+
+def test_fine_tuning_holds_subjects_apart_where_there_are_three(tmp_path):
+    out = tmp_path / "all"
+    assert main(["finetune", "deap.zarr", "--out", str(out), *QUICK, "preset=tiny"]) == 0
+    recipe = json.loads((out / "card.json").read_text())["recipe"]
+    assert len(recipe["validation"]["subjects"]) == 1
+    assert np.isfinite(recipe["validation"]["validation_loss"])
+
+
+@pytest.mark.parametrize("section", ["Fine-tune", "Evaluate"])
+def test_the_commands_of_the_docs_run(section, capsys):
+    """As they stand, but with one epoch of training on small simulated stores."""
+    text = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    part = re.search(rf"^## {section}$(.*?)(?=^## |\Z)", text, re.S | re.M)[1]
+    blocks = re.findall(r"```bash\n(.*?)```", part, re.S)
+    commands = "".join(blocks).replace("\\\n", " ").splitlines()
+    assert commands
+    for command in commands:
+        program, *arguments = shlex.split(command, comments=True)
+        assert program == "omfa-zoo"
+        code, told = main([*arguments, *QUICK]), capsys.readouterr()
+        assert code == 0, f"{command}: {told.err}"
+        assert told.out
