@@ -1162,7 +1162,7 @@ def compare(first: Seeds, second: Seeds, metric: str = "balanced_accuracy") -> C
     """
     one, other = _as_seeds(first), _as_seeds(second)
     _check_same_folds([*one, *other])
-    return paired_test(_by_subject(one)[metric], _by_subject(other)[metric], metric)
+    return paired_test(by_subject(one)[metric], by_subject(other)[metric], metric)
 
 
 def _as_seeds(results: Seeds) -> tuple[Result, ...]:
@@ -1186,8 +1186,8 @@ def _check_same_folds(results: Sequence[Result]) -> None:
             )
 
 
-def _by_subject(results: Sequence[Result]) -> pd.DataFrame:
-    """Scores of each subject, averaged over seeds."""
+def by_subject(results: Sequence[Result]) -> pd.DataFrame:
+    """Return the scores of each subject, averaged over the seeds of a model."""
     columns = [*METRICS, *(f"majority_{metric}" for metric in METRICS)]
     parts = [result.subjects[columns] for result in results]
     return pd.concat(parts).groupby(level=list(SUBJECT), sort=True).mean()
@@ -1226,7 +1226,7 @@ def compare_table(
     for one in results:
         seeds = _as_seeds(one)
         _check_same_folds(seeds)
-        first, subjects = seeds[0], _by_subject(seeds)
+        first, subjects = seeds[0], by_subject(seeds)
         low, high = bootstrap_interval(subjects[metric])
         row = {
             "protocol": first.label,  # first: pandas leaves out middle columns when it prints
