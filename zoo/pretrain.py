@@ -306,6 +306,12 @@ class Contrastive(L.LightningModule):
         }
 
 
+class _Bar(TQDMProgressBar):
+    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
+        """Leave out which log is written."""
+        return {key: value for key, value in super().get_metrics(*args).items() if key != "v_num"}
+
+
 class _Steps:
     """The batches of steps ``start`` to ``stop``, epoch after epoch; knows how long it took."""
 
@@ -539,7 +545,7 @@ def pretrain_encoder(
                     save_on_exception=False,
                 ),
                 *([probes] if probe_every else []),
-                *([TQDMProgressBar(refresh_rate=1)] if progress else []),
+                *([_Bar()] if progress else []),
             ],
             enable_progress_bar=progress,
             enable_model_summary=False,

@@ -2,10 +2,13 @@
 
 import math
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import torch
 
 from omfa.pipeline import DataError, ingest, simulate
 from omfa.zoo.augmentations import RATES, Augmentations, augment, change_rate, change_spectrum
+from omfa.zoo.cli import main
 from omfa.zoo.contrastive import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.datasets import Batch, open_dataset
 from omfa.zoo.pretrain import Contrastive, Settings, learning_curve, plan, pretrain_encoder
@@ -106,6 +110,7 @@ def test_windows_near_in_time_and_other_datasets_are_no_negatives():
 
 PART = """
 import sys, torch
+from omfa.zoo.cli import main
 from omfa.zoo.contrastive import nt_xent
 folder, rank = sys.argv[1], int(sys.argv[2])
 torch.distributed.init_process_group(
@@ -269,14 +274,40 @@ def test_a_run_ends_in_a_checkpoint_that_says_what_it_saw(store, tmp_path):
     assert sorted((tmp_path / "run").rglob("*")) == before
 
 
-def test_it_learns(tmp_path):
-    simulate("deap", tmp_path / "raw", subjects=2)
-    ingest("deap", tmp_path / "raw", tmp_path / "deap.zarr", serial=True)
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory):
+    """A folder with small stores of simulated DEAP and DREAMER."""
+    folder = tmp_path_factory.mktemp("corpora")
+    for source in ("deap", "dreamer"):
+        simulate(source, folder / source, subjects=2, seconds=20, progress=False)
+        ingest(source, folder / source, folder / f"{source}.zarr", serial=True, progress=False)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_docs_run(corpora, tmp_path, monkeypatch, capsys):
+    """As they stand, but with few small steps, and in one process."""
+    for store in corpora.glob("*.zarr"):
+        (tmp_path / store.name).symlink_to(store)
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    part = re.search(r"^## Pre-train$(.*?)(?=^## |\Z)", text, re.S | re.M)[1]
+    commands = "".join(re.findall(r"```bash\n(.*?)```", part, re.S)).splitlines()
+    assert len(commands) == 4
+    small = "--preset tiny --steps 4 --batch-size 16 --channels-per-window 4 --probe-every 3"
+    for command in commands:
+        arguments = shlex.split(command.replace("--devices 2", ""))
+        assert main([*arguments[1:], *small.split()]) == 0
+        told = capsys.readouterr().out
+        assert "Checkpoint: runs/" in told or "pairs/s on this machine" in told
+
+
+def test_it_learns(corpora, tmp_path):
     settings = Settings(
-        preset="tiny", window_seconds=1, lag_seconds=(0, 0), steps=80, batch_size=32,
+        preset="tiny", window_seconds=1, lag_seconds=(0, 0), steps=200, batch_size=32,
         channels_per_window=4, lr=2e-3, augmentations=OFF,
     )  # fmt: skip
-    pretrain_encoder(tmp_path / "deap.zarr", tmp_path / "run", settings, log_every=1)
+    pretrain_encoder(corpora / "deap.zarr", tmp_path / "run", settings, log_every=1)
     curve = learning_curve(tmp_path / "run")
     assert curve["loss"].tail(8).mean() < curve["loss"].head(8).mean() - 0.5
     assert curve["accuracy"].tail(8).mean() > 1.5 * curve["accuracy"].head(4).mean()
