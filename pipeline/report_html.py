@@ -41,6 +41,7 @@ p { margin: .4rem 0; max-width: 95ch; } .muted, figcaption, caption { color: var
   margin: .7rem 0; max-width: none; }
 .failed, .leaky { background: #fdecea; border-left: 4px solid var(--red); padding: .5rem .9rem;
   margin: .7rem 0; max-width: none; }
+h4 { margin: .9rem 0 .2rem; font-size: .95rem; }
 .tag { background: #fff4d6; border-radius: 3px; padding: 0 .4em; font-size: .82em;
   white-space: nowrap; }
 .tag.red { background: var(--red); color: #fff; font-weight: 600; }
@@ -63,6 +64,7 @@ figcaption { font-size: .87rem; max-width: 95ch; margin-top: .35rem; }
 .beside { display: flex; gap: 0 2.5rem; align-items: flex-start; }
 .beside figure { flex: 0 1 auto; min-width: 300px; } .beside div { flex: 1 1 auto; }
 @media (max-width: 760px) { .beside { display: block; } }
+.panels { display: flex; flex-wrap: wrap; gap: 0 1.5rem; align-items: flex-start; }
 .labels { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr));
   gap: 1rem 2.2rem; }
 .labels h4 { margin: .2rem 0 .3rem; font-size: .92rem; }
