@@ -6,9 +6,13 @@ from .checkpoints import list_checkpoints as list_checkpoints
 from .checkpoints import load as load
 from .checkpoints import load_card as load_card
 from .checkpoints import save_checkpoint as save_checkpoint
+from .checkpoints import verify as verify
+from .contract import InputWarning as InputWarning
+from .contract import check_input as check_input
 from .datasets import Batch as Batch
 from .datasets import StoreDataset as StoreDataset
 from .datasets import open_dataset as open_dataset
+from .downloads import download as download
 from .evaluation import Plan as Plan
 from .evaluation import Result as Result
 from .evaluation import compare as compare

@@ -15,6 +15,9 @@ from typing import Any
 
 from omfa.pipeline.recording import DataError
 
+CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
+"""What a checkpoint's folder holds."""
+
 FORMAT = 1
 STAGES = ("pretrained", "finetuned")
 PRESETS = ("tiny", "small", "base", "large")

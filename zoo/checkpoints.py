@@ -2,7 +2,8 @@
 
 A checkpoint is ``model.safetensors``, ``config.json`` and ``card.json``. Reading one runs nothing
 that lies in it: weights are safetensors and never pickles, an argument may name an activation of
-torch and nothing else, names and shapes of weights must be those of the model.
+torch and nothing else, names and shapes of weights must be those of the model. One that has a name
+(``omfa.zoo.downloads``) is read only if its files have the published digests.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from omfa.pipeline.recording import DataError
+from omfa.zoo.cards import CARD, CONFIG, FILES, NAME, WEIGHTS
 from omfa.zoo.cards import Card as Card
+from omfa.zoo.contract import check_signal, scale_input
+from omfa.zoo.downloads import described, download, entries, find, local_files
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from omfa.models.omfa import OMFA
-
-CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
 
 LONGEST_JSON = 4_000_000
 """Bytes of a configuration or a card that are read; real ones have thousands."""
@@ -273,28 +275,60 @@ def _weights(content: bytes, doing: str) -> dict[str, Tensor]:
 # ------------------------------------------------------------------------------- by name or folder
 
 
-def locate(name_or_folder: str | Path) -> Path:
-    """Return the folder of a checkpoint; that of a run has it as ``checkpoint``."""
+def locate(name_or_folder: str | Path) -> Path | None:
+    """Return the folder of a checkpoint, which a run has as ``checkpoint``; None for a name."""
     folder = Path(name_or_folder)
     if (folder / "checkpoint" / CARD).exists() and not (folder / CARD).exists():
         return folder / "checkpoint"
+    # What has a name is found by it, whatever lies in the folder that a program was started in.
+    by_name = isinstance(name_or_folder, str) and NAME.fullmatch(name_or_folder)
+    if by_name and (not folder.is_dir() or name_or_folder in entries()):
+        return None
     return folder
 
 
+def obtain(name_or_folder: str | Path, *, progress: bool = False) -> dict[str, bytes]:
+    """Return a checkpoint's files: of a folder, or of a name, downloaded if they must be.
+
+    Raises
+    ------
+    DataError
+        If there is no such checkpoint, or it cannot be had whole and as it was published.
+    """
+    folder = locate(name_or_folder)
+    if folder is not None:
+        return read_files(folder)
+    entry = find(str(name_or_folder))
+    files = local_files(entry)
+    if files is None:
+        download(entry.card.name, progress=progress)
+        files = local_files(entry)
+    if files is None:
+        raise DataError(
+            f"Loading the checkpoint {name_or_folder}",
+            "its files changed while they were read",
+            "Load it again",
+        )
+    return files
+
+
 def load_card(name_or_folder: str | Path) -> Card:
-    """Read a checkpoint's card.
+    """Read a checkpoint's card; that of a name without downloading anything.
 
     Raises
     ------
     DataError
         If there is no such checkpoint, or it has no readable card.
     """
-    return Card.from_json(read_files(locate(name_or_folder))[CARD])
+    folder = locate(name_or_folder)
+    if folder is None:
+        return find(str(name_or_folder)).card
+    return Card.from_json(read_files(folder)[CARD])
 
 
 def list_checkpoints() -> dict[str, Card]:
     """Return the cards of the checkpoints that can be loaded by name."""
-    return {}
+    return {name: entry.card for name, entry in entries().items()}
 
 
 def load(
@@ -306,6 +340,9 @@ def load(
     n_times: int | None = None,
     input_window_seconds: float | None = None,
     sfreq: float | None = None,
+    unit: str | None = None,
+    band: tuple[float | None, float | None] | None = None,
+    progress: bool = False,
 ) -> OMFA:
     """Load a model.
 
@@ -313,10 +350,18 @@ def load(
     ----------
     name_or_folder : str or path
         A name of ``list_checkpoints()``, or the folder of a checkpoint or of the run that made it.
+        A name is downloaded if it is not here.
     n_outputs : int, optional
         Classes. Another number than the checkpoint's replaces its classifier by a new one.
     n_chans, chs_info, n_times, input_window_seconds, sfreq : optional
         Of the signals to be read, as for OMFA; by default the checkpoint's.
+    unit : str, optional
+        Of the signals: ``"uV"``, ``"V"``, ... In another unit than the card's the model scales its
+        input by itself. By default the card's.
+    band : (float or None, float or None), optional
+        Hz that the signals were filtered to.
+    progress : bool
+        Show the download on standard error.
 
     Returns
     -------
@@ -326,11 +371,17 @@ def load(
     Raises
     ------
     DataError
-        If there is no such checkpoint, or it is not whole and as it was written.
+        If there is no such checkpoint, it is not whole and as it was written, or the signals are
+        not what it can read.
+
+    Warns
+    -----
+    InputWarning
+        If the signals differ from those it learned from, and it can read them all the same.
     """
-    folder = locate(name_or_folder)
-    files = read_files(folder)
-    Card.from_json(files[CARD])
+    files = obtain(name_or_folder, progress=progress)
+    card = Card.from_json(files[CARD])
+    check_signal(card, sfreq=sfreq, chs_info=chs_info, unit=unit, band=band)
     signal = {
         "n_outputs": n_outputs,
         "n_chans": n_chans,
@@ -339,4 +390,45 @@ def load(
         "input_window_seconds": input_window_seconds,
         "sfreq": sfreq,
     }
-    return build(files, signal, doing=f"Loading the checkpoint {folder}")
+    model = build(files, signal, doing=f"Loading the checkpoint {name_or_folder}")
+    scale_input(model, card, unit)
+    return model
+
+
+def verify(name_or_folder: str | Path) -> str:
+    """Check a checkpoint as ``load`` does, and its digests where it has a name.
+
+    Parameters
+    ----------
+    name_or_folder : str or path
+
+    Returns
+    -------
+    str
+        What was found, in a line.
+
+    Raises
+    ------
+    DataError
+        If something about it is wrong, or a name is not on this machine.
+    """
+    folder = locate(name_or_folder)
+    doing = f"Verifying the checkpoint {name_or_folder}"
+    if folder is None:
+        entry = find(str(name_or_folder))
+        problems: list[str] = []
+        here = local_files(entry, problems=problems)
+        if problems or here is None:
+            found = "; ".join(problems) or "it is not on this machine"
+            raise DataError(doing, found, f"Run: omfa-zoo download {entry.card.name}")
+        files = here
+    else:
+        files = read_files(folder)
+    card = Card.from_json(files[CARD])
+    model = build(files, {"sfreq": card.input.get("sfreq")}, doing=doing)
+    known = entries().get(card.name)
+    published = known and all(described(files[file]) == known.files[file] for file in FILES)
+    n_weights = sum(value.numel() for value in model.state_dict().values())
+    return f"{card.name}: {n_weights} weights in their places; its files are " + (
+        "those published" if published else "of no published checkpoint"
+    )
