@@ -68,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     _pretrain_parser(verbs.add_parser("pretrain", help="stage 1: one encoder from many stores"))
     _finetune_parser(verbs.add_parser("finetune", help="stage 2: a classifier, to keep"))
     _evaluate_parser(verbs.add_parser("evaluate", help="train and test models on folds"))
+    _list_parser(verbs.add_parser("list", help="checkpoints that load by name"))
+    _show_parser(verbs.add_parser("show", help="a checkpoint's card"))
+    _download_parser(verbs.add_parser("download", help="get a checkpoint into the cache"))
+    _verify_parser(verbs.add_parser("verify", help="check checkpoints in full"))
+    _publish_parser(verbs.add_parser("publish", help="make a folder for others to download"))
     _report_parser(verbs.add_parser("report", help="results as one HTML file"))
     return parser
 
@@ -675,7 +680,7 @@ PUBLISH = """\
 examples:
   omfa-zoo publish runs/three out/omfa-three --name omfa-three \\
       --source https://files.example.org/omfa/omfa-three
-  huggingface-cli upload OWNER/omfa-three out/omfa-three     then --source hf://OWNER/omfa-three@COMMIT
+  hf upload OWNER/omfa-three out/omfa-three      then --source hf://OWNER/omfa-three@COMMIT
   omfa-zoo publish runs/three /shared/omfa/omfa-three --registry ~/.cache/omfa/checkpoints.toml
                                                              for those who share this disk
   omfa-zoo publish runs/three zoo/weights/omfa-three         into the package, in omfa's repository

@@ -1,0 +1,406 @@
+"""Checkpoints for others: a folder to serve, its README for Hugging Face, its registry entry.
+
+What is written follows from the checkpoint alone, so that publishing again changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omfa.pipeline.recording import DataError
+from omfa.zoo.cards import CARD, FILES, Card
+from omfa.zoo.checkpoints import build, locate, obtain, write_files
+from omfa.zoo.downloads import (
+    PACKAGE,
+    REGISTRY,
+    Entry,
+    described,
+    find,
+    home,
+    read_registry,
+    registry_text,
+)
+
+if TYPE_CHECKING:
+    from omfa.zoo.evaluation import Result
+
+README = "README.md"
+
+PACKAGED_AT_MOST = 16_000_000
+"""Bytes of all checkpoints that travel with the package."""
+
+HUB_LICENCES = (
+    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "cc0-1.0"),
+    *("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odc-by", "odbl"),
+)
+"""Licences that Hugging Face knows by these names; others are told as ``other``."""
+
+USE = {
+    "pretrained": "A start for fine-tuning on labelled EEG, and features of single EEG channels.",
+    "finetuned": "Research on the task of the recipe, on signals like those it saw.",
+}
+LIMITS = {
+    True: "It saw simulated signals: for tests and tutorials, and for no statement about people.",
+    False: "For research. Not for diagnosis, nor for decisions about people. What it says of "
+    "people, devices and tasks other than those it saw has to be measured first.",
+}
+
+
+def publish(
+    name_or_folder: str | Path,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    sources: Sequence[str] = (),
+    registry: str | Path | None = None,
+    licence: str | None = None,
+    use: str | None = None,
+    limits: str | None = None,
+    attributions: Mapping[str, str] | None = None,
+    results: Sequence[Result] | None = None,
+) -> str:
+    """Write a folder that any web server, or a Hugging Face repository, can serve.
+
+    Parameters
+    ----------
+    name_or_folder : str or path
+        The checkpoint, or the run that made it.
+    out : path
+        The folder: the checkpoint's three files, ``README.md`` and ``checkpoints.toml``.
+    name : str, optional
+        Another name for it.
+    sources : sequence of str
+        Where the folder will be found, in the order to ask: ``"https://host/NAME"``,
+        ``"hf://owner/repository@revision"``. A folder in omfa's own ``zoo/weights`` is also found
+        in the package, and is entered in omfa's own registry.
+    registry : path, optional
+        A ``checkpoints.toml`` to enter it in; made if there is none. Without ``sources`` the entry
+        names the folder itself.
+    licence, use, limits : str, optional
+        In place of the card's.
+    attributions : mapping, optional
+        For each dataset by name, how its data ask to be named.
+    results : sequence of Result, optional
+        In place of the card's: what ``evaluate`` measured from this checkpoint, and from others to
+        compare with.
+
+    Returns
+    -------
+    str
+        The entry for a ``checkpoints.toml``.
+
+    Raises
+    ------
+    DataError
+        If the checkpoint cannot be read, its card leaves out what others must know, or the folder
+        or the registry hold something else.
+    """
+    out = Path(out)
+    files = obtain(name_or_folder)
+    doing = f"Publishing the checkpoint {name_or_folder}"
+    build(files, {"sfreq": 128.0}, doing=doing)
+    card = Card.from_json(files[CARD])
+    for dataset, text in (attributions or {}).items():
+        if dataset not in [part["dataset"] for part in card.saw]:
+            raise DataError(doing, f"it did not see {dataset}", f"It saw {card.datasets}")
+        saw = [
+            {**part, "attribution": text} if part["dataset"] == dataset else part
+            for part in card.saw
+        ]
+        card = replace(card, saw=saw)
+    card = replace(
+        card,
+        name=name or card.name,
+        licence=licence or card.licence,
+        use=use or card.use or USE[card.stage],
+        limits=limits or card.limits or LIMITS[card.simulated],
+        results=card.results if results is None else [row for r in results for row in _rows(r)],
+    )
+    if missing := _missing(card):
+        raise DataError(
+            doing, f"its card does not tell {', '.join(missing)}", "Complete its card.json"
+        )
+    files = {**files, CARD: card.to_json().encode()}
+    packaged = out.resolve().parent == (PACKAGE / "weights").resolve()
+    places = (*(["package"] if packaged else []), *sources)
+    if packaged and registry is None:
+        registry = PACKAGE / REGISTRY
+    if registry is not None and not places:
+        places = (out.resolve().as_uri(),)
+    entry = Entry(card, places, {file: described(files[file]) for file in FILES})
+    if packaged:
+        _check_size(entry, doing)
+    text = registry_text({card.name: entry})
+    write_files(out, {**files, README: readme(entry).encode(), REGISTRY: text.encode()})
+    if registry is not None:
+        _enter(Path(registry), entry)
+    return text
+
+
+def _missing(card: Card) -> list[str]:
+    needed = ("unit", "sfreq", "channels", "window_seconds")
+    missing = [f"input.{name}" for name in needed if not card.input.get(name)]
+    return (
+        missing + ["saw"] * (not card.saw) + ["recipe.command"] * (not card.recipe.get("command"))
+    )
+
+
+def _check_size(entry: Entry, doing: str) -> None:
+    others = [e for name, e in read_registry(PACKAGE / REGISTRY).items() if name != entry.card.name]
+    size = entry.size + sum(other.size for other in others if "package" in other.sources)
+    if size > PACKAGED_AT_MOST:
+        raise DataError(
+            doing,
+            f"the package would hold {size / 1e6:.1f} MB of checkpoints, of at most "
+            f"{PACKAGED_AT_MOST / 1e6:g}",
+            "Publish it into another folder, and give its --source",
+        )
+
+
+def _enter(path: Path, entry: Entry) -> None:
+    """Put an entry into a registry, in place of one of the same name."""
+    known = {**read_registry(path), entry.card.name: entry}
+    staged = path.with_name(f".{path.name}.part")
+    try:
+        if path.resolve().parent == home().resolve():
+            home().mkdir(parents=True, exist_ok=True)
+        staged.write_text(registry_text(known), encoding="utf-8")
+        staged.replace(path)
+    except OSError as error:
+        raise DataError(f"Writing {path}", str(error), "Name another --registry") from error
+
+
+def _rows(result: Result) -> list[dict[str, Any]]:
+    row = result.summary().loc["balanced_accuracy"].to_dict()
+    note = f"{len(result.subjects)} subjects, classes by {result.config['rule']}"
+    return [
+        {
+            "dataset": result.data,
+            "protocol": result.label,
+            "metric": "balanced_accuracy",
+            "model": model,
+            **{name: round(float(value), 4) for name, value in numbers.items()},
+            "note": note,
+        }
+        for model, numbers in (
+            (_model(result), {"score": row["mean"], "low": row["low"], "high": row["high"]}),
+            ("majority", {"score": row["majority"]}),
+        )
+    ]
+
+
+def _model(result: Result) -> str:
+    checkpoint = result.config.get("checkpoint")
+    start = f" from {checkpoint['name']}" if checkpoint else ""
+    kind = result.config["pretraining"]["kind"]
+    frozen = "frozen " * (result.config["parameters"].get("freeze") == "encoder")
+    return f"{frozen}{result.estimator}{start}" + (f" ({kind})" if kind != "none" else "")
+
+
+def entry_of(name_or_folder: str | Path) -> Entry:
+    """Return the registry's entry of a name, or one made for a folder."""
+    if locate(name_or_folder) is None:
+        return find(str(name_or_folder))
+    files = obtain(name_or_folder)
+    card = Card.from_json(files[CARD])
+    return Entry(card, (), {file: described(files[file]) for file in FILES})
+
+
+# ------------------------------------------------------------------------------------- what to read
+
+
+def readme(entry: Entry) -> str:
+    """Return the README of a published folder: Hugging Face's metadata, then ``describe``."""
+    return f"---\n{_metadata(entry.card)}\n---\n\n{describe(entry)}"
+
+
+def _metadata(card: Card) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    known = card.licence.lower() in HUB_LICENCES
+    data = ModelCardData(
+        license=card.licence.lower() if known else "other",
+        license_name=None if known else card.licence.lower(),
+        library_name="omfa",
+        tags=[
+            *("eeg", "emotion-recognition", "braindecode", "foundation-model", card.stage),
+            *(["simulated-data"] if card.simulated else []),
+        ],
+        model_name=card.name,
+        eval_results=[
+            EvalResult(
+                task_type="eeg-classification",
+                task_name=f"{row.get('model', 'omfa')}, {row.get('protocol', '')}".rstrip(", "),
+                dataset_type=str(row.get("dataset", "unknown")),
+                dataset_name=str(row.get("dataset", "unknown")),
+                metric_type=str(row.get("metric", "score")),
+                metric_value=row["score"],
+            )
+            for row in card.results
+        ]
+        or None,
+    )
+    text: str = data.to_yaml()
+    return text
+
+
+def describe(entry: Entry) -> str:
+    """Return a checkpoint's card for people, in Markdown."""
+    card, told = entry.card, entry.card.input
+    simulated = (
+        "**Trained on simulated signals.** It says nothing about people.\n\n"
+        if card.simulated
+        else ""
+    )
+    settings = card.recipe.get("settings") or {}
+    resampled = "no other" if settings.get("resampling") == "off" else "others are resampled"
+    stage = (
+        "The encoder is pre-trained without labels; the classifier is not trained."
+        if card.stage == "pretrained"
+        else "Encoder and classifier are trained on labels."
+    )
+    band = "as in the source" if not told.get("band") else _dash(told["band"], "Hz")
+    saw = "\n".join(
+        f"| {'simulated ' * card.simulated}{part['dataset']} | {len(part['subjects'])} | "
+        f"{part.get('hours', '')} | {' '.join(part['subjects'])} | {part.get('attribution', '')} |"
+        for part in card.saw
+    )
+    results = _results([card]) if card.results else "Nothing has been measured.\n"
+    files = "\n".join(
+        f"| `{name}` | {size} | `{sha256}` |" for name, (sha256, size) in entry.files.items()
+    )
+    command = card.recipe.get("command", "")
+    recipe = json.dumps({k: v for k, v in card.recipe.items() if k != "command"})
+    return f"""\
+# {card.name}
+
+{simulated}OMFA, size {card.preset}, for EEG of any channels. {stage}
+Licence: {card.licence}.
+
+## Use
+
+{card.use}
+
+```python
+from omfa.zoo import load
+
+model = load("{card.name}", n_outputs=3, chs_info=raw.info["chs"], sfreq=raw.info["sfreq"])
+```
+
+From a folder, or a Hugging Face repository that it was uploaded to:
+`omfa.models.OMFA.from_pretrained("FOLDER or OWNER/NAME")`.
+
+## Limits
+
+{card.limits}
+
+## Input
+
+| | |
+|---|---|
+| unit | {told.get("unit", "not told")}, times {told.get("scale", 1.0):g} |
+| rate | {told.get("sfreq", float("nan")):g} Hz; {resampled} |
+| band | {band} |
+| reference | {told.get("reference") or "not told"} |
+| windows | {told.get("window_seconds", float("nan")):g} s |
+| channels | {" ".join(told.get("channels", []))} |
+| channel names | UCS version {card.ucs_version} |
+
+## What it saw
+
+| dataset | subjects | hours | which | attribution |
+|---|---|---|---|---|
+{saw}
+
+## Results
+
+{results}
+## Recipe
+
+```
+{command}
+```
+
+`{recipe}`
+
+## Files
+
+| file | bytes | SHA-256 |
+|---|---|---|
+{files}
+"""
+
+
+MARKS = (
+    "<!-- the table: omfa-zoo list --markdown docs/checkpoints.md -->\n",
+    "<!-- end of the table -->\n",
+)
+
+
+def write_table(path: str | Path, entries: Mapping[str, Entry]) -> None:
+    """Write the tables of checkpoints between the marks of a Markdown file.
+
+    Raises
+    ------
+    DataError
+        If the file has no marks.
+    """
+    doing = f"Writing the table of checkpoints into {path}"
+    try:
+        before, rest = Path(path).read_text(encoding="utf-8").split(MARKS[0])
+        after = rest.split(MARKS[1])[1]
+    except (OSError, ValueError, IndexError) as error:
+        found = str(error) if isinstance(error, OSError) else "its marks are not there once"
+        raise DataError(doing, found, f"Put these lines in: {' '.join(MARKS)}") from error
+    text = before + MARKS[0] + table(entries) + MARKS[1] + after
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def table(entries: Mapping[str, Entry]) -> str:
+    """Return the tables of ``docs/checkpoints.md``."""
+    if not entries:
+        return "There are none yet.\n"
+    rows = "".join(
+        f"| `{name}` | {entry.card.preset}, {entry.card.stage} | {entry.size / 1e6:.1f} "
+        f"| {entry.card.datasets} | {_input(entry.card)} | {entry.card.licence} |\n"
+        for name, entry in entries.items()
+    )
+    head = "| name | model | MB | saw | input it saw | licence |\n|---|---|---|---|---|---|\n"
+    measured = [entry.card for entry in entries.values() if entry.card.results]
+    return head + rows + ("\n" + _results(measured) if measured else "")
+
+
+def _input(card: Card) -> str:
+    told = card.input
+    parts = [told.get("unit"), f"{told['sfreq']:g} Hz" if told.get("sfreq") else None]
+    parts += [_dash(told["band"], "Hz") if told.get("band") else "band as in the source"]
+    parts += [f"{len(told.get('channels', []))} channels"]
+    return ", ".join(part for part in parts if part)
+
+
+def _dash(edges: Sequence[float | None], unit: str) -> str:
+    return "-".join("" if edge is None else f"{edge:g}" for edge in edges) + f" {unit}"
+
+
+def _results(cards: Sequence[Card]) -> str:
+    head = (
+        "| checkpoint | dataset | protocol | model | metric | score | 95 % | |\n"
+        "|---|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(
+        f"| `{card.name}` | {row.get('dataset', '')} | {row.get('protocol', '')} "
+        f"| {row.get('model', '')} | {str(row.get('metric', '')).replace('_', ' ')} "
+        f"| {row['score']:.3f} | {_interval(row)} | {row.get('note', '')} |\n"
+        for card in cards
+        for row in card.results
+    )
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    if row.get("low") is None or row.get("high") is None:
+        return ""
+    return f"{row['low']:.3f}-{row['high']:.3f}"
