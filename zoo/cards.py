@@ -18,6 +18,9 @@ from omfa.pipeline.recording import DataError
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
 """What a checkpoint's folder holds."""
 
+README = "README.md"
+"""The card for people, in a published folder."""
+
 FORMAT = 1
 STAGES = ("pretrained", "finetuned")
 PRESETS = ("tiny", "small", "base", "large")

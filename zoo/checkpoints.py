@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from omfa.pipeline.recording import DataError
-from omfa.zoo.cards import CARD, CONFIG, FILES, NAME, WEIGHTS
+from omfa.zoo.cards import CARD, CONFIG, FILES, NAME, README, WEIGHTS
 from omfa.zoo.cards import Card as Card
 from omfa.zoo.contract import check_signal, scale_input
-from omfa.zoo.downloads import described, download, entries, find, local_files
+from omfa.zoo.downloads import REGISTRY, described, download, entries, find, local_files
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,12 +57,6 @@ def save_checkpoint(folder: str | Path, model: OMFA, card: Card) -> Path:
 
     folder = Path(folder)
     doing = f"Writing the checkpoint {folder}"
-    if (
-        folder.exists()
-        and not (folder / CARD).exists()
-        and (not folder.is_dir() or any(folder.iterdir()))
-    ):
-        raise DataError(doing, "something else is there", "Name another folder")
     config: dict[str, Any] = model.get_config()  # type: ignore[operator]
     check_config(config, doing=doing)
     weights = {
@@ -80,7 +74,18 @@ def save_checkpoint(folder: str | Path, model: OMFA, card: Card) -> Path:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder with these files; it has its name when it is whole."""
+    """Write a folder with these files, in place of a checkpoint; it has its name when it is whole.
+
+    Raises
+    ------
+    DataError
+        If the folder holds something else than a checkpoint.
+    """
+    doing = f"Writing the checkpoint {folder}"
+    if folder.exists():
+        inside = [path.name for path in folder.iterdir()] if folder.is_dir() else [folder.name]
+        if other := sorted({*inside} - {*FILES, README, REGISTRY}):
+            raise DataError(doing, f"something else is there ({other[0]})", "Name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     staged.mkdir()

@@ -32,7 +32,7 @@ TIMEOUT = 30.0
 TRIES = 4
 """Of one source, as long as each brings some bytes more."""
 
-HEADER = "# Made by `omfa-zoo publish --package`: checkpoints, their sources and digests.\n\n"
+HEADER = "# Made by `omfa-zoo publish`: checkpoints, their sources and digests.\n\n"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def read_registry(path: Path) -> dict[str, Entry]:
         try:
             card = Card.from_dict(_from_toml(entry["card"]))
             files = {f: (entry["files"][f]["sha256"], entry["files"][f]["size"]) for f in FILES}
-            sources = tuple(map(_source, entry["sources"]))
+            sources = tuple(map(check_source, entry["sources"]))
         except (KeyError, TypeError, AttributeError) as error:
             found_ = f"{name} has no {error}" if isinstance(error, KeyError) else f"{name}: {error}"
             raise DataError(doing, found_, "Make it again with omfa-zoo publish") from error
@@ -159,7 +159,8 @@ def registry_text(found: Mapping[str, Entry]) -> str:
     )
 
 
-def _source(source: str) -> str:
+def check_source(source: str) -> str:
+    """Return a source; refuse one of no known kind."""
     if source == "package" or source.startswith(("https://", "http://", "file://")):
         return source
     if re.fullmatch(r"hf://[\w.-]+/[\w.-]+@[\w./-]+", source):
@@ -322,7 +323,7 @@ def _plain(error: Exception) -> str:
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server answers {error.response.status_code} {error.response.reason}"
-    if isinstance(error, requests.Timeout):
+    if isinstance(error, requests.Timeout) or "timed out" in str(error):
         return f"no answer within {TIMEOUT:g} s"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke"

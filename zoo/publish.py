@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline.recording import DataError
-from omfa.zoo.cards import CARD, FILES, Card
+from omfa.zoo.cards import CARD, FILES, README, Card
 from omfa.zoo.checkpoints import build, locate, obtain, write_files
 from omfa.zoo.downloads import (
     PACKAGE,
     REGISTRY,
     Entry,
+    check_source,
     described,
     find,
     home,
@@ -27,8 +28,6 @@ from omfa.zoo.downloads import (
 
 if TYPE_CHECKING:
     from omfa.zoo.evaluation import Result
-
-README = "README.md"
 
 PACKAGED_AT_MOST = 16_000_000
 """Bytes of all checkpoints that travel with the package."""
@@ -126,7 +125,7 @@ def publish(
         )
     files = {**files, CARD: card.to_json().encode()}
     packaged = out.resolve().parent == (PACKAGE / "weights").resolve()
-    places = (*(["package"] if packaged else []), *sources)
+    places = (*(["package"] if packaged else []), *map(check_source, sources))
     if packaged and registry is None:
         registry = PACKAGE / REGISTRY
     if registry is not None and not places:
