@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from omfa.zoo.cards import Card
-    from omfa.zoo.datasets import StoreDataset
+    from omfa.zoo.windows import Dataset
 
 UNITS = {"V": 1e6, "mV": 1e3, "uV": 1.0, "µV": 1.0, "μV": 1.0, "nV": 1e-3}
 """Microvolts in each; micro is written in three ways."""
@@ -77,13 +77,14 @@ def check_signal(
         warnings.warn(f"Checkpoint {card.name}: {'; '.join(found)}.", InputWarning, stacklevel=3)
 
 
-def check_input(card: Card, dataset: StoreDataset) -> None:
+def check_input(card: Card, dataset: Dataset) -> None:
     """Compare a dataset with what a card asks for.
 
     Parameters
     ----------
     card : Card
-    dataset : StoreDataset
+    dataset : Dataset
+        A ``StoreDataset``, or one of one's own, of which the band is not known.
 
     Raises
     ------
@@ -96,30 +97,27 @@ def check_input(card: Card, dataset: StoreDataset) -> None:
         If it differs and the model can.
     """
     from omfa.pipeline.channels import UCS
-    from omfa.pipeline.store import open_store
 
     if str(card.ucs_version) != UCS.version:
         raise _refused(
             card,
-            f"it knows channels by version {card.ucs_version} of the channel schema, the stores by "
-            f"{UCS.version}",
-            "Use an omfa of that version, or another checkpoint",
+            f"it names channels by version {card.ucs_version} of the channel schema, this omfa by "
+            f"version {UCS.version}",
+            "Use the omfa that made it, or another checkpoint",
         )
-    rates = {float(rate) for rate in dataset._rate}
-    bands = {_band_of(open_store(store).settings) for store in dataset.recipe["stores"]}
-    names = UCS.in_order({UCS.names[i] for i in dataset._ids.ravel() if i >= 0})
-    loc = dataset._ucs.positions(names)
-    chs_info = [{"ch_name": name, "loc": at} for name, at in zip(names, loc, strict=True)]
-    check_signal(card, chs_info=chs_info)
-    for rate in sorted(rates):
-        check_signal(card, sfreq=rate)
-    for band in sorted(bands, key=str):
+    chs_info = getattr(dataset, "chs_info", [{"ch_name": name} for name in dataset.channels])
+    bands = _bands(getattr(dataset, "recipe", {}).get("stores", ()))
+    check_signal(card, sfreq=dataset.sfreq, chs_info=chs_info, band=bands[0] if bands else None)
+    for band in bands[1:]:
         check_signal(card, band=band)
 
 
-def _band_of(settings: dict[str, Any]) -> tuple[float | None, float | None] | None:
-    band = settings.get("preprocessing", {}).get("band")
-    return None if band is None else (band[0], band[1])
+def _bands(stores: Sequence[str]) -> list[Band]:
+    """Read the bands of stores; of those that keep their source's it is not known."""
+    from omfa.pipeline.store import open_store
+
+    found = [open_store(store).settings.get("preprocessing", {}).get("band") for store in stores]
+    return sorted({tuple(band) for band in found if band is not None}, key=str)
 
 
 def scale_input(model: nn.Module, card: Card, unit: str | None) -> None:
@@ -128,11 +126,15 @@ def scale_input(model: nn.Module, card: Card, unit: str | None) -> None:
     if unit is not None:
         factor *= UNITS[unit] / UNITS[card.input.get("unit") or "uV"]
     if factor != 1.0:
-        model.register_forward_pre_hook(partial(_scaled, factor))
+        model.register_forward_pre_hook(partial(_scaled, factor), with_kwargs=True)
 
 
-def _scaled(factor: float, _: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-    return (inputs[0] * factor, *inputs[1:])
+def _scaled(
+    factor: float, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if inputs:
+        return (inputs[0] * factor, *inputs[1:]), named
+    return inputs, {**named, "x": named["x"] * factor}
 
 
 # ---------------------------------------------------------------------------------- one by one
@@ -179,18 +181,16 @@ def _about_channels(card: Card, chs_info: Sequence[dict[str, Any]] | None) -> li
         raise _refused(card, f"channels come twice ({_some(twice)})", "Name each once")
     known = np.isfinite(electrode_positions(chs_info)).all(axis=1)
     lost = [name for name, here in zip(names, known, strict=True) if not here]
-    if len(lost) == len(names):
-        raise _refused(
-            card,
-            f"of no channel is the place on the head known ({_some(lost)})",
-            "Name channels as in the 10-05 system, or give their places in chs_info's loc",
-        )
     found = []
     if lost:
         found.append(f"the place of {_some(lost)} is not known: told from others by signal alone")
-    learned = set(card.input.get("channels") or [])
-    same = {name: UCS.name(name) if name in UCS else name for name in names if name not in lost}
-    if learned and (new := [name for name, ucs in same.items() if ucs not in learned]):
+
+    def canonical(name: str) -> str:
+        return UCS.name(name) if name in UCS else name
+
+    learned = set(map(canonical, card.input.get("channels") or []))
+    new = [name for name in names if name not in lost and canonical(name) not in learned]
+    if learned and new:
         found.append(f"it did not learn from the channels {_some(new)}")
     return found
 

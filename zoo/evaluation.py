@@ -564,6 +564,9 @@ def _prepare(
     name, factory = _resolve(estimator, needs_name=needs_name)
     checkpoint = None
     if parameters.get("checkpoint") is not None:
+        from omfa.zoo.checkpoints import load_card
+        from omfa.zoo.contract import check_input
+
         if pretraining is not None:
             raise DataError(
                 f"Evaluating {name} from the checkpoint {parameters['checkpoint']}",
@@ -571,6 +574,7 @@ def _prepare(
                 "Leave it out: the checkpoint's card says what pre-training saw",
             )
         checkpoint = _describe_checkpoint(parameters["checkpoint"])
+        check_input(load_card(parameters["checkpoint"]), dataset)
         pretraining = _pretraining(
             parameters["checkpoint"], dataset.metadata, folds, transductive=transductive
         )

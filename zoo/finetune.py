@@ -988,12 +988,17 @@ def _to_fine_tune(
     seed: int,
     parameters: Mapping[str, Any] | None,
 ) -> tuple[Network, Windows, Windows]:
+    from omfa.zoo.checkpoints import load_card
+    from omfa.zoo.contract import check_input
+
     if not dataset.classes:
         raise DataError(
             f"Fine-tuning on {dataset!r}",
             "it was opened without a target, or with numbers for one",
             "Name a target: 'emotion', 'valence>5'",
         )
+    if checkpoint is not None:
+        check_input(load_card(checkpoint), dataset)
     y = dataset.metadata["target"].to_numpy(np.int64)
     subjects = dataset.metadata[list(SUBJECT)].drop_duplicates()
     usual = "cross-subject" if len(subjects) >= 3 else "within-subject"
