@@ -586,10 +586,14 @@ class Grid:
             n_fits[row.dataset, protocol] = one.n_fits
             a_fit.setdefault(like, one.seconds / one.n_fits)
         fits, seconds = 0, 0.0
+        counted = set()  # tables share rows
         for row, protocol in self.cells:
             own = n_fits[row.dataset, protocol] * self.how.n_seeds
-            fits += own
-            seconds += own * a_fit[row.model, row.dataset]
+            run = (row.model, row.dataset, row.stage1, str(dict(row.parameters)), protocol)
+            if run not in counted:
+                counted.add(run)
+                fits += own
+                seconds += own * a_fit[row.model, row.dataset]
             claim = f"; the paper: {row.claim}" if row.claim else ""
             lines.append(
                 f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits, {protocol}{claim}"
