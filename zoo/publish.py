@@ -29,6 +29,9 @@ from omfa.zoo.downloads import (
 if TYPE_CHECKING:
     from omfa.zoo.evaluation import Result
 
+METRIC = "balanced_accuracy"
+"""What is told of results."""
+
 PACKAGED_AT_MOST = 16_000_000
 """Bytes of all checkpoints that travel with the package."""
 
@@ -84,8 +87,8 @@ def publish(
     attributions : mapping, optional
         For each dataset by name, how its data ask to be named.
     results : sequence of Result, optional
-        In place of the card's: what ``evaluate`` measured from this checkpoint, and from others to
-        compare with.
+        In place of the card's: what ``evaluate`` measured from this checkpoint, from scratch and
+        with other models to compare with. Those of one model that differ by seed are averaged.
 
     Returns
     -------
@@ -98,10 +101,12 @@ def publish(
         If the checkpoint cannot be read, its card leaves out what others must know, or the folder
         or the registry hold something else.
     """
+    from omfa.zoo.finetune import digest
+
     out = Path(out)
     files = obtain(name_or_folder)
     doing = f"Publishing the checkpoint {name_or_folder}"
-    build(files, {"sfreq": 128.0}, doing=doing)
+    model = build(files, {"sfreq": 128.0}, doing=doing)
     card = Card.from_json(files[CARD])
     for dataset, text in (attributions or {}).items():
         if dataset not in [part["dataset"] for part in card.saw]:
@@ -117,7 +122,9 @@ def publish(
         licence=licence or card.licence,
         use=use or card.use or USE[card.stage],
         limits=limits or card.limits or LIMITS[card.simulated],
-        results=card.results if results is None else [row for r in results for row in _rows(r)],
+        results=card.results
+        if results is None
+        else _rows(results, name or card.name, digest(model)),
     )
     if missing := _missing(card):
         raise DataError(
@@ -173,31 +180,43 @@ def _enter(path: Path, entry: Entry) -> None:
         raise DataError(f"Writing {path}", str(error), "Name another --registry") from error
 
 
-def _rows(result: Result) -> list[dict[str, Any]]:
-    row = result.summary().loc["balanced_accuracy"].to_dict()
-    note = f"{len(result.subjects)} subjects, classes by {result.config['rule']}"
-    return [
-        {
-            "dataset": result.data,
-            "protocol": result.label,
-            "metric": "balanced_accuracy",
-            "model": model,
-            **{name: round(float(value), 4) for name, value in numbers.items()},
-            "note": note,
-        }
-        for model, numbers in (
-            (_model(result), {"score": row["mean"], "low": row["low"], "high": row["high"]}),
-            ("majority", {"score": row["majority"]}),
-        )
-    ]
+def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, Any]]:
+    """Return a row for each model under each protocol, seeds averaged, and for the majority class.
+
+    A result that started from these ``weights`` is of the checkpoint ``name``, whatever it was
+    called then.
+    """
+    from omfa.zoo.evaluation import by_subject
+    from omfa.zoo.metrics import bootstrap_interval
+
+    groups: dict[tuple[str, str], dict[str, list[Result]]] = {}
+    for result in results:
+        models = groups.setdefault((result.data, result.label), {})
+        models.setdefault(_model(result, name, weights), []).append(result)
+    rows = []
+    for (data, protocol), models in groups.items():
+        told = {"dataset": data, "protocol": protocol, "metric": METRIC}
+        for model, seeds in models.items():
+            subjects = by_subject(seeds)
+            low, high = bootstrap_interval(subjects[METRIC])
+            scores = {"score": subjects[METRIC].mean(), "low": low, "high": high}
+            many = f"{len(seeds)} seeds averaged, " if len(seeds) > 1 else ""
+            note = f"{len(subjects)} subjects, {many}classes by {seeds[0].config['rule']}"
+            rounded = {key: round(float(value), 4) for key, value in scores.items()}
+            rows.append({**told, "model": model, **rounded, "note": note})
+        majority = round(float(subjects[f"majority_{METRIC}"].mean()), 4)
+        rows.append({**told, "model": "majority", "score": majority})
+    return rows
 
 
-def _model(result: Result) -> str:
+def _model(result: Result, name: str, weights: str) -> str:
     checkpoint = result.config.get("checkpoint")
-    start = f" from {checkpoint['name']}" if checkpoint else ""
-    kind = result.config["pretraining"]["kind"]
     frozen = "frozen " * (result.config["parameters"].get("freeze") == "encoder")
-    return f"{frozen}{result.estimator}{start}" + (f" ({kind})" if kind != "none" else "")
+    if checkpoint is None:
+        return f"{frozen}{result.estimator}"
+    start = name if checkpoint["weights"] == weights else checkpoint["name"]
+    kind = result.config["pretraining"]["kind"]
+    return f"{frozen}{result.estimator} from {start} ({kind})"
 
 
 def entry_of(name_or_folder: str | Path) -> Entry:

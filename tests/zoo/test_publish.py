@@ -9,7 +9,16 @@ import torch
 
 from omfa.models import OMFA
 from omfa.pipeline import DataError
-from omfa.zoo import Card, cli, evaluate, list_checkpoints, load, load_card, save_checkpoint
+from omfa.zoo import (
+    Card,
+    Protocol,
+    cli,
+    evaluate,
+    list_checkpoints,
+    load,
+    load_card,
+    save_checkpoint,
+)
 from omfa.zoo.checkpoints import verify
 from omfa.zoo.downloads import PACKAGE, REGISTRY, entries, local_files, read_registry
 from omfa.zoo.publish import MARKS, PACKAGED_AT_MOST, publish, readme, table, write_table
@@ -132,19 +141,31 @@ def test_the_readme_is_a_model_card(run, tmp_path, licence, told):
     assert "omfa-zoo pretrain deap.zarr" in card.text
 
 
-def test_results_of_evaluate_go_into_the_card(run, tmp_path, make_table):
+def test_results_of_evaluate_go_into_the_card_with_seeds_averaged(run, tmp_path, make_table):
     metadata = make_table(sessions=1)
     X = np.random.default_rng(0).standard_normal((len(metadata), 2, 64))
     dataset = ArrayDataset(X, metadata, sfreq=128.0, channels=["Fp1", "O2"])
-    result = evaluate("majority", dataset, "cross-subject", out=tmp_path / "results")
+    folder = run()
+    quick = {"epochs": 1, "freeze": "encoder", "device": "cpu"}
+    protocol = Protocol("cross-subject", n_folds=2)
+    files = []
+    for parameters, seeds in ((quick | {"checkpoint": str(folder)}, (0, 1)), (quick, (0,))):
+        for seed in seeds:
+            how = {"parameters": parameters | {"preset": "tiny"}, "seed": seed}
+            result = evaluate("omfa", dataset, protocol, out=tmp_path / "results", **how)
+            files += ["--result", str(result.path)]
     out = tmp_path / "out"
-    arguments = ["publish", str(run()), str(out), "--result", str(result.path)]
-    assert cli.main(arguments) == 0
-    first, majority = load_card(out).results
-    assert first["score"] == first["low"] == first["high"] == majority["score"] == 0.5
-    assert first["dataset"] == result.data
-    assert first["protocol"] == result.label
-    assert "6 subjects" in first["note"]
+    assert cli.main(["publish", str(folder), str(out), "--name", "renamed", *files]) == 0
+    rows = load_card(out).results
+    assert [row["model"] for row in rows] == [
+        "frozen omfa from renamed (dataset held out)",
+        "frozen omfa",
+        "majority",
+    ]
+    assert rows[0]["low"] <= rows[0]["score"] <= rows[0]["high"]
+    assert "6 subjects, 2 seeds averaged" in rows[0]["note"]
+    assert rows[2]["score"] == 0.5
+    assert {row["dataset"] for row in rows} == {result.data}
 
 
 @pytest.mark.parametrize(
