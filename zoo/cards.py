@@ -176,7 +176,7 @@ class Card:
         """
         try:
             told = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError("Reading a card", f"it is not JSON ({error})", _AGAIN) from error
         if not isinstance(told, dict):
             raise DataError("Reading a card", f"it is a {type(told).__name__}", _AGAIN)

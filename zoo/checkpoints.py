@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 LONGEST_JSON = 4_000_000
 """Bytes of a configuration or a card that are read; real ones have thousands."""
 
+BOUNDS = {
+    "n_outputs": (1, 1e6),
+    "n_chans": (1, 1e5),
+    "n_times": (1, 1e9),
+    "input_window_seconds": (1e-3, 1e6),
+    "sfreq": (1, 1e6),
+    "tokens_per_second": (1e-3, 1e3),
+}
+"""Of numbers in a configuration, so that none asks for any amount of memory; others are chances."""
+
 # ------------------------------------------------------------------------------------- a folder
 
 
@@ -165,6 +175,8 @@ def check_config(config: Any, *, doing: str) -> None:
         else:
             kinds = get_args(hint) or (hint,)
             fine = type(value) in kinds or (float in kinds and type(value) is int)
+            low, high = BOUNDS.get(name, (0, 1))
+            fine = fine and (value is None or low <= value <= high)
         if not fine:
             raise wrong(f"has {name}={value!r:.80}, which cannot be")
 
@@ -204,7 +216,7 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
     again = "Do not use it: take it from its source"
     try:
         config = json.loads(files[CONFIG])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(doing, f"its {CONFIG} is not JSON ({error})", again) from error
     check_config(config, doing=doing)
     weights = _weights(files[WEIGHTS], doing)

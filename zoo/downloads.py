@@ -12,8 +12,10 @@ import math
 import os
 import re
 import shutil
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -255,13 +257,28 @@ def download(name: str, *, progress: bool = False) -> Path:
             f"its cache cannot be written ({error})",
             "Set OMFA_HOME to a folder of yours",
         ) from error
-    from filelock import FileLock
-
-    # Others wait here and then find the files; the lock goes when its process ends.
-    with FileLock(folder / ".lock"):
+    with _alone(folder / ".lock", name, progress):
         for file in FILES:
             _bring(entry, file, folder / file, progress)
     return folder
+
+
+@contextmanager
+def _alone(lock: Path, name: str, progress: bool) -> Iterator[None]:
+    """Let others wait, and then find the files; the lock goes when its process ends."""
+    from filelock import FileLock, Timeout
+
+    one = FileLock(lock)
+    try:
+        one.acquire(timeout=1)
+    except Timeout:
+        if progress:
+            print(f"Waiting for another process that downloads {name}", file=sys.stderr)
+        one.acquire()
+    try:
+        yield
+    finally:
+        one.release()
 
 
 def _right(path: Path, expected: tuple[str, int]) -> bool:
