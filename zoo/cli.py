@@ -74,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     _download_parser(verbs.add_parser("download", help="get a checkpoint into the cache"))
     _verify_parser(verbs.add_parser("verify", help="check checkpoints in full"))
     _publish_parser(verbs.add_parser("publish", help="make a folder for others to download"))
+    _demo_parser(verbs.add_parser("demo", help="all of it on the stores of `omfa-ingest demo`"))
     _report_parser(verbs.add_parser("report", help="results as one HTML file"))
     _reproduce_parser(verbs.add_parser("reproduce", help="the paper's tables, run again"))
     return parser
@@ -470,6 +471,38 @@ def _protocol(name: str, folds: str | None, skip: Sequence[str]) -> Protocol:
     return replace(protocol, n_folds=None if folds == "one" else int(folds))
 
 
+# ------------------------------------------------------------------------------------ demo
+
+
+def _demo_parser(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Pre-train on the simulated stores that `omfa-ingest demo` made, fine-tune on the smallest, "
+        "under within-subject and leaky-window, and write the report."
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
+    add = parser.add_argument
+    add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    stores = [args.folder / f"{name}-simulated.zarr" for name in ("seed", "deap", "dreamer")]
+    if gone := [store for store in stores if not store.exists()]:
+        raise _wrong(f"there is no {gone[0]}", f"Run omfa-ingest demo {args.folder}")
+    # The command in the report, so that whoever reads it can change it.
+    command = ["reproduce", "--table", "within", "--stores", *map(str, stores)]
+    command += ["--datasets", "dreamer", "--out", str(args.folder / "tables")]
+    command += ["--workers", str(args.workers), *DEMO]
+    print(shlex.join(["omfa-zoo", *command]), file=sys.stderr)
+    return main(command)
+
+
+DEMO = shlex.split(
+    "--folds 4 --pretraining preset=tiny steps=300 batch_size=128 channels_per_window=8 "
+    "--parameters epochs=20 lr=3e-3"
+)
+
+
 # ------------------------------------------------------------------------------------ report
 
 
@@ -564,6 +597,13 @@ def _reproduce_parser(parser: argparse.ArgumentParser) -> None:
         metavar="[DATASET=]NAME",
         help="beside leaky-window, of all corpora or of one; repeatable (default: within-subject)",
     )
+    add(
+        "--datasets",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="fine-tune on and test these only; all stores are pre-trained on (default: all)",
+    )
     add("--folds", type=int, metavar="N", help="of each protocol that has folds (default: 5)")
     add("--skip", action="append", default=[], metavar="DATASET/SUBJECT", help="repeatable")
     add("--seeds", type=int, metavar="N", help="models for each fold (default: 1)")
@@ -613,6 +653,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         parameters={**how.parameters, **own},
         targets=_pairs(args.target),
         skip=tuple(args.skip),
+        datasets=tuple(args.datasets),
         **{name: value for name, value in asked.items() if value is not None},
     )
     tables = TABLES if "all" in (args.table or ["all"]) else args.table

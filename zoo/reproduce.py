@@ -269,6 +269,8 @@ class How:
         By corpus; ``omfa.zoo.cli.TARGETS`` where it is not named.
     n_seeds : int
         Models for each fold; scores are averaged.
+    datasets : tuple of str
+        Corpora to fine-tune on and test; all that a table has rows on by default.
     """
 
     settings: Settings = field(default_factory=Settings)
@@ -279,6 +281,7 @@ class How:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     targets: Mapping[str, str] = field(default_factory=dict)
     n_seeds: int = 1
+    datasets: tuple[str, ...] = ()
 
     def splits(self, corpus: str) -> list[Protocol]:
         """Return the protocols of a corpus, the leaky one first."""
@@ -387,10 +390,13 @@ class Grid:
         self.missing: list[str] = []
         for table in TABLES:
             rows, missing = rows_of(table, names) if table in tables else ([], [])
-            self.rows += rows
+            self.rows += [row for row in rows if row.dataset in (self.how.datasets or names)]
             self.missing += missing
+        if unknown := [name for name in self.how.datasets if name not in names]:
+            raise DataError(doing, f"there is no store of {unknown[0]}", f"Use {', '.join(names)}")
         if not self.rows:
-            raise DataError(doing, "; ".join(self.missing), "Give more stores")
+            found = "; ".join(self.missing) or "no table that is asked for has rows on the datasets"
+            raise DataError(doing, found, "Give more stores, or other tables or datasets")
         joined = any(stage1.channels == "intersection" for stage1 in self.stage1s)
         if joined and not UCS.intersection(opened):
             raise DataError(doing, "no channel is in all stores", "Leave transfer out")
