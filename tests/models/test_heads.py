@@ -72,9 +72,9 @@ def test_gcn_is_torch_geometrics(chance):
 def test_pair_scores_in_slices_are_the_plain_expression(monkeypatch):
     monkeypatch.setattr(PairScores, "SLICE", 2 * 7 * 7 * 12)
     source, target = torch.randn(5, 7, 12).double(), torch.randn(5, 7, 12).double()
-    inputs = [t.requires_grad_() for t in (source, target, torch.randn(3, 12).double())]
+    inputs = [t.requires_grad_() for t in (source, target, torch.randn(3, 4).double())]
     pair = torch.nn.functional.leaky_relu(source[:, None] + target[:, :, None], 0.2)
-    want = torch.einsum("bijc,hc->bhij", pair, inputs[2])
+    want = torch.einsum("bijhc,hc->bhij", pair.unflatten(-1, (3, 4)), inputs[2])
     torch.testing.assert_close(pair_scores(*inputs, 0.2), want)
     assert torch.autograd.gradcheck(lambda *a: pair_scores(*a, 0.2), inputs)
 
