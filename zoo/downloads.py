@@ -258,8 +258,9 @@ def download(name: str, *, progress: bool = False) -> Path:
             "Set OMFA_HOME to a folder of yours",
         ) from error
     with _alone(folder / ".lock", name, progress):
+        failed: set[str] = set()
         for file in FILES:
-            _bring(entry, file, folder / file, progress)
+            _bring(entry, file, folder / file, progress, failed)
     return folder
 
 
@@ -288,19 +289,21 @@ def _right(path: Path, expected: tuple[str, int]) -> bool:
         return False
 
 
-def _bring(entry: Entry, file: str, path: Path, progress: bool) -> None:
-    """Get one file from the first source that has it whole."""
+def _bring(entry: Entry, file: str, path: Path, progress: bool, failed: set[str]) -> None:
+    """Get one file from the first source that has it whole; those that failed before come last."""
     expected = entry.files[file]
     if _right(path, expected):
         return
     path.unlink(missing_ok=True)  # whatever it is, it has no right to the name
     part = path.with_name(f"{file}.part")
     answers = []
-    for source, get in _ways(entry, file, expected[1], progress):
+    ways = _ways(entry, file, expected[1], progress)
+    for source, get in sorted(ways, key=lambda way: way[0] in failed):
         answer = _get(get, part, expected)
         if answer is None:
             part.replace(path)
             return
+        failed.add(source)
         answers.append(f"{source}: {answer}")
     raise DataError(
         f"Downloading {file} of the checkpoint {entry.card.name}",

@@ -425,7 +425,7 @@ def test_a_mirror_is_asked_first_and_falls_back(home, serve, checkpoint, tmp_pat
     publish(home, checkpoint, server.url)
     monkeypatch.setenv("OMFA_ZOO_MIRROR", mirror.url)
     zoo.download(NAME)
-    assert mirror.asked[0][0] == f"{NAME}/config.json"
+    assert mirror.asked == [(f"{NAME}/config.json", None)]
     assert len(server.asked) == len(FILES)
     shutil.rmtree(home / "checkpoints")
     shutil.copytree(checkpoint, tmp_path / "mirror" / NAME)
@@ -469,7 +469,8 @@ def test_a_hub_that_cannot_be_reached_is_passed_over(home, serve, checkpoint, mo
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
     publish(home, checkpoint, "hf://someone/omfa-tiny@v1", serve().url)
     assert same(zoo.load(NAME), checkpoint)
-    assert asked[0] == ("someone/omfa-tiny", "config.json", "v1")
+    # Once: the hub's library waits long for an answer.
+    assert asked == [("someone/omfa-tiny", "config.json", "v1")]
     shutil.rmtree(home / "checkpoints")
     monkeypatch.setattr(
         huggingface_hub, "hf_hub_download", lambda repo, file, revision: str(checkpoint / file)
