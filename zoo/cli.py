@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 examples:
   omfa-zoo pretrain seed.zarr deap.zarr dreamer.zarr --preset small --out runs/three
-  omfa-zoo evaluate deap.zarr --target 'valence>5' --model omfa --checkpoint runs/three
+  omfa-zoo evaluate deap.zarr --target 'valence>5' --checkpoint runs/three/checkpoint
   omfa-zoo evaluate deap.zarr --target 'valence>5' --model braindecode:EEGNet
   omfa-zoo reproduce --stores seed.zarr deap.zarr dreamer.zarr --out paper
 
