@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from omfa.pipeline.recording import DataError
@@ -198,6 +200,20 @@ class Card:
             if names:
                 raise DataError(doing, f"it {what} {', '.join(names)}", _AGAIN)
         return cls(**told)
+
+
+def source_commit() -> str | None:
+    """Return the commit that this omfa runs from, "+" if changed since; None if not from git."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+        changed = subprocess.check_output([*git, "status", "--porcelain", "-uno"], text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.strip() + "+" * bool(changed)
 
 
 _AGAIN = "Make the checkpoint again, or correct its card.json"

@@ -919,6 +919,7 @@ def fine_tune(
         If the dataset has no classes, validation cannot be set apart, the parameters do not fit,
         or the folder is taken.
     """
+    from omfa.zoo.cards import source_commit
     from omfa.zoo.checkpoints import save_checkpoint
 
     out = Path(out)
@@ -947,6 +948,7 @@ def fine_tune(
                 **best,
             },
             "versions": {"omfa": version("omfa"), "torch": torch.__version__},
+            "commit": source_commit(),
         },
     )
     return save_checkpoint(out, model, card)

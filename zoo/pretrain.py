@@ -690,7 +690,7 @@ def _card(
     command: str,
 ) -> Card:
     from omfa.pipeline.store import open_store
-    from omfa.zoo.checkpoints import Card
+    from omfa.zoo.cards import Card, source_commit
 
     first = open_store(stores[0])
     made = first.settings.get("preprocessing", {})
@@ -699,7 +699,7 @@ def _card(
         name=name,
         preset=settings.preset,
         stage="pretrained",
-        simulated=any("simulated" in str(each).lower() for each in stores),
+        simulated=data.simulated,
         ucs_version=int(first.settings["ucs_version"]),
         input={
             "unit": "uV",
@@ -717,6 +717,7 @@ def _card(
             "hold_out": list(hold_out),
             "seed": settings.seed,
             "versions": {"omfa": version("omfa"), "torch": torch.__version__},
+            "commit": source_commit(),
         },
     )
 

@@ -16,6 +16,7 @@ import torch
 
 from omfa.pipeline import DataError, ingest, simulate
 from omfa.zoo.augmentations import RATES, Augmentations, augment, change_rate, change_spectrum
+from omfa.zoo.checkpoints import load_card
 from omfa.zoo.cli import main
 from omfa.zoo.contrastive import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.datasets import Batch, open_dataset
@@ -254,7 +255,7 @@ def test_a_stopped_band_is_gone_and_turned_phases_keep_the_power():
 
 
 def test_a_run_ends_in_a_checkpoint_that_says_what_it_saw(store, tmp_path):
-    from omfa.zoo.checkpoints import load, load_card
+    from omfa.zoo.checkpoints import load
 
     folder = pretrain_encoder(store, tmp_path / "run", QUICK, log_every=1, hold_out=["tiny/sub-01"])
     card = load_card(folder)
@@ -311,6 +312,7 @@ def test_it_learns(corpora, tmp_path):
     curve = learning_curve(tmp_path / "run")
     assert curve["loss"].tail(8).mean() < curve["loss"].head(8).mean() - 0.5
     assert curve["accuracy"].tail(8).mean() > 1.5 * curve["accuracy"].head(4).mean()
+    assert load_card(tmp_path / "run").simulated
 
 
 CLI = [sys.executable, "-m", "omfa.zoo.cli", "pretrain"]
