@@ -20,7 +20,7 @@ from omfa.zoo import (
     save_checkpoint,
 )
 from omfa.zoo.checkpoints import verify
-from omfa.zoo.downloads import PACKAGE, REGISTRY, entries, local_files, read_registry
+from omfa.zoo.downloads import PACKAGE, REGISTRY, entries, local_files, read_registry, registry_text
 from omfa.zoo.publish import MARKS, PACKAGED_AT_MOST, publish, readme, table, write_table
 from omfa.zoo.windows import ArrayDataset
 
@@ -213,6 +213,11 @@ def test_into_the_package(run, tmp_path, monkeypatch):
 def test_the_table_of_the_documentation_is_made_from_the_cards():
     text = (ROOT / "docs" / "checkpoints.md").read_text(encoding="utf-8")
     assert MARKS[0] + table(read_registry(PACKAGE / REGISTRY)) + MARKS[1] in text
+
+
+def test_the_registry_is_as_publish_writes_it():
+    text = (PACKAGE / REGISTRY).read_text(encoding="utf-8")
+    assert text == registry_text(read_registry(PACKAGE / REGISTRY))
 
 
 def test_every_packaged_checkpoint_is_whole_small_and_told():
