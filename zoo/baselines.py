@@ -171,7 +171,8 @@ class BandTangentSpace(TransformerMixin, BaseEstimator):
     """Covariances of each band as vectors in the tangent space at the training mean.
 
     Uses the channels that all training windows have. A channel that a window to be predicted lacks
-    is an error: there is no honest value to put in its place.
+    is an error: there is no honest value to put in its place. A window without any channel, such as
+    a gap in a recording, says nothing: it is left out of the mean and mapped to it.
     """
 
     def fit(self, X: Floats, y: object = None) -> Self:
@@ -179,8 +180,10 @@ class BandTangentSpace(TransformerMixin, BaseEstimator):
         # Imported here: it takes five seconds.
         from pyriemann.tangentspace import TangentSpace
 
-        finite = np.isfinite(np.diagonal(X, axis1=2, axis2=3)).all(axis=(0, 1))
-        self.channels_ = np.flatnonzero(finite)
+        finite = np.asarray(np.isfinite(np.diagonal(X, axis1=2, axis2=3)).all(axis=1))
+        told = np.flatnonzero(finite.sum(axis=1))
+        X = X[told]
+        self.channels_ = np.flatnonzero(finite[told].all(axis=0))
         if not len(self.channels_):
             raise DataError(
                 "Fitting the tangent space",
@@ -193,15 +196,20 @@ class BandTangentSpace(TransformerMixin, BaseEstimator):
 
     def transform(self, X: Floats) -> Floats:
         """Map (n, n_bands, n_chans, n_chans) to (n, n_bands * n_pairs)."""
-        picked = self._pick(X)
+        silent = np.isnan(X).all(axis=(1, 2, 3))
+        picked = self._pick(X[~silent])
         if not np.isfinite(picked).all():
             raise DataError(
                 "Mapping covariances to the tangent space",
                 "a window lacks a channel that all training windows have",
                 "Open the dataset with channels='intersection'",
             )
-        maps = [space.transform(picked[:, k]) for k, space in enumerate(self.spaces_)]
-        return np.concatenate(maps, axis=1)
+        n_pairs = len(self.channels_) * (len(self.channels_) + 1) // 2
+        out = np.zeros((len(X), len(self.spaces_) * n_pairs))
+        if len(picked):
+            maps = [space.transform(picked[:, k]) for k, space in enumerate(self.spaces_)]
+            out[~silent] = np.concatenate(maps, axis=1)
+        return out
 
     def _pick(self, X: Floats) -> Floats:
         return X[..., self.channels_[:, None], self.channels_].astype(np.float64)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -26,6 +27,7 @@ from omfa.pipeline.channels import UCS
 from omfa.pipeline.recording import DataError
 from omfa.pipeline.report_html import check_writable
 from omfa.pipeline.store import open_store
+from omfa.zoo.contract import InputWarning
 from omfa.zoo.datasets import StoreDataset, open_dataset
 from omfa.zoo.evaluation import Result, duration, evaluate, plan
 from omfa.zoo.pretrain import Settings, check_batches, open_reads, pretrain_encoder
@@ -520,9 +522,20 @@ class Grid:
             parameters = self.parameters(row)
             if row.stage1 is not None:
                 parameters["checkpoint"] = str(checkpoints[row.stage1])
+            cells.append(self._cell(row, protocol, parameters))
+        for name, (stage1, folder) in self.attended.items():
+            self.say(f"fine-tuning on all of {name}, to see what its graph listens to")
+            attend(self.dataset(name), folder, checkpoints[stage1], self.how.parameters)
+        return cells
+
+    def _cell(self, row: Row, protocol: Protocol, parameters: dict[str, Any]) -> Cell:
+        results = []
+        with warnings.catch_warnings():
+            # That pre-training on one corpus did not see the channels of another is the point.
+            warnings.simplefilter("ignore", InputWarning)
             try:
-                results = [
-                    evaluate(
+                for seed in range(self.how.n_seeds):
+                    result = evaluate(
                         row.model,
                         self.dataset(row.dataset),
                         protocol,
@@ -532,16 +545,10 @@ class Grid:
                         out=self.out / "results",
                         n_jobs=self.workers,
                     )
-                    for seed in range(self.how.n_seeds)
-                ]
+                    results.append(result)
             except DataError as error:  # one that fails leaves the others alone
-                cells.append(Cell(row, protocol, error=str(error)))
-            else:
-                cells.append(Cell(row, protocol, tuple(results)))
-        for name, (stage1, folder) in self.attended.items():
-            self.say(f"fine-tuning on all of {name}, to see what its graph listens to")
-            attend(self.dataset(name), folder, checkpoints[stage1], self.how.parameters)
-        return cells
+                return Cell(row, protocol, error=str(error))
+        return Cell(row, protocol, tuple(results))
 
     @property
     def attended(self) -> dict[str, tuple[Stage1, Path]]:

@@ -493,6 +493,18 @@ def test_absent_channels_never_count(make_table):
         )
 
 
+def test_a_window_without_any_channel_is_at_the_mean_of_the_tangent_space():
+    rows = np.random.default_rng(0).normal(size=(12, 2, 3, 9))
+    covariance = rows @ rows.swapaxes(-1, -2)
+    others, gap = np.delete(covariance, 4, 0), covariance.copy()
+    gap[4] = np.nan
+    mapped = baselines.BandTangentSpace().fit(gap).transform(gap)
+    assert np.allclose(
+        np.delete(mapped, 4, 0), baselines.BandTangentSpace().fit(others).transform(others)
+    )
+    assert not mapped[4].any()
+
+
 def test_windows_too_short_for_a_band(make_table):
     dataset = signals(make_table(), n_times=16)
     with pytest.raises(DataError, match="no frequency in it"):

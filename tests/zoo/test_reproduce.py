@@ -1,0 +1,268 @@
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from omfa.pipeline import DataError, ingest, open_store, simulate
+from omfa.zoo.cli import main
+from omfa.zoo.metrics import METRICS
+from omfa.zoo.protocols import LEAKY_LABEL
+from omfa.zoo.reproduce import (
+    BASELINES,
+    CORPORA,
+    PAPER,
+    TABLES,
+    Grid,
+    How,
+    quick,
+    reproduce,
+    rows_of,
+    summarise,
+)
+
+COMMAND = "omfa-zoo reproduce --out '<script>alert(1)</script>'"
+
+
+def simulated(folder, **sizes):
+    stores = []
+    for source, size in sizes.items():
+        raw, store = folder / f"{source}-simulated", folder / f"{source}-simulated.zarr"
+        simulate(source, raw, subjects=2, seconds=6, bad_channels=0, progress=False, **size)
+        ingest(source, raw, store, serial=True, progress=False)
+        stores.append(str(store))
+    return stores
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    return simulated(tmp_path_factory.mktemp("stores"), deap={}, dreamer={})
+
+
+@pytest.fixture(scope="module")
+def made(stores, tmp_path_factory):
+    """A table, run: the folder, the cells."""
+    out = tmp_path_factory.mktemp("out") / "paper"
+    _, cells = reproduce(Grid(stores, out, ["transfer"], quick()), command=COMMAND)
+    assert [cell.error for cell in cells] == [""] * len(cells)
+    return out, cells
+
+
+def results(out):
+    return {path: path.read_bytes() for path in sorted((out / "results").glob("*.zip"))}
+
+
+# ---- what the paper states ----------------------------------------------------------------------
+
+
+def test_the_papers_figures_are_those_of_its_abstract():
+    told = {place: (claim.accuracy, claim.difference) for place, claim in PAPER.items()}
+    assert told == {
+        ("within", "pre-trained", "seed"): (99.27, None),
+        ("within", "pre-trained", "deap"): (93.69, None),
+        ("within", "pre-trained", "dreamer"): (93.93, None),
+        ("within", "from scratch", "seed"): (None, None),
+        ("within", "from scratch", "deap"): (None, -7.65),
+        ("within", "from scratch", "dreamer"): (None, -3.55),
+        ("transfer", "unseen, channel intersection", "dreamer"): (94.08, None),
+        ("transfer", "unseen, channel union (UCS)", "dreamer"): (93.05, None),
+        ("ablation", "graph: GCN, distances", "deap"): (None, -22.19),
+        ("ablation", "graph: none, mean", "deap"): (None, -16.44),
+    }
+    assert PAPER["within", "from scratch", "seed"].words == "collapses"
+    assert all("2511.08444" in claim.source for claim in PAPER.values())
+
+
+def test_every_figure_of_the_paper_stands_in_a_row():
+    rows = [row for table in TABLES for row in rows_of(table, CORPORA)[0]]
+    assert {(row.table, row.name, row.dataset) for row in rows if row.claim} == set(PAPER)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_corpus_of_a_table_has_the_baselines(table):
+    rows, missing = rows_of(table, CORPORA)
+    assert not missing
+    for dataset in {row.dataset for row in rows}:
+        assert set(BASELINES) <= {row.model for row in rows if row.dataset == dataset}
+    assert len({(row.name, row.dataset) for row in rows}) == len(rows)
+
+
+def test_an_unseen_corpus_is_in_no_pretraining_of_its_rows():
+    rows = [row for row in rows_of("transfer", CORPORA)[0] if row.name.startswith("unseen")]
+    assert len(rows) == 2
+    assert all(row.dataset not in row.stage1.corpora for row in rows)
+
+
+def test_rows_without_their_corpus_are_left_out_and_said_so():
+    rows, missing = rows_of("within", ["deap"])
+    assert {row.dataset for row in rows} == {"deap"}
+    assert "seed, dreamer" in missing[0]
+    assert rows_of("transfer", ["dreamer"])[0] == []
+    rows, missing = rows_of("ablation", ["seed", "dreamer"])
+    assert not rows
+    assert "deap" in missing[0]
+
+
+# ---- the grid -----------------------------------------------------------------------------------
+
+
+def test_a_finished_grid_is_read_and_not_run_again(made, stores):
+    out, cells = made
+    before = results(out)
+    runs = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    again = Grid(stores, out, ["transfer"], quick()).run()
+    assert results(out) == before
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")} == runs
+    pd.testing.assert_frame_equal(summarise(again), summarise(cells))
+
+
+def test_a_grid_goes_on_where_it_was_ended(made, stores):
+    out, cells = made
+    before = results(out)
+    gone = next(iter(before))
+    content = gone.read_bytes()
+    gone.unlink()
+    try:
+        again = Grid(stores, out, ["transfer"], quick()).run()
+        assert {path for path, new in results(out).items() if new != before[path]} <= {gone}
+        pd.testing.assert_frame_equal(summarise(again), summarise(cells))
+    finally:
+        gone.write_bytes(content)
+
+
+def test_what_a_result_is_from_decides_its_pretraining(made):
+    _, cells = made
+    kinds = {cell.row.name: cell.results[0].config["pretraining"] for cell in cells}
+    assert kinds["unseen, channel union (UCS)"]["kind"] == "dataset held out"
+    assert kinds["unseen, channel intersection"]["kind"] == "dataset held out"
+    assert kinds["seen, with the others"]["kind"] == "transductive"
+    assert kinds["from scratch"]["kind"] == kinds["majority"]["kind"] == "none"
+
+
+def test_the_intersection_is_of_the_channels_of_the_unseen_corpus(made, stores):
+    out, _ = made
+    cards = {
+        "intersection" in str(path): json.loads(path.read_text())
+        for path in out.glob("pretraining/deap-art-rate*/checkpoint/card.json")
+    }
+    assert set(cards[True]["input"]["channels"]) == set(open_store(stores[1]).channels)
+    assert set(cards[False]["input"]["channels"]) == set(open_store(stores[0]).channels)
+    assert {part["dataset"] for card in cards.values() for part in card["saw"]} == {"deap"}
+
+
+def test_the_plan_tells_cells_fits_and_the_paper_and_trains_nothing(stores, tmp_path, capsys):
+    what = ["--quick", "--table", "transfer", "--out", str(tmp_path / "o"), "--dry-run"]
+    code = main(["reproduce", *what, "--stores", *map(str, stores)])
+    text = capsys.readouterr().out
+    assert code == 0
+    assert "93.05 %" in text
+    assert "94.08 %" in text
+    assert LEAKY_LABEL in text
+    assert "18 cells of 72 fits" in text
+    assert "whose store is not given" in text
+    assert not (tmp_path / "o").exists()
+
+
+def test_other_protocols_for_one_corpus():
+    how = How(protocols=("within-subject", "deap=cross-subject"), n_folds=2, skip=("deap/sub-01",))
+    assert [p.name for p in how.splits("deap")][1:] == ["within-subject", "cross-subject"]
+    assert [p.name for p in how.splits("dreamer")][1:] == ["within-subject"]
+    assert {p.n_folds for p in how.splits("deap")} == {2}
+    assert how.splits("deap")[0].skip == ("deap/sub-01",)
+    assert how.splits("dreamer")[0].skip == ()
+    with pytest.raises(DataError, match="leaky-window"):
+        How(protocols=("leaky-window",)).splits("deap")
+
+
+def test_what_cannot_be_run_is_refused_before_anything_is_trained(stores, lay_store, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(DataError, match="two stores are of deap"):
+        Grid([stores[0], stores[0]], out)
+    with pytest.raises(DataError, match="no usual target for tiny"):
+        Grid([lay_store(tmp_path / "tiny.zarr"), stores[0]], out)
+    with pytest.raises(DataError, match="no table 'figures'"):
+        Grid(stores, out, ["figures"])
+    with pytest.raises(DataError, match="takes the store of dreamer"):
+        Grid(stores[:1], out, ["transfer"])
+    with pytest.raises(DataError, match="longest trial has 6 s"):
+        Grid(stores, out, ["transfer"], replace(quick(), window_seconds=9.0)).run()
+    with pytest.raises(DataError, match="folds"):
+        Grid(stores, out, ["transfer"], replace(quick(), n_folds=30)).run()
+    with pytest.raises(DataError, match="Ask for a shorter window"):
+        Grid(stores, out, ["transfer"]).run()  # views of stage 1 are 4 s, up to 10 s apart
+    assert not out.exists()
+
+
+# ---- what comes out -----------------------------------------------------------------------------
+
+
+def test_the_csv_is_tidy(made):
+    out, cells = made
+    table = pd.read_csv(out / "subjects.csv", dtype={"subject": str})
+    assert not table.duplicated(
+        ["table", "row", "dataset", "protocol", "seed", "subject", "metric"]
+    ).any()
+    assert len(table) == len(cells) * 2 * len(METRICS)
+    assert set(table["metric"]) == set(METRICS)
+    one = cells[0].results[0].subjects["accuracy"]
+    same = table[table["result"] == cells[0].results[0].path.name]
+    same = same[same["metric"] == "accuracy"]
+    np.testing.assert_allclose(sorted(same["value"]), sorted(one))
+
+
+def test_the_summary_has_intervals_differences_and_the_papers_figures(made):
+    out, _ = made
+    table = pd.read_csv(out / "summary.csv")
+    accuracy = table[table["metric"] == "accuracy"].set_index(["row", "leaky"])
+    union = accuracy.loc["unseen, channel union (UCS)"]
+    assert set(union["paper"]) == {0.9305}
+    assert set(union["paper_source"]) == {"arXiv 2511.08444, abstract"}
+    assert union["difference"].isna().all()  # the others' reference
+    assert accuracy.loc["from scratch", "difference"].notna().all()
+    known = accuracy[accuracy["low"].notna()]
+    assert (known["low"] <= known["mean"]).all()
+    assert (known["mean"] <= known["high"]).all()
+
+
+def test_leaky_and_simulated_are_told_in_every_file(made):
+    out, cells = made
+    for name in ("subjects.csv", "summary.csv"):
+        table = pd.read_csv(out / name)
+        assert table["simulated"].all()
+        assert set(table[table["leaky"]]["protocol"]) == {LEAKY_LABEL}
+        assert table["leaky"].mean() == 0.5
+    leaky = [cell for cell in cells if cell.protocol.leaky]
+    assert all(cell.results[0].path.name.startswith("leaky-window") for cell in leaky)
+    page = (out / "report.html").read_text()
+    assert "LEAKY" in page
+    assert "imulated" in page
+
+
+def test_the_report_holds_all_it_shows_and_escapes(made):
+    out, _ = made
+    page = (out / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    fetched = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert fetched
+    assert all(one.startswith(("#", "data:")) for one in fetched)
+    assert not re.search(r"url\(|@import|<link", page)
+    assert "94.08" in page
+    assert "arXiv" in page
+    assert json.loads((out / "run.json").read_text())["command"] == COMMAND
+
+
+@pytest.mark.slow
+def test_all_tables_run_on_simulated_corpora(tmp_path, capsys):
+    stores = simulated(tmp_path, seed={"sessions": 1}, deap={}, dreamer={})
+    out = tmp_path / "paper"
+    argv = ["reproduce", "--quick", "--out", str(out), "--stores", *stores]
+    assert main([*argv, "--table", "all"]) == 0
+    assert "Report" in capsys.readouterr().out
+    table = pd.read_csv(out / "summary.csv")
+    assert set(table["table"]) == set(TABLES)
+    assert table["simulated"].all()
+    told = table[table["paper_says"].notna()]
+    assert set(zip(told["table"], told["row"], told["dataset"], strict=True)) == set(PAPER)
