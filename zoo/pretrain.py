@@ -692,21 +692,22 @@ def _card(
     from omfa.pipeline.store import open_store
     from omfa.zoo.cards import Card, source_commit
 
-    first = open_store(stores[0])
-    made = first.settings.get("preprocessing", {})
+    opened = [open_store(store) for store in stores]
+    made = [store.settings["preprocessing"] for store in opened]
+    references = list(dict.fromkeys(str(each["reference"]) for each in made))
     channels = sorted({int(i) for row in data._ids for i in row if i >= 0})
     return Card(
         name=name,
         preset=settings.preset,
         stage="pretrained",
         simulated=data.simulated,
-        ucs_version=int(first.settings["ucs_version"]),
+        ucs_version=int(opened[0].settings["ucs_version"]),
         input={
             "unit": "uV",
             "scale": 1.0,
             "sfreq": float(data._rate[0]),
-            "band": made.get("band"),
-            "reference": made.get("reference"),
+            "band": _common_band([each["band"] for each in made], float(data._rate.min())),
+            "reference": " or ".join(references),
             "channels": [data._ucs.names[i] for i in channels],
             "window_seconds": settings.window_seconds,
         },
@@ -720,6 +721,12 @@ def _card(
             "commit": source_commit(),
         },
     )
+
+
+def _common_band(bands: Sequence[Sequence[float | None]], sfreq: float) -> list[float]:
+    """Return what all pass; an open side reaches to 0, or to half of the rate."""
+    low = max(0.0 if band[0] is None else float(band[0]) for band in bands)
+    return [low, min(sfreq / 2 if band[1] is None else float(band[1]) for band in bands)]
 
 
 def export(

@@ -91,6 +91,7 @@ def lay_store():
             "settings_digest": "settings",
             "source": source,
             "channels": {"cerebellar": "PO9/PO10", "aliases": {}},
+            "preprocessing": {"band": [0.5, 45.0], "reference": "source"},
         }
         stores.write_root(stores.locate(folder), settings)
         return folder
