@@ -476,7 +476,7 @@ def _protocol(name: str, folds: str | None, skip: Sequence[str]) -> Protocol:
 
 def _demo_parser(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Pre-train on the simulated stores that `omfa-ingest demo` made, fine-tune on the smallest, "
+        "Pre-train on the simulated stores that `omfa-ingest demo` made, fine-tune on the smallest "
         "under within-subject and leaky-window, and write the report."
     )
     parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
@@ -498,8 +498,8 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 DEMO = shlex.split(
-    "--folds 4 --pretraining preset=tiny steps=300 batch_size=128 channels_per_window=8 "
-    "--parameters epochs=20 lr=3e-3"
+    "--folds 3 --pretraining preset=tiny steps=150 batch_size=128 channels_per_window=8 "
+    "--parameters epochs=10 lr=3e-3 freeze=encoder"
 )
 
 
