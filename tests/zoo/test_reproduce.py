@@ -1,6 +1,8 @@
 import json
 import re
+import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -252,6 +254,23 @@ def test_the_report_holds_all_it_shows_and_escapes(made):
     assert "94.08" in page
     assert "arXiv" in page
     assert json.loads((out / "run.json").read_text())["command"] == COMMAND
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_docs_run(stores, tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    block = re.search(r"^## Reproduce the paper$.*?```bash\n(.*?)```", text, re.S | re.M)[1]
+    for store in [*stores, *simulated(tmp_path, seed={"sessions": 1})]:
+        name = store.rpartition("/")[2].replace("-simulated", "")
+        (tmp_path / name).symlink_to(store, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    for command in block.splitlines():
+        program, *arguments = shlex.split(command)
+        assert program == "omfa-zoo"
+        code, told = main([*arguments, "--quick"]), capsys.readouterr()
+        assert code == 0, f"{command}: {told.err}"
+        assert told.out
+    assert (tmp_path / "paper" / "report.html").exists()
 
 
 @pytest.mark.slow
