@@ -1,4 +1,4 @@
-# make demo   simulate, ingest, verify and report three small corpora
+# make demo   simulated corpora, from raw files to stores, and on to a table of results
 # make test   everything that CI runs
 # Both make .venv first. Another Python: make PYTHON=python3.12 demo
 
@@ -9,8 +9,9 @@ BIN := .venv/bin
 
 .PHONY: demo test test-fast lint types format clean
 
-demo: .venv/base
+demo: .venv/dev
 	$(BIN)/omfa-ingest demo demo
+	$(BIN)/omfa-zoo demo demo
 
 test: .venv/dev lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
