@@ -481,7 +481,7 @@ def _demo_parser(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
     add = parser.add_argument
-    add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    add("--workers", type=int, default=-1, metavar="N", help="processes (default: one per core)")
     parser.set_defaults(run=_demo)
 
 
@@ -498,8 +498,8 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 DEMO = shlex.split(
-    "--folds 3 --pretraining preset=tiny steps=150 batch_size=128 channels_per_window=8 "
-    "--parameters epochs=10 lr=3e-3 freeze=encoder"
+    "--folds 3 --pretraining preset=tiny steps=200 batch_size=128 channels_per_window=8 "
+    "--parameters epochs=30 patience=8 lr=3e-3 freeze=encoder"
 )
 
 

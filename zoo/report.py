@@ -659,15 +659,15 @@ def _pretrainings(grid: Grid) -> str:
         folder = grid.folder(stage1)
         if not (folder / "checkpoint" / "card.json").exists():
             continue
-        name, curve = str(stage1), learning_curve(folder)
-        runs[name] = curve
-        saw = load_card(folder / "checkpoint").saw
+        card, curve = load_card(folder / "checkpoint"), learning_curve(folder)
+        saw, name = card.saw, str(stage1)
+        runs["simulated " * card.simulated + name] = curve
         rows.append(
             [
-                escape(name),
+                escape(name) + (f" {SIMULATED_TAG}" if card.simulated else ""),
                 escape("; ".join(f"{s['dataset']} {len(s['subjects'])}" for s in saw)),
                 f"{sum(s['hours'] for s in saw):.2f}",
-                f"{curve.index.max() + 1:,}",
+                f"{grid.settings(stage1).steps:,}",
                 f"{curve['loss'].dropna().iloc[-1]:.3f}",
             ]
         )
@@ -681,12 +681,13 @@ def _listening(grid: Grid) -> str:
     body = ""
     for name, (stage1, folder) in grid.attended.items():
         if (folder / "attention.csv").exists():
-            body += f"<h3>{escape(name)}, pre-trained: {escape(str(stage1))}</h3>"
+            data = "simulated " * grid.dataset(name).simulated + name
+            body += f"<h3>{escape(data)}, pre-trained: {escape(str(stage1))}</h3>"
             body += '<div class="panels">'
-            body += attention(name, pd.read_csv(folder / "attention.csv"))
+            body += attention(data, pd.read_csv(folder / "attention.csv"))
             if (folder / "history.csv").exists():
                 epochs = pd.read_csv(folder / "history.csv")
-                body += history(f"fine-tuning on all of {name}", epochs)
+                body += history(f"fine-tuning on all of {data}", epochs)
             body += "</div>"
     if not body:
         return ""
