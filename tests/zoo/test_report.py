@@ -1,0 +1,190 @@
+"""The report on results: what it must say, and that it needs nothing but itself."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from omfa.pipeline import DataError
+from omfa.zoo import Protocol, evaluate, open_dataset
+from omfa.zoo.cli import main
+from omfa.zoo.report import (
+    Entry,
+    attention,
+    curves,
+    history,
+    read_entries,
+    scores_table,
+    summary_table,
+    told,
+    write_report,
+)
+
+NASTY = "<script>alert('x')</script> $x_1$ & \N{GREEK SMALL LETTER ALPHA}"
+
+
+@pytest.fixture(scope="module")
+def store(lay_store, tmp_path_factory):
+    return lay_store(
+        tmp_path_factory.mktemp("report") / "simulated.zarr",
+        source="tiny",
+        subjects=3,
+        trials=tuple((i * 220, 200) for i in range(6)),
+        n_times=1400,
+        labels={"emotion": np.arange(6) % 2},
+    )
+
+
+@pytest.fixture(scope="module")
+def results(store, tmp_path_factory):
+    """A folder of results as the command leaves it; the store's name says simulated."""
+    out = tmp_path_factory.mktemp("results")
+    dataset = open_dataset(store, 1.0, target="emotion")
+    for protocol in ("leaky-window", "within-subject"):
+        for model in ("relative-band-power+logistic", "majority"):
+            evaluate(model, dataset, Protocol(protocol, n_folds=2), out=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def entries(results):
+    return read_entries([results])
+
+
+@pytest.fixture(scope="module")
+def page(entries, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "new" / "report.html"
+    named = [
+        Entry("within", f"{NASTY} {i}", e.results, 99.27, -7.65 if i else None, "collapses")
+        for i, e in enumerate(entries)
+    ]
+    write_report(named, out, metric="accuracy", titles={"within": NASTY})
+    return out.read_text()
+
+
+def test_results_are_listed_with_baselines_last_and_the_leaky_first(entries):
+    assert [(e.first.protocol.name, e.name) for e in entries] == [
+        ("leaky-window", "majority"),
+        ("leaky-window", "relative-band-power+logistic"),
+        ("within-subject", "majority"),
+        ("within-subject", "relative-band-power+logistic"),
+    ]
+
+
+def test_a_report_needs_nothing_but_itself(page):
+    assert "default-src 'none'" in page
+    sources = re.findall(r'(?:src|href)="([^"#]{0,30})', page)
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources if source)
+    assert "http://" not in page
+    assert "https://" not in page
+    assert 'name="viewport"' in page
+
+
+def test_whatever_names_hold_is_escaped(page):
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+
+
+def test_leaky_and_simulated_are_said_at_the_top_and_at_the_table(page):
+    assert page.index("Simulated data") < page.index("<section")
+    leaky, holds = page.split("<h4>leaky-window")[1].split("<h4>within-subject")
+    assert 'tag red">LEAKY' in leaky
+    assert "LEAKY: windows of one trial are on both sides" in leaky
+    assert "LEAKY" not in holds.split("<details")[0]
+    assert 'alt="accuracy of every subject, simulated tiny, leaky-window (LEAKY' in page
+
+
+def test_the_figures_of_the_paper_stand_beside(page):
+    assert "99.27" in page
+    assert "\N{MINUS SIGN}7.65" in page
+    without = page.replace("99.27", "")
+    assert "Star: what the paper states" in without
+
+
+def test_what_the_paper_says_in_words_stands_where_it_has_no_figure(entries, tmp_path):
+    said = Entry("within", "from scratch", entries[0].results, paper_words="collapses")
+    assert "collapses" in write_report([said], tmp_path / "r.html", metric="accuracy").read_text()
+
+
+def test_the_tidy_table_has_a_row_per_subject_and_metric(entries):
+    table = scores_table(entries)
+    assert len(table) == 4 * 3 * 4  # entries, subjects, metrics
+    assert not table.duplicated(["row", "protocol", "subject", "metric", "seed"]).any()
+    assert table["simulated"].all()
+    assert (table["leaky"] == table["protocol"].str.contains("LEAKY")).all()
+    assert table[table["leaky"]]["result"].str.contains("leaky").all()
+    one = table[(table["row"] == "majority") & ~table["leaky"] & (table["metric"] == "accuracy")]
+    assert (one["value"] == one["majority"]).all()
+
+
+def test_the_summary_compares_with_the_first_row_of_the_place(entries):
+    summary = summary_table(entries)
+    accuracy = summary[summary["metric"] == "accuracy"].set_index(["protocol", "row"])
+    assert accuracy["difference"].isna().tolist() == [True, False, True, False]
+    first, second = accuracy["mean"].to_numpy()[2:]
+    assert accuracy["difference"].iloc[3] == pytest.approx(second - first)
+    assert (accuracy["low"] <= accuracy["mean"]).all()
+    assert (accuracy["mean"] <= accuracy["high"]).all()
+    assert summary_table([]).columns.tolist() == summary.columns.tolist()
+
+
+def test_a_protocol_that_trains_on_the_first_trials_says_so():
+    assert told(Protocol("within-subject", train_trials=9)) == (
+        "within-subject, trained on the first 9 trials"
+    )
+    assert told(Protocol("cross-subject")) == "cross-subject"
+
+
+def test_seeds_of_a_model_are_one_entry_and_models_of_one_name_are_told_apart(store, tmp_path):
+    dataset = open_dataset(store, 1.0, target="emotion")
+    model = "tests_of_report:constant"
+    for number, (value, seed) in enumerate(((0, 0), (0, 1), (1, 0))):
+        result = evaluate("majority", dataset, Protocol("within-subject", n_folds=2), seed=seed)
+        result.config.update(estimator=model, parameters={"value": value})
+        result.save(tmp_path / f"{number}.zip")
+    found = read_entries([tmp_path])
+    assert sorted(len(entry.results) for entry in found) == [1, 2]
+    assert len({entry.name for entry in found}) == 2
+    assert any("value=1" in entry.name for entry in found)
+
+
+def test_curves_and_maps_hold_their_pictures():
+    steps = pd.Index(range(0, 40, 10), name="step")
+    runs = {
+        f"run {k}": pd.DataFrame({"loss": 3.0 - k, "accuracy": 0.1 * k}, index=steps)
+        for k in range(3)
+    }
+    epochs = pd.DataFrame(
+        {
+            "epoch": [1, 2, 3],
+            "loss": [0.7, 0.6, 0.5],
+            "validation_loss": [0.7, 0.65, 0.8],
+            "validation_balanced_accuracy": [0.5, 0.6, 0.55],
+        }
+    )
+    heard = pd.DataFrame({"channel": ["Fp1", "F3", "Cz", "T8", "O1"], "attention": range(5)})
+    for part in (curves(runs), history(NASTY, epochs), attention(NASTY, heard)):
+        assert "data:image/png;base64," in part
+        assert "<script" not in part
+    assert "Most: O1 4.00, T8 3.00" in attention("deap", heard)
+    assert curves({}) == ""
+
+
+def test_the_command_writes_it_beside_the_results(results, tmp_path, capsys):
+    assert main(["report", str(results), "--out", str(tmp_path / "r.html")]) == 0
+    assert "r.html" in capsys.readouterr().out
+    assert "simulated tiny" in (tmp_path / "r.html").read_text()
+
+
+def test_a_folder_without_results_is_an_error(tmp_path, capsys):
+    with pytest.raises(DataError, match="there are none"):
+        read_entries([tmp_path])
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "omfa-zoo evaluate --out" in capsys.readouterr().err
+
+
+def test_the_same_results_give_the_same_bytes(entries, tmp_path):
+    one = write_report(entries, tmp_path / "a.html").read_bytes()
+    assert write_report(entries, tmp_path / "b.html").read_bytes() == one
