@@ -496,7 +496,7 @@ def read_entries(paths: Sequence[str | Path]) -> list[Entry]:
     Parameters
     ----------
     paths : sequence of path
-        Files that ``evaluate`` wrote, or folders of them.
+        Files that ``evaluate`` wrote, folders of them, or folders of ``reproduce``.
 
     Returns
     -------
@@ -511,7 +511,8 @@ def read_entries(paths: Sequence[str | Path]) -> list[Entry]:
     """
     files: list[Path] = []
     for path in map(Path, paths):
-        found = sorted(path.glob("*.zip")) if path.is_dir() else [path]
+        home = path / "results" if (path / "results").is_dir() else path
+        found = sorted(home.glob("*.zip")) if home.is_dir() else [path]
         if not found or not found[0].exists():
             raise DataError(
                 f"Looking for results in {path}",
