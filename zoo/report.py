@@ -142,8 +142,14 @@ _FACTS = (
 )
 
 
-def summary_table(entries: Sequence[Entry]) -> pd.DataFrame:
+def summary_table(entries: Sequence[Entry], metrics: Sequence[str] = METRICS) -> pd.DataFrame:
     """Summarise entries over subjects.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+    metrics : sequence of str
+        Some of ``METRICS``.
 
     Returns
     -------
@@ -157,7 +163,7 @@ def summary_table(entries: Sequence[Entry]) -> pd.DataFrame:
     for entry in entries:
         first = reference.setdefault(entry.place, entry)
         subjects = by_subject(entry.results)
-        for metric in METRICS:
+        for metric in metrics:
             low, high = bootstrap_interval(subjects[metric])
             row = _facts(entry) | {
                 "n_subjects": len(subjects),
@@ -292,10 +298,9 @@ def _confusions(entries: Sequence[Entry], data: str, protocol: str) -> str:
 
 
 def _table(protocol: str, entries: Sequence[Entry], metric: str) -> str:
-    summary = summary_table(entries)
-    own = summary[summary["metric"] == metric]
+    own = summary_table(entries, [metric])
     other = "balanced_accuracy" if metric == "accuracy" else "accuracy"
-    beside = summary[summary["metric"] == other]["mean"]
+    beside = [by_subject(entry.results)[other].mean() for entry in entries]
     papers = own[["paper", "paper_difference"]].notna().any(axis=None) or own["paper_words"].any()
     head = ["", _words(metric), "95 %", "majority", "from the first", "95 % ", "p"]
     head += ["paper", "paper, from the first"] if papers and metric == "accuracy" else []
