@@ -292,7 +292,7 @@ def describe(entry: Entry) -> str:
         f"| `{name}` | {size} | `{sha256}` |" for name, (sha256, size) in entry.files.items()
     )
     command = card.recipe.get("command", "")
-    recipe = json.dumps({k: v for k, v in card.recipe.items() if k != "command"})
+    recipe = json.dumps({k: v for k, v in card.recipe.items() if k != "command"}, sort_keys=True)
     return f"""\
 # {card.name}
 

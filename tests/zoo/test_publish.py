@@ -1,4 +1,5 @@
 import json
+import re
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -249,11 +250,12 @@ def test_list_show_and_verify(run, tmp_path, home, capsys):
     assert cli.main(["publish", str(run()), out, "--registry", str(home / REGISTRY)]) == 0
     assert capsys.readouterr().out.count("[three]") == 1
     assert cli.main(["list"]) == 0
-    assert "three  tiny, pretrained, 0.5 MB, to download; saw deap" in capsys.readouterr().out
+    line = r"^three +tiny, pretrained, 0\.5 MB, to download; saw deap"
+    assert re.search(line, capsys.readouterr().out, re.M)
     assert cli.main(["download", "three"]) == 0
     folder = Path(capsys.readouterr().out.strip())
     assert cli.main(["list"]) == 0
-    assert "0.5 MB, here" in capsys.readouterr().out
+    assert re.search(r"^three .* 0\.5 MB, here", capsys.readouterr().out, re.M)
     assert cli.main(["show", "three"]) == 0
     assert capsys.readouterr().out.startswith("# three\n")
     assert cli.main(["show", str(folder), "--json"]) == 0
