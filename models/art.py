@@ -155,17 +155,29 @@ def resample(x: Tensor, kernel: Tensor, reach: int, up: int, down: int) -> Tenso
 # --- 2. scale -----------------------------------------------------------------------------------
 
 
-def _spectral_basis() -> tuple[Tensor, Tensor]:
-    """Hann-windowed cosines and sines of 1-45 Hz over one second, and the band of each."""
-    n = int(F0)
-    time = torch.arange(n, dtype=torch.float64) / n
+@lru_cache(maxsize=16)
+def spectral_basis(sfreq: float = F0) -> tuple[Tensor, Tensor]:
+    """Hann-windowed cosines and sines of 1-45 Hz over one second, and the band of each.
+
+    Returns
+    -------
+    basis : Tensor
+        (round(sfreq), 90), float64: the cosines, then the sines.
+    in_band : Tensor
+        (90, 5), 1 where a frequency is in a band, and can be told at this rate.
+    """
+    n = round(sfreq)
+    time = torch.arange(n, dtype=torch.float64) / sfreq
     freqs = torch.arange(1, 46, dtype=torch.float64)
     window = torch.hann_window(n, dtype=torch.float64)
     angle = 2 * math.pi * time[:, None] * freqs
     basis = torch.cat((angle.cos(), angle.sin()), 1) * window[:, None]
     # One-sided power: a unit-variance signal has powers that sum to 1 over all frequencies.
     basis = basis * math.sqrt(2 / (n * float((window**2).sum())))
-    in_band = torch.stack([(freqs >= low) & (freqs < high) for low, high in BANDS.values()], 1)
+    told = freqs < 0.49 * sfreq
+    in_band = torch.stack(
+        [(freqs >= low) & (freqs < high) & told for low, high in BANDS.values()], 1
+    )
     return basis, torch.cat((in_band, in_band)).double()
 
 
@@ -194,7 +206,7 @@ class FrontEnd(nn.Module):
             raise ValueError(f"ART: sfreq must be positive, got {sfreq} Hz.")
         self.up, self.down = rate_ratio(self.sfreq) if self.adapts else (1, 1)
         kernel, self.reach = resampling_kernel(self.up, self.down)
-        basis, in_band = _spectral_basis()
+        basis, in_band = spectral_basis()
         for name, constant in (("kernel", kernel), ("basis", basis), ("in_band", in_band)):
             self.register_buffer(name, constant.to(torch.get_default_dtype()), persistent=False)
 

@@ -1,8 +1,9 @@
 r"""Graph heads: what the channels of one window say together.
 
-Every head is called the same way, ``head(nodes, present, positions) -> (batch, dim)``, and
+Every head is called the same way, ``head(nodes, present, positions, pairs) -> (batch, dim)``, and
 :data:`HEADS` maps its name to its class, so that a comparison is one argument apart. Channels are a
-set: no head knows their order or number, and absent ones are masked, never zero-filled.
+set: no head knows their order or number, and absent ones are masked, never zero-filled. What is
+known of pairs of channels reaches the one head whose edges can carry it, ``gat``.
 
 ``GATv2`` and ``GCN`` are written for batches of small complete graphs, where dense products are
 many times faster than the gather-scatter of sparse libraries; they compute what torch_geometric's
@@ -225,10 +226,57 @@ class GCN(nn.Module):
         return passed.to(x.dtype) @ self.lin(x) + self.shift
 
 
-class GATHead(nn.Module):
-    """Graph attention over all pairs of present channels, biased by their distance."""
+class PairReadout(nn.Module):
+    r"""What is known of pairs of channels, weighed by where the two are.
 
-    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+    .. math:: r_c = \frac{s^2}{n^2} \sum_{ij} (V \phi_i)_c \, (W (\phi_j \otimes p_{ij}))_c,
+
+    with places :math:`\phi` and features of pairs p: for each output c, a weight for every pair
+    that varies smoothly over both places, of rank 1 in them. It is linear in p, since a few dozen
+    subjects suffice for that and for little more; and it carries over to other montages.
+
+    Parameters
+    ----------
+    pair_dim, dim : int
+        Width of p, and of the result.
+    """
+
+    SCALE = 5.0  # s; brings means over many pairs to the order of 1
+
+    def __init__(self, pair_dim: int, dim: int):
+        super().__init__()
+        self.scale = self.SCALE**2
+        self.there = nn.Linear(graph.N_POSITION * pair_dim, dim, bias=False)
+        self.here = nn.Linear(graph.N_POSITION, dim, bias=False)
+
+    def forward(self, pairs: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n, n, pair_dim) out as (batch, dim)."""
+        share = present.to(pairs.dtype) / present.sum(-1, keepdim=True).clamp(min=1)
+        place = graph.position_features(positions).to(pairs.dtype).expand(pairs.shape[0], -1, -1)
+        weighed = place * share[..., None]
+        around = (weighed.transpose(1, 2)[:, None] @ pairs).flatten(2)  # (batch, n, 25 * pair_dim)
+        return self.scale * (self.there(around) * self.here(weighed)).sum(1)
+
+
+class GATHead(nn.Module):
+    """Graph attention over all pairs of present channels, biased by their distance.
+
+    If it is built for features of pairs, these are read out too, and what the attention gives
+    starts with a small gain beside it (Touvron et al. 2021, arXiv 2103.17239), so that the simpler
+    part learns first.
+    """
+
+    GAIN = 0.1
+
+    def __init__(
+        self,
+        dim: int,
+        n_layers: int,
+        n_heads: int,
+        drop_prob: float,
+        edge_drop: float,
+        pair_dim: int = 0,
+    ):
         super().__init__()
         self.edge_drop_prob = edge_drop
         self.layers = nn.ModuleList(GATv2(dim, dim, n_heads) for _ in range(n_layers))
@@ -238,8 +286,12 @@ class GATHead(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(n_layers))
         self.dropout = nn.Dropout(drop_prob)
         self.readout = AttentionPool(dim, n_heads)
+        self.pair_readout = PairReadout(pair_dim, dim) if pair_dim else None
+        self.gain = nn.Parameter(torch.full([dim], self.GAIN)) if pair_dim else None
 
-    def forward(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
+    ) -> Tensor:
         """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
         edges = present[:, None, :].expand(-1, present.shape[1], -1)
         if self.training and self.edge_drop_prob > 0:
@@ -252,13 +304,24 @@ class GATHead(nn.Module):
         for layer, distance, norm in zip(self.layers, self.distance, self.norms):  # noqa: B905
             bias = distance(features).permute(0, 3, 1, 2)
             x = norm(x + self.dropout(F.elu(layer(x, edges, bias))))
-        return self.readout(x, present)
+        out = self.readout(x, present)
+        if self.pair_readout is not None and self.gain is not None and pairs is not None:
+            out = self.gain * out + self.pair_readout(pairs.to(x.dtype), present, positions)
+        return out
 
 
 class GCNHead(nn.Module):
     """Graph convolution over a graph that the electrode positions fix."""
 
-    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+    def __init__(
+        self,
+        dim: int,
+        n_layers: int,
+        n_heads: int,
+        drop_prob: float,
+        edge_drop: float,
+        pair_dim: int = 0,
+    ):
         super().__init__()
         self.edge_drop_prob = edge_drop
         self.layers = nn.ModuleList(GCN(dim, dim) for _ in range(n_layers))
@@ -270,7 +333,9 @@ class GCNHead(nn.Module):
         """Return (..., n_chans, n_chans) edge weights, 1 on the diagonal."""
         return graph.distance_graph(positions)
 
-    def forward(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
+    ) -> Tensor:
         """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
         both = present[:, None, :] & present[:, :, None]
         if self.training and self.edge_drop_prob > 0:
@@ -291,7 +356,15 @@ class LearnedGCNHead(GCNHead):
 
     RANK = 16
 
-    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+    def __init__(
+        self,
+        dim: int,
+        n_layers: int,
+        n_heads: int,
+        drop_prob: float,
+        edge_drop: float,
+        pair_dim: int = 0,
+    ):
         super().__init__(dim, n_layers, n_heads, drop_prob, edge_drop)
         self.embed = nn.Linear(graph.N_POSITION, self.RANK)
 
@@ -307,12 +380,22 @@ class LearnedGCNHead(GCNHead):
 class MeanHead(nn.Module):
     """Mean over the present channels of a two-layer network: the ablation without a graph."""
 
-    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+    def __init__(
+        self,
+        dim: int,
+        n_layers: int,
+        n_heads: int,
+        drop_prob: float,
+        edge_drop: float,
+        pair_dim: int = 0,
+    ):
         super().__init__()
         self.mix = nn.Sequential(nn.GELU(), nn.Dropout(drop_prob), nn.Linear(dim, dim))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
+    ) -> Tensor:
         """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
         x = self.norm(x + self.mix(x))
         return masked_mean(x.transpose(1, 2), present[:, None]).squeeze(-1)
@@ -321,13 +404,23 @@ class MeanHead(nn.Module):
 class TransformerHead(nn.Module):
     """Transformer over the channels as tokens; places enter by the node features alone."""
 
-    def __init__(self, dim: int, n_layers: int, n_heads: int, drop_prob: float, edge_drop: float):
+    def __init__(
+        self,
+        dim: int,
+        n_layers: int,
+        n_heads: int,
+        drop_prob: float,
+        edge_drop: float,
+        pair_dim: int = 0,
+    ):
         super().__init__()
         self.blocks = nn.ModuleList(Block(dim, n_heads, drop_prob) for _ in range(n_layers))
         self.norm = nn.LayerNorm(dim)
         self.readout = AttentionPool(dim, n_heads)
 
-    def forward(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
+    ) -> Tensor:
         """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
         for block in self.blocks:
             x = block(x, None, present)
@@ -351,6 +444,7 @@ def make_head(
     n_heads: int = 4,
     drop_prob: float = 0.1,
     edge_drop_prob: float = 0.1,
+    pair_dim: int = 0,
 ) -> nn.Module:
     """Build a graph head by name.
 
@@ -364,12 +458,15 @@ def make_head(
         Depth, and attention heads, where the head has them.
     drop_prob, edge_drop_prob : float
         Dropout on features; chance that an edge is left out of a training step.
+    pair_dim : int
+        Number of features of a pair of channels that ``"gat"`` is to use; the others use none.
 
     Returns
     -------
     nn.Module
         Called as ``head(nodes (batch, n_chans, dim), present (batch, n_chans) bool, positions
-        ([batch,] n_chans, 3) metres)``, gives ``(batch, dim)``.
+        ([batch,] n_chans, 3) metres, pairs=None (batch, n_chans, n_chans, pair_dim))``, gives
+        ``(batch, dim)``.
 
     Raises
     ------
@@ -378,4 +475,4 @@ def make_head(
     """
     if name not in HEADS:
         raise ValueError(f"OMFA: head {name!r} is unknown; known: {', '.join(HEADS)}.")
-    return HEADS[name](dim, n_layers, n_heads, drop_prob, edge_drop_prob)
+    return HEADS[name](dim, n_layers, n_heads, drop_prob, edge_drop_prob, pair_dim)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from omfa.models.art import F0, Resampling, recorded
 from omfa.models.compat import EEGModuleMixin
+from omfa.models.connectivity import N_CONNECTIVITY, Connectivity
 from omfa.models.encoders import PRESETS, make_encoder
 from omfa.models.graph import electrode_positions
 from omfa.models.heads import Nodes, drop_channels, make_head
@@ -56,14 +57,15 @@ class OMFA(EEGModuleMixin, nn.Module):
       pooling.
     - ``nodes``: embedding, power, power relative to the other channels, and place on the head.
     - ``head`` (GATv2 by default): the graph over the channels, attention biased by the 3-D distance
-      of the electrodes, and attention readout.
+      of the electrodes, and attention readout; beside it a readout of the channels' coherency.
     - ``final_layer``: linear.
 
     .. rubric:: Temporal, Spatial, and Spectral Encoding
 
     - **Temporal:** convolutions over 0.25 s and 0.5 s; attention over all tokens, by their time in
       seconds.
-    - **Spatial:** electrode positions in 3-D, in the node features and as attention bias.
+    - **Spatial:** electrode positions in 3-D, in the node features and as attention bias; coherency
+      between channels in five bands, weighed by the places of both.
     - **Spectral:** the stem's 33 taps at 128 Hz are a learned filter bank; log band powers reach
       the graph directly.
 
@@ -97,6 +99,8 @@ class OMFA(EEGModuleMixin, nn.Module):
         spaces tokens evenly, ``"rate+content"`` also places them by a learned density.
     tokens_per_second : float
         ART's tokens for every second of signal.
+    connectivity : bool
+        With ``head="gat"``: also read the coherency between channels out.
     activation : type of nn.Module
         Of the convolutions and the density network.
     drop_prob : float
@@ -154,6 +158,7 @@ class OMFA(EEGModuleMixin, nn.Module):
         encoder: Literal["art", "art_no_rotary", "patch", "cnn"] = "art",
         resampling: Resampling = "rate",
         tokens_per_second: float = 2.0,
+        connectivity: bool = True,
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.1,
         encoder_drop_prob: float = 0.0,
@@ -198,9 +203,14 @@ class OMFA(EEGModuleMixin, nn.Module):
         )
         size = PRESETS[preset]
         self.register_buffer("positions", self._electrodes(), persistent=False)
+        self.connectivity = Connectivity(rate) if head == "gat" and connectivity else None
         self.nodes = Nodes(size.dim, size.node_dim)
         self.head = make_head(
-            head, size.node_dim, drop_prob=drop_prob, edge_drop_prob=edge_drop_prob
+            head,
+            size.node_dim,
+            drop_prob=drop_prob,
+            edge_drop_prob=edge_drop_prob,
+            pair_dim=0 if self.connectivity is None else N_CONNECTIVITY,
         )
         self.dropout = nn.Dropout(drop_prob)
         self.final_layer = nn.Linear(size.node_dim, self.n_outputs)
@@ -260,10 +270,13 @@ class OMFA(EEGModuleMixin, nn.Module):
         encoded = self.encoder(x.flatten(0, 1), sfreq)
         h = encoded.h.view(x.shape[0], n_chans, -1)
         side = encoded.side.view(x.shape[0], n_chans, -1)
+        pairs: Tensor | None = None
+        if self.connectivity is not None:
+            pairs = self.connectivity(x, present, positions, sfreq)
         if self.training and self.channel_drop_prob > 0:
             present = drop_channels(present, self.channel_drop_prob)
         nodes = self.nodes(h, side, present, positions)
-        features = self.head(nodes, present, positions)
+        features = self.head(nodes, present, positions, pairs)
         if return_features:
             if torch.jit.is_scripting():
                 return features

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omfa.models.art import N_SIDE, recorded, resample, resampling_kernel
+from omfa.models.connectivity import Connectivity
 from omfa.models.encoders import make_encoder
 from omfa.models.graph import electrode_positions
 from omfa.models.heads import drop_channels
@@ -73,8 +74,9 @@ class Training:
     label_smoothing : float
     batch_size : int
         Windows.
-    patience : int
-        Epochs without a lower validation loss after which training stops.
+    patience : int or None
+        Epochs without a lower validation loss after which training stops; the best epoch's weights
+        are kept. None: all epochs are run, and the last one's weights are kept.
     warm_up : float
         Share of all steps.
     clip : float
@@ -94,7 +96,7 @@ class Training:
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     batch_size: int = 32
-    patience: int = 10
+    patience: int | None = 10
     warm_up: float = 0.1
     clip: float = 1.0
     refit: bool = False
@@ -105,7 +107,7 @@ class Training:
         wrong = [
             f"{name}={getattr(self, name)!r}"
             for name in ("epochs", "lr", "batch_size", "patience", "clip", "threads")
-            if not getattr(self, name) > 0
+            if (value := getattr(self, name)) is not None and not value > 0
         ]
         wrong += [
             f"{name}={getattr(self, name)!r}"
@@ -170,6 +172,8 @@ class Network:
         Called with what ``history_`` tells of an epoch, after each.
     history_ : list of dict
         An epoch each: training and validation loss, balanced accuracy on validation.
+    best_ : dict
+        The epoch of it whose weights were kept, or whose number a refit took.
     """
 
     def __init__(
@@ -225,9 +229,13 @@ class Network:
         DataError
             If its loss is no longer a number.
         """
+        how = self.training
         with self._at_work():
+            if how.refit and how.patience is None and len(validation):
+                self._train(train.joined(validation), None)  # there is nothing to choose
+                return self
             epochs = self._train(train, validation)
-            if self.training.refit and len(validation):
+            if how.refit and len(validation):
                 self._seed()
                 self._train(train.joined(validation), None, epochs)
         return self
@@ -265,20 +273,20 @@ class Network:
                 )
             if held_out is not None and validation is not None:
                 told |= self._judge(held_out, validation)
-                if told["validation_loss"] < best_loss:
-                    best, best_loss = epoch, told["validation_loss"]
-                    state = copy.deepcopy(self.network_.state_dict())
-            else:
+            if held_out is None or how.patience is None:
                 best = epoch
+            elif told["validation_loss"] < best_loss:
+                best, best_loss = epoch, told["validation_loss"]
+                state = copy.deepcopy(self.network_.state_dict())
             history.append(told)
             if self.report is not None:
                 self.report(told)
-            if epoch - best >= how.patience:
+            if how.patience is not None and epoch - best >= how.patience:
                 break
         if state is not None:
             self.network_.load_state_dict(state)
         if stop is None:
-            self.history_ = history
+            self.history_, self.best_ = history, history[best - 1]
         return best
 
     def _step(
@@ -327,9 +335,9 @@ class Network:
             a_window = _timed(lambda: self._logits(inputs, len(y))) / len(y)
         seconds = 0.0
         for train, validation, test in sizes:
-            steps = math.ceil(train / how.batch_size)
-            if how.refit:
-                steps += math.ceil((train + validation) / how.batch_size)
+            steps = math.ceil((train + validation * how.refit) / how.batch_size)
+            if how.refit and how.patience is not None:
+                steps += math.ceil(train / how.batch_size)
             seconds += how.epochs * (steps * a_step + validation * a_window) + test * a_window
         return seconds
 
@@ -479,17 +487,36 @@ class Embeddings:
     Parameters
     ----------
     encoder : nn.Module
+    connectivity : bool
+        Also measure the connectivity between the channels, whose places ``for_windows`` knows.
     device : str
     threads : int
         Of the CPU.
     """
 
-    def __init__(self, encoder: nn.Module, *, device: str = "auto", threads: int = 1) -> None:
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        connectivity: bool = False,
+        device: str = "auto",
+        threads: int = 1,
+    ) -> None:
         self.encoder, self.device, self.threads = encoder.eval(), device, threads
+        self.connectivity = Connectivity() if connectivity else None
+        self.positions: Tensor | None = None
         self.digest = digest(encoder)
 
     def __repr__(self) -> str:
-        return f"Embeddings({self.digest})"
+        beside = " and connectivity" if self.connectivity is not None else ""
+        return f"Embeddings({self.digest}{beside})"
+
+    def for_windows(self, windows: Windows) -> Embeddings:
+        """Return the extractor of windows with the channels of these."""
+        bound = copy.copy(self)
+        places = electrode_positions(signal_arguments(windows)["chs_info"])
+        bound.positions = torch.from_numpy(places).float()
+        return bound
 
     def __call__(
         self, X: npt.NDArray[Any], present: npt.NDArray[np.bool_], sfreq: float
@@ -506,8 +533,9 @@ class Embeddings:
 
         Returns
         -------
-        ndarray of float16, shape (batch, n_chans, dim + 7)
-            Embedding and side input of each channel; NaN where it is absent.
+        ndarray of float16, shape (batch, n_chans, dim + 7) or (..., dim + 7 + n_chans * 10)
+            Embedding, side input and connectivity with all others of each channel; NaN where it is
+            absent.
         """
         device = _device(self.device)
         encoder = self.encoder.to(device)
@@ -515,9 +543,14 @@ class Embeddings:
         there = recorded(x) & torch.from_numpy(present).to(device)
         with _ONE_AT_A_TIME, torch.inference_mode(), _threads(self.threads):
             encoded = encoder(x[there], sfreq)
-            both = torch.cat((encoded.h, encoded.side), -1)
-        out = both.new_full((*there.shape, both.shape[-1]), math.nan)
-        out[there] = both
+            parts = [encoded.h, encoded.side]
+            if self.connectivity is not None and self.positions is not None:
+                measure = self.connectivity.to(device)
+                pairs = measure(x, there, self.positions.to(device), sfreq)
+                parts.append(pairs.flatten(2)[there])
+            known = torch.cat(parts, -1)
+        out = known.new_full((*there.shape, known.shape[-1]), math.nan)
+        out[there] = known
         return out.half().cpu().numpy()
 
 
@@ -547,11 +580,14 @@ class _OnEmbeddings(nn.Module):
     def forward(self, encoded: Tensor, present: Tensor) -> Tensor:
         """As ``OMFA.forward`` goes on from there; a test holds the two together."""
         model = self.model
-        h, side = encoded.nan_to_num(0.0).tensor_split([encoded.shape[-1] - N_SIDE], -1)
+        dim = int(model.encoder.dim)  # type: ignore[arg-type]
+        h, side, pairs = encoded.nan_to_num(0.0).tensor_split([dim, dim + N_SIDE], -1)
+        known = pairs.unflatten(-1, (present.shape[1], -1)) if model.connectivity else None
         if self.training and model.channel_drop_prob > 0:
             present = drop_channels(present, model.channel_drop_prob)
         nodes = model.nodes(h, side, present, model.positions)
-        return model.final_layer(model.dropout(model.head(nodes, present, model.positions)))
+        features = model.head(nodes, present, model.positions, known)
+        return model.final_layer(model.dropout(features))
 
 
 ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second")
@@ -567,6 +603,7 @@ def omfa(
     encoder: str | None = None,
     resampling: str | None = None,
     tokens_per_second: float | None = None,
+    connectivity: bool = True,
     freeze: Freeze | None = None,
     encoder_lr_scale: float = 0.1,
     layer_decay: float | None = None,
@@ -588,6 +625,8 @@ def omfa(
         ``"rate"``, 2.
     head : str
         The graph over the channels.
+    connectivity : bool
+        As in ``OMFA``.
     freeze : {"encoder", "first-epoch", "none"}, optional
         ``"encoder"``: it stays as it is, and is run over every window once for all folds.
         ``"first-epoch"`` (with a checkpoint the default): it stays as it is while the head finds
@@ -622,6 +661,7 @@ def omfa(
         )
     head_and_drops: dict[str, Any] = {
         "head": head,
+        "connectivity": connectivity,
         "drop_prob": drop_prob,
         "drop_path_prob": drop_path_prob,
         "channel_drop_prob": channel_drop_prob,
@@ -641,7 +681,12 @@ def omfa(
         build,
         how,
         seed=seed,
-        features=Embeddings(start, device=how.device, threads=how.threads)
+        features=Embeddings(
+            start,
+            connectivity=connectivity and head == "gat",
+            device=how.device,
+            threads=how.threads,
+        )
         if kind == "encoder" and start is not None
         else None,
         frozen_epochs=1 if kind == "first-epoch" else 0,
@@ -930,7 +975,6 @@ def fine_tune(
     network.report = report
     network.fit(train, validation)
     model: OMFA = network.network_.model.cpu().eval()  # type: ignore[assignment, union-attr]
-    best = min(network.history_, key=lambda told: told["validation_loss"])
     card = _card(
         name or out.name,
         dataset,
@@ -945,7 +989,7 @@ def fine_tune(
             "validation": {
                 "subjects": sorted(validation.metadata["subject"].astype(str).unique()),
                 "windows": len(validation),
-                **best,
+                **network.best_,
             },
             "versions": {"omfa": version("omfa"), "torch": torch.__version__},
             "commit": source_commit(),

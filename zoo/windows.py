@@ -14,7 +14,9 @@ from omfa.pipeline.recording import DataError
 from omfa.zoo.protocols import Rows
 
 Extractor = Callable[[npt.NDArray[Any], npt.NDArray[np.bool_], float], npt.NDArray[Any]]
-"""``features(X, present, sfreq)``: a batch of windows in, one row of features for each out."""
+"""``features(X, present, sfreq)``: a batch of windows in, one row of features for each out. One
+with a method ``for_windows(windows)`` is asked by it for the extractor that knows their channels.
+"""
 
 COLUMNS = (
     *("dataset", "subject", "session", "run", "trial", "stimulus"),
@@ -199,6 +201,8 @@ class Windows:
         """Return ``extract`` of every window, from memory where it has been computed before."""
         if (known := self._features.get(feature_name(extract))) is not None:
             return known[self.rows]
+        if (bind := getattr(extract, "for_windows", None)) is not None:
+            extract = bind(self)
         return np.concatenate([extract(X, there, self.sfreq) for X, there in self.batches()])
 
 

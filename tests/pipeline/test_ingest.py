@@ -40,7 +40,7 @@ def test_dask_and_serial_give_the_same_bytes(tree, reader, tmp_path, bytes_of):
 def test_a_running_cluster_does_the_work(tree, reader, tmp_path):
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         address = cluster.scheduler_address
         summary = ingest(reader, tree, tmp_path / "s.zarr", scheduler=address)
     assert statuses(summary) == ["stored"] * 3

@@ -324,7 +324,7 @@ def test_processes_and_dask_give_the_same_as_one(easy):
     two = evaluate("omfa", easy, THREE, parameters=parameters, n_jobs=2)
     get_reusable_executor().shutdown(wait=True)
     assert one.predictions.equals(two.predictions)
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
         with Client(cluster) as client:
             on_dask = evaluate("omfa", easy, THREE, parameters=parameters, scheduler=client)
         again = evaluate("majority", easy, THREE, scheduler=cluster.scheduler_address)
