@@ -357,6 +357,14 @@ def _evaluate_parser(parser: argparse.ArgumentParser) -> None:
         metavar="DATASET/SUBJECT",
         help="leave out, also DATASET/SUBJECT/SESSION; repeatable; the results say so",
     )
+    add(
+        "--test",
+        action="append",
+        default=[],
+        metavar="DATASET/SUBJECT",
+        help="cross-subject: test on these alone, * and ? as in file names; the others learn in "
+        "every fold; repeatable",
+    )
     add("--seeds", type=int, default=1, metavar="N", help="of the models: 0 to N-1 (default: 1)")
     _parameter_flag(parser)
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
@@ -388,7 +396,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.checkpoint:
         parameters["omfa"]["checkpoint"] = args.checkpoint
     names = args.protocol or ["within-subject"]
-    protocols = [_protocol(name, args.folds, args.skip) for name in names]
+    protocols = [_protocol(name, args.folds, args.skip, args.test) for name in names]
     dataset = _open(args)
     runs = {
         (protocol, model, seed): {
@@ -458,12 +466,12 @@ def _printed(table: pd.DataFrame) -> str:
     )
 
 
-def _protocol(name: str, folds: str | None, skip: Sequence[str]) -> Protocol:
+def _protocol(name: str, folds: str | None, skip: Sequence[str], tested: Sequence[str]) -> Protocol:
     from dataclasses import replace
 
     from omfa.zoo.protocols import as_protocol
 
-    protocol = replace(as_protocol(name), skip=tuple(skip))
+    protocol = replace(as_protocol(name), skip=tuple(skip), tested=tuple(tested))
     if folds is None:
         return protocol
     if folds != "one" and not folds.isdigit():

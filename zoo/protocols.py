@@ -13,6 +13,7 @@ import typing
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from itertools import combinations
 
 import numpy as np
@@ -73,6 +74,9 @@ class Protocol:
     skip : tuple of str
         Subjects or sessions to leave out, as ``"dataset/subject"`` or
         ``"dataset/subject/session"``.
+    tested : tuple of str
+        ``cross-subject``: test on these alone, as ``"dataset/subject"`` with ``*`` and ``?``; all
+        others learn in every fold. For figures on subjects on whom nothing was chosen. Empty: all.
     seed : int, default=0
         Of the split; a model has its own, so that seeds of a model meet the same folds.
     """
@@ -84,10 +88,12 @@ class Protocol:
     validation: float = 0.2
     target_dataset: str | None = None
     skip: tuple[str, ...] = ()
+    tested: tuple[str, ...] = ()
     seed: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "skip", tuple(self.skip))
+        object.__setattr__(self, "tested", tuple(self.tested))
         doing = f"Choosing the protocol {self.name!r}"
         if self.name not in PROTOCOLS:
             raise DataError(doing, "there is none of that name", f"Use {', '.join(PROTOCOLS)}")
@@ -104,6 +110,10 @@ class Protocol:
         if self.train_trials is not None and self.name != "within-subject":
             raise DataError(
                 doing, f"train_trials={self.train_trials}", "Use it with 'within-subject' only"
+            )
+        if self.tested and self.name != "cross-subject":
+            raise DataError(
+                doing, f"tested={', '.join(self.tested)}", "Use it with 'cross-subject' only"
             )
         if self.leaky and self.n_folds is None:
             raise DataError(doing, "n_folds=None", "Give a number of folds: 5")
@@ -325,17 +335,34 @@ def _cross_session(pool: _Pool) -> Iterator[Fold]:
 
 def _cross_subject(pool: _Pool) -> Iterator[Fold]:
     subject, strata = pool.units(SUBJECT)
-    n_folds = _subject_folds(pool, len(strata))
-    fold = _deal(strata, n_folds, pool.rng)[subject]
+    tested = np.flatnonzero(_tested(pool))
+    n_folds = _subject_folds(pool, len(strata), len(tested))
+    group = np.full(len(strata), -1)
+    group[tested] = _deal(strata[tested], n_folds, pool.rng)
+    fold = group[subject]
     for k in range(n_folds):
         yield pool.fold(f"fold-{k}", fold == k, fold != k, (subject, strata))
 
 
-def _subject_folds(pool: _Pool, n_subjects: int) -> int:
-    n_folds = pool.protocol.n_folds or n_subjects
-    if n_subjects < max(3, n_folds):
+def _tested(pool: _Pool) -> npt.NDArray[np.bool_]:
+    """Tell which subjects, by number, the protocol tests."""
+    who = pool.metadata[list(SUBJECT)].astype(str).drop_duplicates().agg("/".join, axis=1)
+    found = [any(fnmatch(name, pattern) for pattern in pool.protocol.tested or "*") for name in who]
+    for pattern in pool.protocol.tested:
+        if not any(fnmatch(name, pattern) for name in who):
+            raise _Impossible(
+                f"{pattern!r} is to be tested and names nobody of {len(who)} subjects",
+                "Write DATASET/SUBJECT; * stands for anything",
+            )
+    return np.array(found)
+
+
+def _subject_folds(pool: _Pool, n_subjects: int, n_tested: int | None = None) -> int:
+    n_tested = n_subjects if n_tested is None else n_tested
+    n_folds = pool.protocol.n_folds or n_tested
+    if n_subjects < 3 or n_tested < n_folds:
         raise _Impossible(
-            f"there are {n_subjects} subjects, expected at least {max(3, n_folds)} for {n_folds} "
+            f"there are {n_tested} subjects, expected at least {max(3, n_folds)} for {n_folds} "
             "folds with validation subjects apart",
             "Use fewer folds or more subjects, or 'within-subject'",
         )

@@ -130,6 +130,20 @@ def test_without_validation_all_epochs_are_run(easy):
     assert len(network.history_) == 3
 
 
+def test_without_patience_the_last_epoch_is_kept_and_a_refit_needs_no_choice(easy):
+    train, validation, test = sides(easy, 120, 160)
+    how = {**FROZEN, "epochs": 4, "patience": None}
+    last = omfa(seed=1, **how).fit(train, validation)
+    assert [one["epoch"] for one in last.history_] == [1, 2, 3, 4]
+    assert last.best_ is last.history_[-1]
+    alone = omfa(seed=1, **how).fit(train, sides(easy, 120, 120)[1])
+    assert np.array_equal(last.predict(test), alone.predict(test))
+    both = omfa(seed=1, **how, refit=True).fit(train, validation)
+    joined = omfa(seed=1, **how).fit(train.joined(validation), sides(easy, 120, 120)[1])
+    assert np.array_equal(both.predict(test), joined.predict(test))
+    assert both.history_ == joined.history_
+
+
 def test_classes_count_alike(easy):
     """Nine windows of ten are of one class, yet signals without an effect are no case for it."""
     y = easy.metadata["target"].to_numpy()

@@ -388,3 +388,25 @@ def test_claims_that_hold(make_table):
 
 def test_trials_are_named_by_all_of_their_names(make_table):
     assert make_table(datasets=2)[list(TRIAL)].drop_duplicates().shape == (2 * 6 * 2 * 8, 5)
+
+
+def test_some_are_tested_and_all_others_learn_in_every_fold(make_table):
+    metadata = make_table(subjects=9)
+    protocol = Protocol("cross-subject", n_folds=2, tested=("set0/sub-0[67]", "set0/sub-08"))
+    folds = folds_of(metadata, protocol)
+    who = metadata["subject"].to_numpy()
+    assert sorted(set(who[np.concatenate([fold.test for fold in folds])])) == [
+        "sub-06",
+        "sub-07",
+        "sub-08",
+    ]
+    for fold in folds:
+        learned = set(who[np.concatenate([fold.train, fold.validation])])
+        assert learned == set(who) - set(who[fold.test])
+
+
+def test_who_is_tested_must_be_there_and_the_protocol_leave_subjects_out(make_table):
+    with pytest.raises(DataError, match="'set0/sub-9' is to be tested and names nobody of 6"):
+        folds_of(make_table(), Protocol("cross-subject", tested=("set0/sub-9",)))
+    with pytest.raises(DataError, match="Use it with 'cross-subject' only"):
+        Protocol("within-subject", tested=("set0/sub-01",))

@@ -1,0 +1,145 @@
+"""Does it learn? OMFA on simulated corpora whose best achievable score the simulator knows.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_learning.py [--quick] [PART ...]
+
+``power``: the effect lies in the power of rhythms. ``coupling``: in the phase between two rhythms,
+which no channel shows by itself. ``nil``: there is none. ``labels``: pre-trained against scratch
+with few labelled trials. All signals are simulated: that software learns what was planted says
+nothing about emotion.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import measuring
+
+from omfa.pipeline import ingest, simulate
+from omfa.zoo import Protocol, compare, evaluate, open_dataset
+from omfa.zoo.pretrain import Settings, pretrain_encoder
+
+WINDOW = 4.0
+EFFECT = 2.0
+TRIALS = Protocol("within-subject", n_folds=5)
+FROZEN = {"preset": "tiny", "freeze": "encoder", "patience": None, "refit": True}
+"""An encoder of random weights, and a head that is fitted for all epochs."""
+
+
+def deap(scratch: Path, subjects: int, **planted: Any) -> tuple[Any, float]:
+    """Simulate DEAP; return its dataset and the best balanced accuracy that windows allow."""
+    name = "-".join(map(str, planted.values()))
+    truth = simulate("deap", scratch / name, subjects=subjects, seconds=30, **planted)
+    ingest("deap", scratch / name, scratch / f"{name}.zarr", progress=False)
+    data = open_dataset(scratch / f"{name}.zarr", WINDOW, target="valence>5", cache="memory")
+    return data, truth.best_accuracy["valence"][f"{WINDOW:g}"]["balanced"]
+
+
+def planted(title: str, data: Any, best: float, rows: Sequence[tuple[str, str, dict]]) -> None:
+    """Print what models reach of the best."""
+    table = []
+    for name, model, parameters in rows:
+        started = time.perf_counter()
+        mean = evaluate(model, data, TRIALS, parameters=parameters).summary()["mean"]
+        score = float(mean["balanced_accuracy"])
+        table.append([name, score, score / best, time.perf_counter() - started])
+    measuring.show(
+        f"{title}; simulated DEAP, within-subject, 5 folds, windows of {WINDOW:g} s; at best "
+        f"{best:.3f}",
+        ["model", "balanced accuracy", "of the best", "s"],
+        table,
+    )
+
+
+def power(scratch: Path, quick: bool) -> None:
+    """The effect is in the power of rhythms."""
+    data, best = deap(scratch, 1 if quick else 4, effect=EFFECT)
+    rows = [("OMFA", "omfa", FROZEN), ("relative band power", "relative-band-power+logistic", {})]
+    planted("effect in power", data, best, rows)
+
+
+def coupling(scratch: Path, quick: bool) -> None:
+    """The effect is in the phase between rhythms."""
+    data, best = deap(scratch, 1 if quick else 4, effect=EFFECT, effect_kind="connectivity")
+    rows = [
+        ("OMFA, GAT", "omfa", FROZEN),
+        ("OMFA, GAT without connectivity", "omfa", {**FROZEN, "connectivity": False}),
+        ("OMFA, mean over channels", "omfa", {**FROZEN, "head": "mean"}),
+        ("relative band power", "relative-band-power+logistic", {}),
+        ("tangent space", "tangent-space+logistic", {}),
+    ]
+    planted("effect in coupling", data, best, rows)
+
+
+def nil(scratch: Path, quick: bool) -> None:
+    """There is no effect."""
+    data, best = deap(scratch, 1 if quick else 4, effect=0.0)
+    rows = [("OMFA", "omfa", FROZEN), ("relative band power", "relative-band-power+logistic", {})]
+    planted("no effect", data, best, rows)
+
+
+def labels(scratch: Path, quick: bool) -> None:
+    """Few labelled trials: from a pre-trained encoder, and from scratch."""
+    subjects, seeds, steps = (3, 1, 20) if quick else (10, 5, 400)
+    simulate("dreamer", scratch / "D", subjects=subjects, seconds=30, effect=EFFECT)
+    ingest("dreamer", scratch / "D", scratch / "d.zarr", progress=False)
+    settings = Settings("tiny", steps=steps, batch_size=128 if quick else 256)
+    started = time.perf_counter()
+    checkpoint = pretrain_encoder(scratch / "d.zarr", scratch / "run", settings)
+    took = time.perf_counter() - started
+    data = open_dataset(scratch / "d.zarr", WINDOW, target="valence>3", cache="memory")
+    few = Protocol("within-subject", train_trials=9)
+    fitted = {"patience": None, "refit": True, "epochs": 20}
+    ways: dict[str, tuple[str, dict[str, Any]]] = {
+        "pre-trained": ("omfa", {**fitted, "checkpoint": str(checkpoint)}),
+        "pre-trained, frozen": (
+            "omfa",
+            {**fitted, "checkpoint": str(checkpoint), "freeze": "encoder"},
+        ),
+        "scratch": ("omfa:scratch", {**fitted, "preset": "tiny"}),
+    }
+    results = {
+        name: [
+            evaluate(
+                model, data, few, seed=seed, parameters=parameters, transductive=model == "omfa"
+            )
+            for seed in range(seeds)
+        ]
+        for name, (model, parameters) in ways.items()
+    }
+    rows = []
+    for name, runs in results.items():
+        scores = [float(run.summary()["mean"]["balanced_accuracy"]) for run in runs]
+        told = compare(runs, results["scratch"])
+        rows.append([name, sum(scores) / len(scores), told.difference, told.p])
+    measuring.show(
+        f"9 labelled trials of a subject, {subjects} subjects of simulated DREAMER, {seeds} seeds "
+        f"averaged by subject; pre-trained on the same signals without labels ({took:.0f} s)",
+        ["start", "balanced accuracy", "less scratch", "p, Wilcoxon"],
+        rows,
+    )
+
+
+PARTS: dict[str, Callable[[Path, bool], None]] = {
+    "power": power,
+    "coupling": coupling,
+    "nil": nil,
+    "labels": labels,
+}
+
+
+def main() -> None:
+    """Print the tables."""
+    arguments = measuring.parser(__doc__)
+    arguments.add_argument("parts", nargs="*", choices=[[], *PARTS], help="all, if none is named")
+    args = arguments.parse_args()
+    measuring.heading(["numpy", "torch", "lightning"])
+    with measuring.scratch(args.scratch) as scratch:
+        for part in args.parts or PARTS:
+            PARTS[part](scratch, args.quick)
+
+
+if __name__ == "__main__":
+    main()
