@@ -224,6 +224,7 @@ def _ablation(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
         ("transformer", "transformer"),
     ):
         add(f"graph: {name}", every, head=head)
+    add("graph: GAT without connectivity", every, connectivity=False)
     for encoder, name in (
         ("art_no_rotary", "ART without rotary positions"),
         ("patch", "patches"),
