@@ -35,6 +35,7 @@ from threadpoolctl import threadpool_limits
 
 from omfa.pipeline.recording import DataError
 from omfa.zoo.metrics import confusion_matrix
+from omfa.zoo.protocols import Rows
 from omfa.zoo.windows import Windows
 
 Floats = npt.NDArray[np.floating]
@@ -127,32 +128,86 @@ def relative_band_power(X: Floats, present: npt.NDArray[np.bool_], sfreq: float)
     return (log_variance - mean).reshape(len(X), -1)
 
 
-def band_covariance(X: Floats, present: npt.NDArray[np.bool_], sfreq: float) -> Floats:
-    """Covariance between channels in each band, shrunk towards a multiple of the identity.
+class BandCovariance:
+    """Extractor of the covariance between channels in each band, shrunk towards the identity."""
 
-    Parameters
-    ----------
-    X : ndarray of float, shape (batch, n_chans, n_times)
-    present : ndarray of bool, shape (batch, n_chans)
-    sfreq : float
-        Hz.
+    def __repr__(self) -> str:
+        return "BandCovariance()"
 
-    Returns
-    -------
-    ndarray of float32, shape (batch, n_bands, n_chans, n_chans)
-        Microvolts squared; rows and columns of absent channels are NaN.
-    """
-    spectrum = _spectrum(np.where(present[..., None], X, 0))
-    bands = _bins(X.shape[-1], sfreq)
-    out = np.empty((len(X), len(bands), X.shape[1], X.shape[1]), dtype=np.float32)
-    for k, band in enumerate(bands):
-        part = spectrum[..., band]
-        covariance = (part @ part.conj().swapaxes(-1, -2)).real
-        # A bin holds a real and an imaginary sample.
-        out[:, k] = _shrunk(covariance, present.sum(axis=1), 2 * part.shape[-1])
-    absent = ~(present[:, :, None] & present[:, None, :])
-    out[np.broadcast_to(absent[:, None], out.shape)] = np.nan
-    return out
+    def __call__(self, X: Floats, present: npt.NDArray[np.bool_], sfreq: float) -> Floats:
+        """Measure windows.
+
+        Parameters
+        ----------
+        X : ndarray of float, shape (batch, n_chans, n_times)
+            Microvolts.
+        present : ndarray of bool, shape (batch, n_chans)
+        sfreq : float
+            Hz.
+
+        Returns
+        -------
+        ndarray of float32, shape (batch, n_bands, n_chans, n_chans)
+            Microvolts squared; rows and columns of absent channels are NaN.
+        """
+        spectrum = _spectrum(np.where(present[..., None], X, 0))
+        bands = _bins(X.shape[-1], sfreq)
+        out = np.empty((len(X), len(bands), X.shape[1], X.shape[1]), dtype=np.float32)
+        for k, band in enumerate(bands):
+            part = spectrum[..., band]
+            covariance = (part @ part.conj().swapaxes(-1, -2)).real
+            # A bin holds a real and an imaginary sample.
+            out[:, k] = _shrunk(covariance, present.sum(axis=1), 2 * part.shape[-1])
+        absent = ~(present[:, :, None] & present[:, None, :])
+        out[np.broadcast_to(absent[:, None], out.shape)] = np.nan
+        return out
+
+    def centre(self, covariances: Floats) -> Floats:
+        """Bring the Riemannian mean of some windows to the identity in each band.
+
+        Zanini et al. 2018, IEEE TBME 65:1107-1116.
+
+        Parameters
+        ----------
+        covariances : ndarray of float, shape (n_windows, n_bands, n_chans, n_chans)
+            Of a subject.
+
+        Returns
+        -------
+        ndarray of float32
+            The same shape. Channels that not all of the windows have are NaN; a window without any
+            channel is in no mean.
+        """
+        from pyriemann.geometry.base import invsqrtm
+        from pyriemann.geometry.mean import mean_riemann
+
+        out = np.full_like(covariances, np.nan, dtype=np.float32)
+        told, channels = _told(covariances)
+        if not len(channels):
+            return out
+        known = _pick(covariances[told], channels)
+        some = known[:: max(1, len(told) // MEAN_OF_AT_MOST)]
+        for k in range(known.shape[1]):
+            root = invsqrtm(mean_riemann(some[:, k]))
+            known[:, k] = root @ known[:, k] @ root
+        out[np.ix_(told, np.arange(known.shape[1]), channels, channels)] = known
+        return out
+
+
+band_covariance = BandCovariance()
+
+
+def _told(
+    covariances: Floats,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the windows that have a channel, and the channels that all of them have."""
+    there = np.asarray(np.isfinite(np.diagonal(covariances, axis1=2, axis2=3)).all(axis=1))
+    told = np.flatnonzero(there.sum(axis=1))
+    return told, np.flatnonzero(there[told].all(axis=0)) if len(told) else told
+
+
+def _pick(covariances: Floats, channels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return covariances[..., channels[:, None], channels].astype(np.float64)
 
 
 def _shrunk(covariance: Floats, n_present: npt.NDArray[np.int64], n_samples: int) -> Floats:
@@ -180,24 +235,21 @@ class BandTangentSpace(TransformerMixin, BaseEstimator):
         # Imported here: it takes five seconds.
         from pyriemann.tangentspace import TangentSpace
 
-        finite = np.asarray(np.isfinite(np.diagonal(X, axis1=2, axis2=3)).all(axis=1))
-        told = np.flatnonzero(finite.sum(axis=1))
-        X = X[told]
-        self.channels_ = np.flatnonzero(finite[told].all(axis=0))
+        told, self.channels_ = _told(X)
         if not len(self.channels_):
             raise DataError(
                 "Fitting the tangent space",
                 "no channel is in all training windows",
                 "Open the dataset with channels='intersection'",
             )
-        some = self._pick(X[:: max(1, len(X) // MEAN_OF_AT_MOST)])
+        some = _pick(X[told][:: max(1, len(told) // MEAN_OF_AT_MOST)], self.channels_)
         self.spaces_ = [TangentSpace().fit(some[:, k]) for k in range(X.shape[1])]
         return self
 
     def transform(self, X: Floats) -> Floats:
         """Map (n, n_bands, n_chans, n_chans) to (n, n_bands * n_pairs)."""
         silent = np.isnan(X).all(axis=(1, 2, 3))
-        picked = self._pick(X[~silent])
+        picked = _pick(X[~silent], self.channels_)
         if not np.isfinite(picked).all():
             raise DataError(
                 "Mapping covariances to the tangent space",
@@ -210,9 +262,6 @@ class BandTangentSpace(TransformerMixin, BaseEstimator):
             maps = [space.transform(picked[:, k]) for k, space in enumerate(self.spaces_)]
             out[~silent] = np.concatenate(maps, axis=1)
         return out
-
-    def _pick(self, X: Floats) -> Floats:
-        return X[..., self.channels_[:, None], self.channels_].astype(np.float64)
 
 
 # ---- estimators -----------------------------------------------------------------------------
@@ -246,22 +295,21 @@ class FeatureClassifier:
         """Choose on ``validation`` and fit on both."""
         one, other = train.features(self.features), validation.features(self.features)
         with threadpool_limits(1, "blas"):  # matrices this small lose time to more threads
-            best = self._choose(train, validation)
+            best = self._choose(one, train.y, other, validation)
             both = np.concatenate([one, other])
             self.prepare_ = clone(self.prepare).fit(both)
             y = np.concatenate([train.y, validation.y])
             self.classifier_ = clone(best).fit(self.prepare_.transform(both), y)
         return self
 
-    def _choose(self, train: Windows, validation: Windows) -> Any:
+    def _choose(self, one: Floats, y: Rows, other: Floats, validation: Windows) -> Any:
         if len(self.candidates) == 1:
             return self.candidates[0]
         prepare = clone(self.prepare)
-        one = prepare.fit_transform(train.features(self.features))
-        other = prepare.transform(validation.features(self.features))
+        one, other = prepare.fit_transform(one), prepare.transform(other)
         quality, error = np.transpose(
             [
-                _recall(clone(candidate).fit(one, train.y).predict(other), validation)
+                _recall(clone(candidate).fit(one, y).predict(other), validation)
                 for candidate in self.candidates
             ]
         )

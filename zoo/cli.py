@@ -365,6 +365,12 @@ def _evaluate_parser(parser: argparse.ArgumentParser) -> None:
         help="cross-subject: test on these alone, * and ? as in file names; the others learn in "
         "every fold; repeatable",
     )
+    add(
+        "--centred",
+        choices=("subject", "session"),
+        help="give models features less their mean over the windows of the subject or session; "
+        "needs all of a tested person's windows, without labels; the results say so",
+    )
     add("--seeds", type=int, default=1, metavar="N", help="of the models: 0 to N-1 (default: 1)")
     _parameter_flag(parser)
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
@@ -396,7 +402,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.checkpoint:
         parameters["omfa"]["checkpoint"] = args.checkpoint
     names = args.protocol or ["within-subject"]
-    protocols = [_protocol(name, args.folds, args.skip, args.test) for name in names]
+    protocols = [_protocol(name, args) for name in names]
     dataset = _open(args)
     runs = {
         (protocol, model, seed): {
@@ -466,12 +472,13 @@ def _printed(table: pd.DataFrame) -> str:
     )
 
 
-def _protocol(name: str, folds: str | None, skip: Sequence[str], tested: Sequence[str]) -> Protocol:
+def _protocol(name: str, args: argparse.Namespace) -> Protocol:
     from dataclasses import replace
 
     from omfa.zoo.protocols import as_protocol
 
-    protocol = replace(as_protocol(name), skip=tuple(skip), tested=tuple(tested))
+    settings = {"skip": tuple(args.skip), "tested": tuple(args.test), "centred": args.centred}
+    protocol, folds = replace(as_protocol(name), **settings), args.folds
     if folds is None:
         return protocol
     if folds != "one" and not folds.isdigit():

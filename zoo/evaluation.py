@@ -46,6 +46,7 @@ from omfa.zoo.metrics import (
     scores,
 )
 from omfa.zoo.protocols import (
+    CENTRED_BY,
     LEAKY_LABEL,
     SIDES,
     SUBJECT,
@@ -697,9 +698,34 @@ class _Run:
                 str(error),
                 f"It takes {', '.join(known)}" if known else "It takes no parameters",
             ) from error
-        check = getattr(self.job.make(0), "check", None)
+        model = self.job.make(0)
+        if self.job.centred is not None:
+            self._check_centring(model, self.job.centred)
+        check = getattr(model, "check", None)
         if check is not None:
             check(self.job.windows(self.folds[0].train))
+
+    def _check_centring(self, model: Estimator, by: str) -> None:
+        """Refuse a model of signals, and a test side from which centring would take the class."""
+        doing = f"Evaluating {self.config['estimator']} with features centred by {by}"
+        if getattr(model, "features", ...) is None:
+            raise DataError(
+                doing,
+                "it reads signals, not features",
+                "Use a baseline, or omfa with freeze=encoder; or leave the centring out",
+            )
+        for fold in self.folds:
+            of = codes(self.dataset.metadata.iloc[fold.test], CENTRED_BY[by])
+            y = self.labels.codes[fold.test]
+            for one in range(of.max() + 1):
+                if len(np.unique(y[of == one])) < 2:
+                    row = self.dataset.metadata.iloc[fold.test[of == one][0]]
+                    raise DataError(
+                        doing,
+                        f"the windows of {'/'.join(str(row[c]) for c in CENTRED_BY[by])} that "
+                        f"{fold.name} tests are all of one class, which centring takes away",
+                        "Leave the centring out, or use fewer folds",
+                    )
 
 
 def _run(
@@ -761,6 +787,7 @@ class _Job:
     ) -> None:
         self.factory, self.dataset, self.labels = factory, dataset, labels
         self.parameters, self.seed = config["parameters"], config["seed"]
+        self.centred = Protocol(**config["protocol"]).centred
         self.features: dict[str, Path | npt.NDArray[Any]] = {}  # a path is of a mapped file
 
     def make(self, fold: int) -> Estimator:
@@ -768,8 +795,10 @@ class _Job:
         seed = int(np.random.SeedSequence([self.seed, fold]).generate_state(1)[0]) % 2**31
         return self.factory(seed=seed, **self.parameters)
 
-    def windows(self, rows: npt.NDArray[np.int64], *, labelled: bool = True) -> Windows:
-        """Make a side."""
+    def windows(
+        self, rows: npt.NDArray[np.int64], *, labelled: bool = True, whole: bool = True
+    ) -> Windows:
+        """Make a side, or a part of one, whose features are not yet to be centred."""
         features = {
             name: np.load(value, mmap_mode="r") if isinstance(value, Path) else value
             for name, value in self.features.items()
@@ -780,6 +809,7 @@ class _Job:
             classes=self.labels.classes,
             y=self.labels.codes[rows] if labelled else None,
             features=features,
+            centred=self.centred if whole else None,
         )
 
 
@@ -946,7 +976,7 @@ def _used(folds: Sequence[Fold]) -> npt.NDArray[np.int64]:
 def _extract(
     job: _Job, rows: npt.NDArray[np.int64], extract: Extractor
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
-    return rows, job.windows(rows).features(extract)
+    return rows, job.windows(rows, whole=False).features(extract)
 
 
 # ---- tables ---------------------------------------------------------------------------------

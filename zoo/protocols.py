@@ -36,6 +36,9 @@ STIMULUS = ("dataset", "stimulus")
 
 SIDES = ("train", "validation", "test")
 
+CENTRED_BY = {"subject": SUBJECT, "session": SESSION}
+"""Whose windows features are centred over."""
+
 _APART: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
     # What no two sides share, and what the test side shares with neither other.
     LEAKY: {"all": (), "test": ()},
@@ -74,6 +77,11 @@ class Protocol:
     skip : tuple of str
         Subjects or sessions to leave out, as ``"dataset/subject"`` or
         ``"dataset/subject/session"``.
+    centred : {"subject", "session"} or None
+        Give models the features of a window less their mean over all windows of its subject or
+        session on the same side. No label is used, and nothing crosses a split; but what is
+        predicted of a window then depends on the others of its subject, of all classes, which have
+        to be there first. The label says so.
     tested : tuple of str
         ``cross-subject``: test on these alone, as ``"dataset/subject"`` with ``*`` and ``?``; all
         others learn in every fold. For figures on subjects on whom nothing was chosen. Empty: all.
@@ -88,6 +96,7 @@ class Protocol:
     validation: float = 0.2
     target_dataset: str | None = None
     skip: tuple[str, ...] = ()
+    centred: typing.Literal["subject", "session"] | None = None
     tested: tuple[str, ...] = ()
     seed: int = 0
 
@@ -115,6 +124,10 @@ class Protocol:
             raise DataError(
                 doing, f"tested={', '.join(self.tested)}", "Use it with 'cross-subject' only"
             )
+        if self.centred not in (None, *CENTRED_BY):
+            raise DataError(
+                doing, f"centred={self.centred!r}", f"Use {' or '.join(CENTRED_BY)}, or None"
+            )
         if self.leaky and self.n_folds is None:
             raise DataError(doing, "n_folds=None", "Give a number of folds: 5")
 
@@ -126,7 +139,10 @@ class Protocol:
     @property
     def label(self) -> str:
         """What every table and figure calls the protocol."""
-        return LEAKY_LABEL if self.leaky else self.name
+        name = LEAKY_LABEL if self.leaky else self.name
+        if self.centred is None:
+            return name
+        return f"{name} (centred by {self.centred}: tested windows are known without labels)"
 
     def __str__(self) -> str:
         return self.label

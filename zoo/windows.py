@@ -11,11 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.recording import DataError
-from omfa.zoo.protocols import Rows
+from omfa.zoo.protocols import CENTRED_BY, Rows, codes
 
 Extractor = Callable[[npt.NDArray[Any], npt.NDArray[np.bool_], float], npt.NDArray[Any]]
 """``features(X, present, sfreq)``: a batch of windows in, one row of features for each out. One
-with a method ``for_windows(windows)`` is asked by it for the extractor that knows their channels.
+with a method ``for_windows(windows)`` is asked by it for the extractor that knows their channels;
+one with a method ``centre(features)`` centres those of a subject by it, where the mean is not to be
+subtracted.
 """
 
 COLUMNS = (
@@ -124,6 +126,8 @@ class Windows:
         Classes of ``rows``; None on the test side.
     features : mapping of str to ndarray, optional
         Features of all windows of the dataset that have been computed already, by ``feature_name``.
+    centred : {"subject", "session"} or None
+        Whose windows on this side the features are centred over; signals are given as they are.
     """
 
     def __init__(
@@ -134,9 +138,10 @@ class Windows:
         classes: tuple[str, ...],
         y: Rows | None = None,
         features: Mapping[str, npt.NDArray[Any]] | None = None,
+        centred: str | None = None,
     ) -> None:
         self.dataset, self.rows, self.classes = dataset, rows, classes
-        self._y, self._features = y, features or {}
+        self._y, self._features, self._centred = y, features or {}, centred
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -178,6 +183,7 @@ class Windows:
             classes=self.classes,
             y=None if self._y is None else self._y[indices],
             features=self._features,
+            centred=self._centred,
         )
 
     def joined(self, other: Windows) -> Windows:
@@ -188,6 +194,7 @@ class Windows:
             classes=self.classes,
             y=np.concatenate([self.y, other.y]),
             features=self._features,
+            centred=self._centred,
         )
 
     def batches(
@@ -198,12 +205,34 @@ class Windows:
             yield self.take(np.arange(start, min(start + size, len(self))))
 
     def features(self, extract: Extractor) -> npt.NDArray[Any]:
-        """Return ``extract`` of every window, from memory where it has been computed before."""
+        """Return ``extract`` of every window, from memory where it has been computed before.
+
+        Centred over the windows of each subject or session, if the protocol says so.
+        """
         if (known := self._features.get(feature_name(extract))) is not None:
-            return known[self.rows]
+            return self._centre(known[self.rows], extract)
         if (bind := getattr(extract, "for_windows", None)) is not None:
             extract = bind(self)
-        return np.concatenate([extract(X, there, self.sfreq) for X, there in self.batches()])
+        found = [extract(X, there, self.sfreq) for X, there in self.batches()]
+        return self._centre(np.concatenate(found), extract)
+
+    def _centre(self, values: npt.NDArray[Any], extract: Extractor) -> npt.NDArray[Any]:
+        if self._centred is None:
+            return values
+        centre = getattr(extract, "centre", _less_mean)
+        of = codes(self.dataset.metadata.iloc[self.rows], CENTRED_BY[self._centred])
+        out = values.astype(np.float32)
+        for one in range(of.max(initial=-1) + 1):
+            out[of == one] = centre(out[of == one])
+        return out
+
+
+def _less_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Subtract the mean over windows; what is absent, NaN, is in none."""
+    there = np.isfinite(values)
+    total = np.where(there, values, 0).sum(axis=0, dtype=np.float64)
+    mean = total / np.maximum(there.sum(axis=0), 1)
+    return (values - mean).astype(np.float32)
 
 
 def feature_name(extract: Extractor) -> str:

@@ -96,6 +96,10 @@ def test_a_dry_run_tells_folds_fits_and_time_and_writes_nothing(capsys, tmp_path
         ("deap.zarr --model majority --parameters lr=1", "Models that take one"),
         ("deap.zarr --parameters lr", "Write it as NAME=VALUE"),
         (
+            "deap.zarr --protocol cross-subject --folds 3 --centred subject",
+            "reads signals, not features. Use a baseline, or omfa with freeze=encoder",
+        ),
+        (
             "deap.zarr --model braindecode:EEGNet --window-seconds 0.1",
             "Trying braindecode's EEGNet",
         ),

@@ -6,6 +6,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from scipy import linalg
 from sklearn import metrics as reference
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +20,9 @@ from omfa.zoo.metrics import METRICS, bootstrap_interval, confusion_matrix, pair
 from omfa.zoo.protocols import (
     LEAKY,
     PROTOCOLS,
+    SESSION,
     STIMULUS,
+    SUBJECT,
     TRIAL,
     Pretraining,
     Protocol,
@@ -108,16 +111,18 @@ def test_canary_of_trial_offsets(trial_offsets, name):
         assert 0.42 < score < 0.58
 
 
+@pytest.mark.parametrize("centred", [None, "subject"])
 @pytest.mark.parametrize("name", WHOLE_TRIALS)
-def test_canary_of_permuted_labels(make_table, name):
+def test_canary_of_permuted_labels(make_table, name, centred):
     metadata = make_table(datasets=1 + (name == "cross-dataset"), subjects=5, trials=12, windows=4)
     dataset, model = rhythms(metadata, 3.0), "differential-entropy+ridge"
-    assert evaluate(model, dataset, name).summary()["mean"]["accuracy"] > 0.8
+    protocol = Protocol(name, centred=centred)
+    assert evaluate(model, dataset, protocol).summary()["mean"]["accuracy"] > 0.8
     rng = np.random.default_rng(2)
     for _, rows in metadata.groupby(["dataset", "subject", "session"]).indices.items():
         of_trial = metadata["target"].to_numpy()[rows][::4]
         metadata.loc[rows, "target"] = np.repeat(rng.permutation(of_trial), 4)
-    score = evaluate(model, dataset, name).summary()["mean"]["balanced_accuracy"]
+    score = evaluate(model, dataset, protocol).summary()["mean"]["balanced_accuracy"]
     assert 0.4 < score < 0.6
 
 
@@ -156,6 +161,101 @@ def test_the_model_never_sees_test_labels_or_fits_on_the_test_side(make_table):
 
     evaluate(lambda seed: Spy(), signals(metadata), "cross-subject")
     assert sorted(seen) == list(range(len(metadata)))
+
+
+# ---- centring -------------------------------------------------------------------------------
+
+BY_SUBJECT = Protocol("cross-subject", centred="subject")
+
+
+@pytest.fixture(scope="module")
+def persons(make_table):
+    """A class that shifts the mean of all channels, by less than persons differ in it."""
+    metadata = make_table(sessions=1)
+    person = np.random.default_rng(4).normal(0, 10, (metadata["subject"].nunique(), 8))
+    sign = 2.0 * metadata["target"].to_numpy()[:, None] - 1
+    return signals(metadata, offset=sign + person[codes(metadata, SUBJECT)])
+
+
+def test_centring_takes_away_what_a_person_has_in_all_windows(persons):
+    accuracy = [
+        evaluate(nearest_neighbour, persons, protocol).summary().loc["accuracy", "mean"]
+        for protocol in ("cross-subject", BY_SUBJECT)
+    ]
+    assert accuracy[0] < 0.7
+    assert accuracy[1] > 0.95
+
+
+def test_centring_is_over_one_side_and_one_subject(persons):
+    """Golden: the same features, centred by hand."""
+    metadata = persons.metadata
+    rows = np.flatnonzero(metadata["subject"].isin(["sub-01", "sub-04"]))[3:-9]
+    side = Windows(persons, rows, classes=("0", "1"), centred="subject")
+    plain = persons.X[rows].mean(-1)
+    expected = plain.copy()
+    for subject in ("sub-01", "sub-04"):
+        own = (metadata["subject"].iloc[rows] == subject).to_numpy()
+        expected[own] -= plain[own].mean(0)
+    assert np.allclose(side.features(means), expected, atol=1e-5)
+    assert np.array_equal(side.take(np.arange(5))[0], persons.X[rows[:5]])
+
+
+@pytest.mark.parametrize("model", [name for name in BASELINES if name != "majority"])
+def test_centred_by_session_a_gain_of_a_session_changes_no_prediction(make_table, model):
+    """It shifts log power; covariances it would also rotate, if channels differed in it."""
+    metadata = make_table()
+    dataset = rhythms(metadata, 1.4)
+    gain = np.random.default_rng(5).uniform(0.3, 3.0, (12, 6))[codes(metadata, SESSION)]
+    gain = gain[:, :1] if model == "tangent-space+logistic" else gain
+    louder = ArrayDataset(
+        dataset.X * gain[..., None], metadata, sfreq=SFREQ, channels=dataset.channels
+    )
+    protocol = Protocol("cross-subject", n_folds=3, centred="session")
+    plain, loud = (
+        evaluate(model, data, protocol).predictions["y_pred"] for data in (dataset, louder)
+    )
+    assert (plain == loud).mean() > 0.99
+    assert (plain == dataset.metadata["target"].to_numpy()).mean() > 0.7
+
+
+def test_centred_covariances_have_the_identity_for_a_mean():
+    rng = np.random.default_rng(6)
+    signal = rng.normal(size=(30, 2, 5, 40))
+    covariance = (signal @ signal.swapaxes(-1, -2)).astype(np.float32)
+    covariance[3] = np.nan  # a gap
+    covariance[:, :, 4] = covariance[:, :, :, 4] = np.nan  # an absent channel
+    covariance[9, :, 2] = covariance[9, :, :, 2] = np.nan  # one that a window lacks
+    centred = baselines.band_covariance.centre(covariance)
+    assert np.isnan(centred[3]).all()
+    assert np.isnan(centred[:, :, [2, 4]]).all()
+    some = centred[np.arange(30) != 3][..., [[0], [1], [3]], [0, 1, 3]].astype(float)
+    for band in range(2):
+        logs = [linalg.logm(one) for one in some[:, band]]
+        assert np.allclose(np.mean(logs, 0), 0, atol=1e-4)
+    assert np.isnan(baselines.band_covariance.centre(np.full((4, 2, 5, 5), np.nan))).all()
+
+
+def test_centred_results_say_so_and_run_again(persons, tmp_path):
+    model = "relative-band-power+logistic"
+    result = evaluate(model, persons, BY_SUBJECT, out=tmp_path)
+    assert "centred by subject: tested windows are known without labels" in result.label
+    for table in (result.subjects, result.summary(), compare_table([result])):
+        assert table["protocol"].str.contains("centred by subject").all()
+    plain = evaluate(model, persons, "cross-subject", out=tmp_path)
+    assert plain.path != result.path
+    assert "centred" not in plain.label
+    again = rerun(result.path, persons)
+    assert again.predictions.astype(str).equals(result.predictions.astype(str))
+    two = evaluate(model, persons, BY_SUBJECT, n_jobs=2)
+    assert two.predictions.equals(result.predictions)
+
+
+def test_centring_is_refused_where_it_takes_the_class_away(persons):
+    leave_one = Protocol("within-subject", n_folds=None, centred="subject")
+    with pytest.raises(DataError, match="all of one class, which centring takes away"):
+        evaluate(nearest_neighbour, persons, leave_one)
+    with pytest.raises(DataError, match="centred='trial'"):
+        Protocol("cross-subject", centred="trial")
 
 
 # ---- metrics --------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from omfa.pipeline import DataError
 from omfa.zoo import Protocol, compare_table, evaluate, plan
 from omfa.zoo.checkpoints import Card, save_checkpoint
 from omfa.zoo.finetune import Embeddings, Network, braindecode, digest, omfa
-from omfa.zoo.protocols import TRIAL, codes
+from omfa.zoo.protocols import SUBJECT, TRIAL, codes
 from omfa.zoo.windows import ArrayDataset, Windows
 
 SFREQ = 128.0
@@ -228,6 +229,26 @@ def test_layers_further_down_learn_more_slowly(easy, save):
         (encoder.stem, 0.125),
     ):
         assert {scale[p] for p in part.parameters()} == {share}
+
+
+def test_centred_embeddings_no_longer_tell_persons_apart(make_table):
+    """Where persons differ more in the rhythm than classes do, it is seen from their means."""
+    metadata = make_table(sessions=1)
+    person = np.random.default_rng(1).uniform(0, 6, (6, 6))[codes(metadata, SUBJECT)]
+    dataset = simulated(metadata, 1.0)
+    strength = person + 2 * metadata["target"].to_numpy()[:, None] * (np.arange(6) < 3)
+    dataset.X += 10 * strength[..., None] * np.sin(2 * np.pi * 10 * np.arange(192) / SFREQ)
+    centred = replace(THREE, centred="subject")
+    accuracy = [
+        evaluate("omfa", dataset, protocol, parameters=FROZEN).summary()["mean"]["accuracy"]
+        for protocol in (THREE, centred)
+    ]
+    assert accuracy[0] < 0.8
+    assert accuracy[1] > 0.9
+    with pytest.raises(DataError, match="reads signals, not features"):
+        evaluate("omfa", dataset, centred, parameters=TINY)
+    with pytest.raises(DataError, match="reads signals, not features"):
+        plan("braindecode:EEGNet", dataset, centred)
 
 
 def test_settings_that_do_not_fit_are_refused(easy, save):
