@@ -150,7 +150,11 @@ def test_results_of_evaluate_go_into_the_card_with_seeds_averaged(run, tmp_path,
     quick = {"epochs": 1, "freeze": "encoder", "device": "cpu"}
     protocol = Protocol("cross-subject", n_folds=2)
     files = []
-    for parameters, seeds in ((quick | {"checkpoint": str(folder)}, (0, 1)), (quick, (0,))):
+    for parameters, seeds in (
+        (quick | {"checkpoint": str(folder)}, (0, 1)),
+        (quick, (0,)),
+        (quick | {"connectivity": False, "head": "mean"}, (0,)),
+    ):
         for seed in seeds:
             how = {"parameters": parameters | {"preset": "tiny"}, "seed": seed}
             result = evaluate("omfa", dataset, protocol, out=tmp_path / "results", **how)
@@ -161,11 +165,12 @@ def test_results_of_evaluate_go_into_the_card_with_seeds_averaged(run, tmp_path,
     assert [row["model"] for row in rows] == [
         "frozen omfa from renamed (dataset held out)",
         "frozen omfa",
+        "frozen omfa with head mean without connectivity",
         "majority",
     ]
     assert rows[0]["low"] <= rows[0]["score"] <= rows[0]["high"]
     assert "6 subjects, 2 seeds averaged" in rows[0]["note"]
-    assert rows[2]["score"] == 0.5
+    assert rows[3]["score"] == 0.5
     assert {row["dataset"] for row in rows} == {result.data}
 
 
