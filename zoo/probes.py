@@ -3,7 +3,8 @@
 A probe is logistic regression on the mean embedding of a window's channels, scored by balanced
 accuracy on what it was not fitted to: other subjects for the task, other trials for the subject,
 other recordings for the dataset. A task that rises while subject and dataset do not is what
-pre-training is for; a dataset at 100 % says that the encoder sees the amplifier.
+pre-training is for; a dataset at 100 % says that the encoder sees the amplifier. The task is also
+probed less each subject's mean, behind which a task may hide.
 """
 
 from __future__ import annotations
@@ -72,8 +73,9 @@ def probe(
     Returns
     -------
     dict of str to float
-        ``"probe_task/DATASET"``, ``"probe_subject/DATASET"``, ``"probe_dataset"``: balanced
-        accuracy. What a store cannot tell, having one subject or one class, is left out.
+        ``"probe_task/DATASET"``, ``"probe_task_centred/DATASET"``, ``"probe_subject/DATASET"``,
+        ``"probe_dataset"``: balanced accuracy. What a store cannot tell, having one subject or one
+        class, is left out.
     """
     was_training = encoder.training
     device = next(encoder.parameters()).device
@@ -88,10 +90,13 @@ def probe(
         names = data.metadata.iloc[rows].reset_index(drop=True)
         h = embed(encoder, data, rows)
         name = str(names["dataset"].iloc[0])
-        scores[f"probe_subject/{name}"] = _score(h, codes(names, SUBJECT), codes(names, TRIAL))
+        subject = codes(names, SUBJECT)
+        scores[f"probe_subject/{name}"] = _score(h, subject, codes(names, TRIAL))
         if data.classes:
             y = names["target"].to_numpy(np.int64)
-            scores[f"probe_task/{name}"] = _score(h, y, codes(names, SUBJECT))
+            scores[f"probe_task/{name}"] = _score(h, y, subject)
+            centred = h - pd.DataFrame(h).groupby(subject).transform("mean").to_numpy()
+            scores[f"probe_task_centred/{name}"] = _score(centred, y, subject)
         parts.append((h, names))
     names = pd.concat([part[1] for part in parts], ignore_index=True)
     scores["probe_dataset"] = _score(

@@ -386,7 +386,7 @@ def test_probes_score_what_can_be_held_out(store):
     from omfa.models.encoders import make_encoder
 
     found = probe(make_encoder("art", "tiny"), [str(store)], 2.0, targets={"tiny": "emotion"})
-    assert set(found) == {"probe_subject/tiny", "probe_task/tiny"}
+    assert set(found) == {"probe_subject/tiny", "probe_task/tiny", "probe_task_centred/tiny"}
     assert all(0 <= score <= 1 for score in found.values())
 
 
