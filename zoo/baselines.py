@@ -197,9 +197,7 @@ class BandCovariance:
 band_covariance = BandCovariance()
 
 
-def _told(
-    covariances: Floats,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _told(covariances: Floats) -> tuple[Rows, Rows]:
     """Return the windows that have a channel, and the channels that all of them have."""
     there = np.asarray(np.isfinite(np.diagonal(covariances, axis1=2, axis2=3)).all(axis=1))
     told = np.flatnonzero(there.sum(axis=1))

@@ -714,18 +714,17 @@ class _Run:
                 "it reads signals, not features",
                 "Use a baseline, or omfa with freeze=encoder; or leave the centring out",
             )
+        names = self.dataset.metadata[list(CENTRED_BY[by])].astype(str).agg("/".join, axis=1)
         for fold in self.folds:
-            of = codes(self.dataset.metadata.iloc[fold.test], CENTRED_BY[by])
-            y = self.labels.codes[fold.test]
-            for one in range(of.max() + 1):
-                if len(np.unique(y[of == one])) < 2:
-                    row = self.dataset.metadata.iloc[fold.test[of == one][0]]
-                    raise DataError(
-                        doing,
-                        f"the windows of {'/'.join(str(row[c]) for c in CENTRED_BY[by])} that "
-                        f"{fold.name} tests are all of one class, which centring takes away",
-                        "Leave the centring out, or use fewer folds",
-                    )
+            y = pd.Series(self.labels.codes[fold.test])
+            n_classes = y.groupby(names.to_numpy()[fold.test]).nunique()
+            for name in n_classes.index[n_classes < 2][:1]:
+                raise DataError(
+                    doing,
+                    f"the windows of {name} that {fold.name} tests are all of one class, which "
+                    "centring takes away",
+                    "Leave the centring out, or use fewer folds",
+                )
 
 
 def _run(

@@ -29,6 +29,7 @@ from omfa.models.art import N_SIDE
 from omfa.zoo.datasets import StoreDataset, open_dataset
 from omfa.zoo.finetune import Embeddings
 from omfa.zoo.protocols import RECORDING, SUBJECT, TRIAL, codes
+from omfa.zoo.windows import centred
 
 N_WINDOWS = 400
 """Windows of a dataset, evenly spread, that its probes are made of."""
@@ -95,8 +96,7 @@ def probe(
         if data.classes:
             y = names["target"].to_numpy(np.int64)
             scores[f"probe_task/{name}"] = _score(h, y, subject)
-            centred = h - pd.DataFrame(h).groupby(subject).transform("mean").to_numpy()
-            scores[f"probe_task_centred/{name}"] = _score(centred, y, subject)
+            scores[f"probe_task_centred/{name}"] = _score(centred(h, subject), y, subject)
         parts.append((h, names))
     names = pd.concat([part[1] for part in parts], ignore_index=True)
     scores["probe_dataset"] = _score(

@@ -219,12 +219,32 @@ class Windows:
     def _centre(self, values: npt.NDArray[Any], extract: Extractor) -> npt.NDArray[Any]:
         if self._centred is None:
             return values
-        centre = getattr(extract, "centre", _less_mean)
         of = codes(self.dataset.metadata.iloc[self.rows], CENTRED_BY[self._centred])
-        out = values.astype(np.float32)
-        for one in range(of.max(initial=-1) + 1):
-            out[of == one] = centre(out[of == one])
-        return out
+        return centred(values, of, getattr(extract, "centre", None))
+
+
+def centred(
+    values: npt.NDArray[Any],
+    of: Rows,
+    centre: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Centre the rows of each group: subtract their mean, or what else ``centre`` does.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n, ...)
+    of : ndarray of int, shape (n,)
+        Each row's group, 0, 1, ...
+    centre : callable, optional
+
+    Returns
+    -------
+    ndarray of float32, shape (n, ...)
+    """
+    out = values.astype(np.float32)
+    for one in range(of.max(initial=-1) + 1):
+        out[of == one] = (centre or _less_mean)(out[of == one])
+    return out
 
 
 def _less_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
