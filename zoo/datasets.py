@@ -250,10 +250,17 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         X, present, _, y = self._gather(np.asarray(indices, np.int64))
         return X.cpu().numpy(), present, y
 
-    def batch(self, indices: npt.ArrayLike) -> Batch:
-        """Return many windows as tensors on the dataset's device."""
+    def batch(self, indices: npt.ArrayLike, columns: npt.NDArray[np.int64] | None = None) -> Batch:
+        """Return many windows as tensors on the dataset's device.
+
+        Parameters
+        ----------
+        indices : array of int, shape (batch,)
+        columns : ndarray of int, shape (batch, n), optional
+            Which channels of each window; all by default.
+        """
         index = np.asarray(indices, np.int64)
-        X, present, source, y = self._gather(index)
+        X, present, source, y = self._gather(index, columns)
         rates = self._rate[source]
         if (rates != rates[0]).any():
             raise self._mixed(np.unique(rates))
@@ -265,15 +272,31 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
             X.to(self.device),
             tensor(present),
             tensor(y),
-            self._batch_ids(source),
+            self._batch_ids(source, columns),
             tensor(index),
             float(rates[0]),
         )
 
-    def _batch_ids(self, source: npt.NDArray[np.int64]) -> torch.Tensor:
-        if self._same_ids is None:
-            return torch.from_numpy(self._ids[source]).to(self.device)
+    def _batch_ids(
+        self, source: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None
+    ) -> torch.Tensor:
+        if self._same_ids is None or columns is not None:
+            return torch.from_numpy(_chosen(self._ids[source], columns)).to(self.device)
         return self._same_ids.expand(len(source), -1)
+
+    def draw_channels(
+        self, indices: npt.NDArray[np.int64], n: int, rng: np.random.Generator
+    ) -> npt.NDArray[np.int64]:
+        """Draw channels of each window, those that its recording has before others.
+
+        Returns
+        -------
+        ndarray of int, shape (batch, n)
+            Different columns of each window.
+        """
+        rows = self._rows[self._source[self._cuts.trial[indices]]]
+        drawn = rng.random(rows.shape) + (rows < 0)
+        return np.argpartition(drawn, n - 1, axis=1)[:, :n]
 
     @cached_property
     def _same_ids(self) -> torch.Tensor | None:
@@ -283,15 +306,16 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         return torch.from_numpy(self._ids[:1]).to(self.device)
 
     def _gather(
-        self, index: npt.NDArray[np.int64]
+        self, index: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None = None
     ) -> tuple[torch.Tensor, npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[Any]]:
         trial, start = self._cuts.trial[index], self._cuts.start[index]
         source = self._source[trial]
         n_times = self._cuts.n_times[index]
         if not len(index) or (n_times != n_times[0]).any():
             raise self._mixed(np.unique(self._rate[source]))
-        X = self.tier.gather(source, self._rows, start, int(n_times[0]))
-        present = self._rows[source] >= 0
+        rows = _chosen(self._rows[source], columns)
+        X = self.tier.gather(source, rows, start, int(n_times[0]))
+        present = rows >= 0
         if (gappy := np.flatnonzero(self.tier.gaps(source))).size:
             among = torch.from_numpy(gappy).to(X.device)
             missing = ~torch.isfinite(X[among]).all(dim=2)
@@ -327,6 +351,7 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         by: str | None = None,
         seed: int = 0,
         shard: tuple[int, int] = (0, 1),
+        channels_per_window: int | None = None,
         ahead: int | None = None,
         skip: int = 0,
     ) -> Loader:
@@ -348,6 +373,8 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         shard : (int, int)
             This process's number and how many there are: each takes every n-th batch, all take
             equally many.
+        channels_per_window : int, optional
+            Read so many channels of each window only, drawn anew in every epoch.
         ahead : int, optional
             Batches that a thread prepares meanwhile. By default 4 for the streamed tier, else 0:
             gathering is cheaper than handing over.
@@ -356,7 +383,8 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         """
         if ahead is None:
             ahead = 4 if self.tier.name == "stream" else 0
-        return Loader(self, batch_size, shuffle, drop_last, by, seed, shard, ahead, skip)
+        options = (shuffle, drop_last, by, seed, shard, channels_per_window, ahead, skip)
+        return Loader(self, batch_size, *options)
 
     # ----------------------------------------------------------------------- braindecode
 
@@ -388,6 +416,7 @@ class Loader:
     by: str | None
     seed: int
     shard: tuple[int, int]
+    channels_per_window: int | None
     ahead: int
     skip: int = 0
     epoch: int = 0
@@ -436,16 +465,25 @@ class Loader:
         return [order[batch] for batch in made[rank : len(made) // size * size : size]]
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self.batches()[self.skip :]
-        self.epoch, self.skip = self.epoch + 1, 0
+        epoch = self.epoch
+        numbered = list(enumerate(self.batches()))[self.skip :]
+        self.epoch, self.skip = epoch + 1, 0
+
+        def read(number: int, windows: npt.NDArray[np.int64]) -> Batch:
+            data, n = self.dataset, self.channels_per_window
+            if n is None or n >= data._rows.shape[1]:
+                return data.batch(windows)
+            rng = np.random.default_rng([self.seed, epoch, *self.shard, number])
+            return data.batch(windows, data.draw_channels(windows, n, rng))
+
         if not self.ahead:
-            yield from map(self.dataset.batch, batches)
+            yield from (read(*one) for one in numbered)
             return
         pool = ThreadPoolExecutor(1)
         try:
             waiting: deque[Any] = deque()
-            for batch in batches:
-                waiting.append(pool.submit(self.dataset.batch, batch))
+            for one in numbered:
+                waiting.append(pool.submit(read, *one))
                 if len(waiting) > self.ahead:
                     yield waiting.popleft().result()
             while waiting:
@@ -655,6 +693,12 @@ def _tier(
     raise DataError(
         "Opening a dataset", f"cache={cache!r}", "Use 'auto', 'memory', 'memmap' or 'stream'"
     )
+
+
+def _chosen(
+    values: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64]:
+    return values if columns is None else np.take_along_axis(values, columns, axis=1)
 
 
 def _listed(rates: npt.NDArray[np.float64]) -> str:

@@ -190,6 +190,7 @@ class Contrastive(L.LightningModule):
             by=self.settings.negatives_from,
             seed=self.settings.seed,
             shard=(self.global_rank, self.trainer.world_size),
+            channels_per_window=self.settings.channels_per_window,
         )
         return _Steps(loader, self.trainer.global_step, self.settings.steps)
 

@@ -38,6 +38,9 @@ CACHE_VERSION = 1
 MEMORY_SHARE = 0.5
 """Share of the free memory, of RAM or of the device, that ``auto`` fills with signals."""
 
+CONVERTED_BYTES = 2**21
+"""Of samples that are converted at a time: they fit into a processor's cache."""
+
 PIECE_BYTES = 16e6
 """Decoded size of a piece that is streamed: long against a chunk, small against the buffer."""
 
@@ -100,8 +103,8 @@ class Tier(Protocol):
         Parameters
         ----------
         source : ndarray, shape (batch,)
-        rows : ndarray, shape (n_sources, n_chans)
-            For each source the rows of its signal that a window has; -1 for an absent channel.
+        rows : ndarray, shape (batch, n_chans)
+            For each window the rows of its source's signal; -1 for an absent channel.
         start : ndarray, shape (batch,)
         n_times : int
 
@@ -147,12 +150,11 @@ class Flat:
     n_rows: Ints
     gappy: npt.NDArray[np.bool_]
     files: list[Path] = field(default_factory=list)
-    _asked: tuple[Ints, Ints] | None = field(default=None, repr=False)
 
     def gather(self, source: Ints, rows: Ints, start: Ints, n_times: int) -> torch.Tensor:
         """See ``Tier``."""
-        place = self._first_samples(rows).take(source, axis=0)
-        place += start[:, None]
+        place = rows.clip(min=0) * self.n_times[source][:, None]
+        place += (self.base[source] + start)[:, None]
         if len(self.banks) == 1:
             X = stretches(self.banks[0], torch.from_numpy(place), n_times)
         else:
@@ -162,16 +164,7 @@ class Flat:
                 among = np.flatnonzero(banks == number)
                 got = stretches(self.banks[number], torch.from_numpy(place[among]), n_times)
                 X[torch.from_numpy(among).to(X.device)] = got
-        return _absent_zero(X, rows, source)
-
-    def _first_samples(self, rows: Ints) -> Ints:
-        """Return where each row of each source begins; kept, as datasets ask with the same rows."""
-        if self._asked is None or self._asked[0] is not rows:
-            length = self.n_times[:, None]
-            first = np.asarray(self.base[:, None] + rows.clip(min=0) * length, np.int64)
-            self._asked = rows, first
-            return first
-        return self._asked[1]
+        return absent_zero(X, rows)
 
     def order(self, source: Ints, start: Ints, rng: np.random.Generator) -> Ints:
         """See ``Tier``: any order."""
@@ -199,7 +192,14 @@ class Flat:
             self.banks = [_mapped(path) for path in self.files]
 
 
-def stretches(flat: torch.Tensor, place: torch.Tensor, n_times: int) -> torch.Tensor:
+def stretches(
+    flat: torch.Tensor,
+    place: torch.Tensor,
+    n_times: int,
+    *,
+    out: torch.Tensor | None = None,
+    at: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Return stretches of a row of samples as float32.
 
     Parameters
@@ -208,21 +208,86 @@ def stretches(flat: torch.Tensor, place: torch.Tensor, n_times: int) -> torch.Te
     place : Tensor of int64
         Where each begins.
     n_times : int
+    out, at : Tensor, optional
+        As ``selected`` has them.
 
     Returns
     -------
-    Tensor, shape (*place.shape, n_times)
+    Tensor, shape (*place.shape, n_times), or ``out``
     """
     # A view of every stretch there is, which takes no memory; only those selected are copied.
     every = flat.as_strided((len(flat) - n_times + 1, n_times), (1, 1))
-    got = every.index_select(0, place.reshape(-1).to(flat.device))
-    return got.float().view(*place.shape, n_times)
+    got = selected(every, place.reshape(-1), out=out, at=at)
+    return got.view(*place.shape, n_times) if out is None else out
 
 
-def _absent_zero(X: torch.Tensor, rows: Ints, source: Ints) -> torch.Tensor:
+def selected(
+    table: torch.Tensor,
+    rows: torch.Tensor,
+    *,
+    out: torch.Tensor | None = None,
+    at: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Return rows of a table of samples as float32.
+
+    In RAM fresh memory can cost more than the copying. So the stored type passes through a piece
+    that a thread uses again and again.
+
+    Parameters
+    ----------
+    table : Tensor, shape (n_rows, width)
+    rows : Tensor of int64, shape (n,)
+    out : Tensor of float32, shape (n_out, width), optional
+        What to write to, in RAM as the table is.
+    at : Tensor of int64, shape (n,), optional
+        Rows of ``out``.
+
+    Returns
+    -------
+    Tensor, shape (n, width), or ``out``
+    """
+    if table.device.type != "cpu":
+        return table.index_select(0, rows.to(table.device)).float()
+    n, width = len(rows), table.shape[1]
+    X = fresh(n, width) if out is None else out
+    step = max(1, CONVERTED_BYTES // (width * table.element_size()))
+    stored, converted = _STORED.rows(step, width, table.dtype), _CONVERTED.rows(step, width)
+    for i in range(0, n, step):
+        some = slice(i, min(i + step, n))
+        got = torch.index_select(table, 0, rows[some], out=stored[: some.stop - i])
+        if at is None:
+            X[some].copy_(got)
+        else:
+            X.index_copy_(0, at[some], converted[: some.stop - i].copy_(got))
+    return X
+
+
+class _Scratch(threading.local):
+    """Memory of a thread that is used again."""
+
+    def __init__(self) -> None:
+        self.content = torch.empty(0, dtype=torch.uint8)
+
+    def rows(self, n: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        size = n * width * dtype.itemsize
+        if len(self.content) < size:
+            self.content = torch.empty(size, dtype=torch.uint8)
+        return self.content[:size].view(dtype).view(n, width)
+
+
+_STORED, _CONVERTED = _Scratch(), _Scratch()
+
+
+def fresh(*shape: int) -> torch.Tensor:
+    """Return memory for samples. NumPy asks for huge pages, torch does not."""
+    return torch.from_numpy(np.empty(shape, np.float32))
+
+
+def absent_zero(X: torch.Tensor, rows: Ints) -> torch.Tensor:
+    """Set windows' absent channels, whose row is -1, to zero in place."""
     absent = rows < 0
     if absent.any():
-        X[torch.from_numpy(absent[source]).to(X.device)] = 0
+        X[torch.from_numpy(absent).to(X.device)] = 0
     return X
 
 
@@ -428,7 +493,8 @@ class Streamed:
 
     def gather(self, source: Ints, rows: Ints, start: Ints, n_times: int) -> torch.Tensor:
         """See ``Tier``."""
-        X = torch.empty((len(source), rows.shape[1], n_times))
+        n_chans = rows.shape[1]
+        X = fresh(len(source) * n_chans, n_times)
         pieces = self.pieces(source, start)
         order = np.argsort(pieces, kind="stable")
         found, first = np.unique(pieces[order], return_index=True)
@@ -437,11 +503,17 @@ class Streamed:
         parts.sort(key=lambda part: part[0] not in self._kept)
         for piece, among in parts:
             signal = self._signal(piece)
-            place = rows[source[among]].clip(min=0) * signal.shape[1]
+            place = rows[among].clip(min=0) * signal.shape[1]
             place += (start[among] - self.start[piece])[:, None]
-            flat = torch.from_numpy(signal.reshape(-1))
-            X[torch.from_numpy(among)] = stretches(flat, torch.from_numpy(place), n_times)
-        return _absent_zero(X, rows, source)
+            at = among[:, None] * n_chans + np.arange(n_chans)
+            stretches(
+                torch.from_numpy(signal.reshape(-1)),
+                torch.from_numpy(place),
+                n_times,
+                out=X,
+                at=torch.from_numpy(at.reshape(-1)),
+            )
+        return absent_zero(X.view(len(source), n_chans, n_times), rows)
 
     def _signal(self, piece: int) -> npt.NDArray[np.floating]:
         with self._lock:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from omfa.zoo.tiers import Ints, Source, has_gaps, window_key
+from omfa.zoo.tiers import Ints, Source, absent_zero, has_gaps, selected, window_key
 
 SHORTEST = 32
 """Samples of a tile below which rows are the faster layout."""
@@ -62,23 +62,19 @@ class Tiled:
         X = torch.empty((len(source), rows.shape[1], n_times), device=device)
         for number in np.unique(banks).tolist():
             among = np.flatnonzero(banks == number)
-            got = self._gather(number, first[among], source[among], rows)
+            got = self._gather(number, first[among], source[among], rows[among])
             X[torch.from_numpy(among).to(device)] = got
         return X
 
     def _gather(self, number: int, first: Ints, source: Ints, rows: Ints) -> torch.Tensor:
         bank, length = self.banks[number], int(self.length[source[0]])
-        n_tiles = int(self.n_times[source[0]]) // length
-        tiles = (first[:, None] + np.arange(n_tiles)).reshape(-1)
-        got = bank.index_select(0, torch.from_numpy(tiles).to(bank.device))
-        got = got.view(len(first), n_tiles, -1, length).transpose(1, 2)
-        asked = rows[source]
-        n_chans = got.shape[1]
-        if asked.shape[1] != n_chans or (asked != np.arange(n_chans)).any():
-            row = torch.from_numpy(asked).to(bank.device)
-            got = got[torch.arange(len(row), device=row.device)[:, None], row.clamp(min=0)]
-            got[row < 0] = 0
-        return got.to(torch.float32, memory_format=torch.contiguous_format).flatten(2)
+        n_chans, n_tiles = bank.shape[1] // length, int(self.n_times[source[0]]) // length
+        tiles = first[:, None] + np.arange(n_tiles)
+        if n_tiles == 1 and rows.shape[1] == n_chans and (rows == np.arange(n_chans)).all():
+            return selected(bank, torch.from_numpy(first)).view(-1, n_chans, length)
+        parts = tiles[:, None] * n_chans + rows.clip(min=0)[..., None]
+        X = selected(bank.view(-1, length), torch.from_numpy(parts.reshape(-1)))
+        return absent_zero(X.view(*rows.shape, -1), rows)
 
     def order(self, source: Ints, start: Ints, rng: np.random.Generator) -> Ints:
         """See ``Tier``: any order."""

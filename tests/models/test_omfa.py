@@ -390,12 +390,19 @@ def test_export(variant):
     torch.testing.assert_close(program.module()(x), model(x), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.slow
 @every(FEW)
+def test_a_compilers_graph_is_whole(variant):
+    model, x = build(variant).eval(), signal(1)
+    torch.compiler.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=False)
+    torch.testing.assert_close(compiled(x), model(x), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.slow
 # A graph for a CPU warns that it has no use for CUDA graphs, among other things of the compiler's.
 @pytest.mark.filterwarnings("ignore")
-def test_compile(variant):
-    model, x = build(variant).eval(), signal(1)
+def test_compile():
+    model, x = build().eval(), signal(1)
     torch.compiler.reset()
     compiled = torch.compile(model, mode="reduce-overhead", dynamic=False)
     torch.testing.assert_close(compiled(x), model(x), atol=1e-4, rtol=1e-5)

@@ -505,6 +505,30 @@ def test_batches_hold_every_window_once(two, opened, cache, ahead):
     assert [b.windows.tolist() for b in again] == [b.windows.tolist() for b in epochs[1]]
 
 
+@pytest.mark.parametrize("cache", TIERS)
+@pytest.mark.parametrize("layout", [0.5, 0.26])  # in tiles and, the stride being odd, in rows
+def test_some_channels_of_each_window(two, opened, cache, layout):
+    data = opened(two, 0.5, layout, target="emotion", cache=cache)
+    loader = data.loader(8, shuffle=True, channels_per_window=4)
+    epochs = [list(loader), list(loader)]
+    drawn = set()
+    for batch in epochs[0]:
+        X, present, y = data.take(batch.windows)
+        columns = np.searchsorted(data.ucs_ids, batch.ucs_ids.numpy())
+        drawn.update(map(tuple, np.sort(columns)))
+        assert np.array_equal(batch.X, np.take_along_axis(X, columns[..., None], 1))
+        assert np.array_equal(batch.present, np.take_along_axis(present, columns, 1))
+        assert np.array_equal(batch.y, y)
+        assert batch.present.all()  # each recording has four channels or more
+    assert len(drawn) > 5
+    assert any((a.ucs_ids != b.ucs_ids).any() for a, b in zip(*epochs, strict=True))
+    rest = data.loader(8, shuffle=True, channels_per_window=4, skip=2)
+    for again, batch in zip(rest, epochs[0][2:], strict=True):
+        assert np.array_equal(again.X, batch.X)
+    many = next(iter(data.loader(8, channels_per_window=6)))
+    assert many.present.sum(1).tolist() == data.take(np.arange(8))[1].sum(1).tolist()
+
+
 def test_shards_share_the_batches_evenly(store, opened):
     data = opened(store, 0.2, cache="memory")
     loaders = [data.loader(8, shuffle=True, drop_last=True, shard=(i, 3)) for i in range(3)]
