@@ -128,14 +128,13 @@ def to_braindecode(
     metadata = dataset.metadata
     several = metadata["dataset"].nunique() > 1
     keys = [*_DESCRIBED, "trial"] if per == "trial" else list(_DESCRIBED)
-    trial, source = dataset._cuts.trial, dataset._source
     made = []
     for _, table in metadata.groupby(keys, sort=False):
         rows = table.index.to_numpy()
-        number = int(source[trial[rows[0]]])
+        number = int(dataset._source[rows[0]])
         start, stop = 0, dataset._sources[number].n_times
         if per == "trial":
-            row = dataset._trials.iloc[trial[rows[0]]]
+            row = dataset._trials.iloc[dataset._cuts.trial[rows[0]]]
             start, stop = int(row["onset"]), int(row["onset"] + row["length"])
         description = _description(table.iloc[0], several, per)
         windows = table.drop(columns=[c for c in description if c in table])

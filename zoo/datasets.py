@@ -124,7 +124,14 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
 
     @cached_property
     def _source(self) -> npt.NDArray[np.int64]:
-        return self._trials["recording"].to_numpy(np.int64)
+        """The source of every window."""
+        return self._trials["recording"].to_numpy(np.int64)[self._cuts.trial]
+
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether all windows have one rate and one length."""
+        rate, n_times = self._rate[self._source], self._cuts.n_times
+        return bool(len(self) and (rate == rate[0]).all() and (n_times == n_times[0]).all())
 
     @cached_property
     def _rate(self) -> npt.NDArray[np.float64]:
@@ -133,7 +140,7 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
     @property
     def sfreq(self) -> float:
         """Hz, of all windows."""
-        rates = np.unique(self._rate[np.unique(self._source[self._cuts.trial])])
+        rates = np.unique(self._rate[np.unique(self._source)])
         return float(self._one("rates", rates))
 
     @property
@@ -144,7 +151,7 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
     @property
     def channels(self) -> list[str]:
         """UCS names of a window's rows."""
-        ids = np.unique(self._ids[np.unique(self._source[self._cuts.trial])], axis=0)
+        ids = np.unique(self._ids[np.unique(self._source)], axis=0)
         self._one("montages", ids)
         return [UCS.names[i] for i in ids[0]]
 
@@ -160,7 +167,7 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
     @property
     def simulated(self) -> bool:
         """Whether any of the signals are simulated, as far as their sources tell."""
-        used = np.unique(self._source[self._cuts.trial])
+        used = np.unique(self._source)
         return any(self._sources[i].simulated for i in used)
 
     @property
@@ -261,9 +268,8 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         """
         index = np.asarray(indices, np.int64)
         X, present, source, y = self._gather(index, columns)
-        rates = self._rate[source]
-        if (rates != rates[0]).any():
-            raise self._mixed(np.unique(rates))
+        if not (self._alike or np.ptp(self._rate[source]) == 0):
+            raise self._mixed(np.unique(self._rate[source]))
 
         def tensor(values: npt.NDArray[Any]) -> torch.Tensor:
             return torch.from_numpy(values).to(self.device)
@@ -274,7 +280,7 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
             tensor(y),
             self._batch_ids(source, columns),
             tensor(index),
-            float(rates[0]),
+            float(self._rate[source[0]]),
         )
 
     def _batch_ids(
@@ -294,7 +300,7 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
         ndarray of int, shape (batch, n)
             Different columns of each window.
         """
-        rows = self._rows[self._source[self._cuts.trial[indices]]]
+        rows = self._rows[self._source[indices]]
         drawn = rng.random(rows.shape) + (rows < 0)
         return np.argpartition(drawn, n - 1, axis=1)[:, :n]
 
@@ -308,20 +314,18 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
     def _gather(
         self, index: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None = None
     ) -> tuple[torch.Tensor, npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[Any]]:
-        trial, start = self._cuts.trial[index], self._cuts.start[index]
-        source = self._source[trial]
-        n_times = self._cuts.n_times[index]
-        if not len(index) or (n_times != n_times[0]).any():
+        source, n_times = self._source[index], self._cuts.n_times
+        if not len(index) or not (self._alike or np.ptp(n_times[index]) == 0):
             raise self._mixed(np.unique(self._rate[source]))
         rows = _chosen(self._rows[source], columns)
-        X = self.tier.gather(source, rows, start, int(n_times[0]))
+        X = self.tier.gather(source, rows, self._cuts.start[index], int(n_times[index[0]]))
         present = rows >= 0
         if (gappy := np.flatnonzero(self.tier.gaps(source))).size:
             among = torch.from_numpy(gappy).to(X.device)
             missing = ~torch.isfinite(X[among]).all(dim=2)
             present[gappy] &= ~missing.cpu().numpy()
             X[torch.from_numpy(~present).to(X.device)] = 0
-        return X, present, source, self.target.values[trial]
+        return X, present, source, self.y[index]
 
     def _mixed(self, rates: npt.NDArray[np.float64]) -> DataError:
         return DataError(
@@ -333,12 +337,12 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
     def select(self, windows: npt.ArrayLike) -> StoreDataset:
         """Return the dataset of some windows, by position or by a mask; signals are shared."""
         chosen = np.asarray(windows)
-        cuts = self._cuts[np.sort(chosen) if chosen.dtype != bool else chosen]
+        some = replace(self, _cuts=self._cuts[np.sort(chosen) if chosen.dtype != bool else chosen])
         # Native channels: the rows that only padded the montages of others go.
-        used = (self._ids[np.unique(self._source[cuts.trial])] >= 0).any(axis=0)
+        used = (self._ids[np.unique(some._source)] >= 0).any(axis=0)
         if used.all():
-            return replace(self, _cuts=cuts)
-        return replace(self, _cuts=cuts, _rows=self._rows[:, used], _ids=self._ids[:, used])
+            return some
+        return replace(some, _rows=self._rows[:, used], _ids=self._ids[:, used])
 
     # --------------------------------------------------------------------------- batches
 
@@ -425,7 +429,7 @@ class Loader:
     def _groups(self) -> npt.NDArray[np.int64]:
         """Number, for each window, what it may share a batch with."""
         data = self.dataset
-        source = data._source[data._cuts.trial]
+        source = data._source
         kinds = pd.DataFrame({"rate": data._rate, "ids": list(map(bytes, data._ids))})
         keys = [kinds.groupby(["rate", "ids"]).ngroup().to_numpy()[source], data._cuts.n_times]
         if self.by is not None:
@@ -450,7 +454,7 @@ class Loader:
         order = np.arange(len(data))
         if self.shuffle:
             rng = np.random.default_rng([self.seed, self.epoch])
-            order = data.tier.order(data._source[data._cuts.trial], data._cuts.start, rng)
+            order = data.tier.order(data._source, data._cuts.start, rng)
         groups = self._groups[order]
         made = []
         for group in np.unique(groups):

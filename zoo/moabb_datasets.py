@@ -111,7 +111,7 @@ class UCSStore(BaseDataset):
     def _trial(self, windows: npt.NDArray[np.int64]) -> StoredRaw:
         """Return a trial's signal in volts, an annotation at each window."""
         data = self.windows
-        number = int(data._source[data._cuts.trial[windows[0]]])
+        number = int(data._source[windows[0]])
         starts = data._cuts.start[windows]
         first, last = int(starts.min()), int(starts.max()) + data.n_times
         raw = StoredRaw.of(data, number, first, last).load_data(verbose="error")

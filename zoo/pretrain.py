@@ -423,7 +423,7 @@ def check_batches(data: StoreDataset, settings: Settings, world_size: int = 1) -
 def seen(data: StoreDataset) -> list[dict[str, Any]]:
     """List who was seen: for each dataset its subjects, and the hours of signal."""
     recordings = {int(i): source for i, source in enumerate(data._sources)}
-    index = pd.Series(data._source[data._cuts.trial])
+    index = pd.Series(data._source)
     first = ~index.duplicated().to_numpy()
     names = data.metadata.loc[first, list(SUBJECT)].reset_index(drop=True)
     seconds = [recordings[i].n_times / recordings[i].sfreq for i in index[first]]

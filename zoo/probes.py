@@ -41,7 +41,7 @@ def embed(
     """Return the mean embedding of each window's channels, shape (n_windows, dim)."""
     extract = Embeddings(encoder, threads=2)
     h = np.empty((len(rows), int(encoder.dim)), np.float32)  # type: ignore[arg-type]
-    rate = data._rate[data._source[data._cuts.trial[rows]]]
+    rate = data._rate[data._source[rows]]
     for sfreq in np.unique(rate):
         of_rate = np.flatnonzero(rate == sfreq)
         for among in np.array_split(of_rate, max(1, len(of_rate) // 64)):

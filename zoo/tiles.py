@@ -55,9 +55,9 @@ class Tiled:
     def gather(self, source: Ints, rows: Ints, start: Ints, n_times: int) -> torch.Tensor:
         """See ``Tier``."""
         first = self.tile[np.searchsorted(self.keys, window_key(source, start))]
-        banks = self.bank[source]
-        if len(source) and (banks == banks[0]).all():
-            return self._gather(int(banks[0]), first, source, rows)
+        number, banks = int(self.bank[source[0]]), self.bank[source]
+        if len(self.banks) == 1 or (banks == number).all():
+            return self._gather(number, first, source, rows)
         device = self.banks[0].device
         X = torch.empty((len(source), rows.shape[1], n_times), device=device)
         for number in np.unique(banks).tolist():
@@ -69,9 +69,9 @@ class Tiled:
     def _gather(self, number: int, first: Ints, source: Ints, rows: Ints) -> torch.Tensor:
         bank, length = self.banks[number], int(self.length[source[0]])
         n_chans, n_tiles = bank.shape[1] // length, int(self.n_times[source[0]]) // length
-        tiles = first[:, None] + np.arange(n_tiles)
         if n_tiles == 1 and rows.shape[1] == n_chans and (rows == np.arange(n_chans)).all():
             return selected(bank, torch.from_numpy(first)).view(-1, n_chans, length)
+        tiles = first[:, None] + np.arange(n_tiles)
         parts = tiles[:, None] * n_chans + rows.clip(min=0)[..., None]
         X = selected(bank.view(-1, length), torch.from_numpy(parts.reshape(-1)))
         return absent_zero(X.view(*rows.shape, -1), rows)
