@@ -250,6 +250,8 @@ def selected(
         return table.index_select(0, rows.to(table.device)).float()
     n, width = len(rows), table.shape[1]
     X = fresh(n, width) if out is None else out
+    if table.dtype == torch.float32 and at is None:
+        return torch.index_select(table, 0, rows, out=X)
     step = max(1, CONVERTED_BYTES // (width * table.element_size()))
     stored, converted = _STORED.rows(step, width, table.dtype), _CONVERTED.rows(step, width)
     for i in range(0, n, step):
@@ -266,13 +268,14 @@ class _Scratch(threading.local):
     """Memory of a thread that is used again."""
 
     def __init__(self) -> None:
-        self.content = torch.empty(0, dtype=torch.uint8)
+        # NumPy's: a tensor made in torch's inference mode could not be written to outside it.
+        self.content = np.empty(0, np.uint8)
 
     def rows(self, n: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         size = n * width * dtype.itemsize
         if len(self.content) < size:
-            self.content = torch.empty(size, dtype=torch.uint8)
-        return self.content[:size].view(dtype).view(n, width)
+            self.content = np.empty(size, np.uint8)
+        return torch.from_numpy(self.content[:size]).view(dtype).view(n, width)
 
 
 _STORED, _CONVERTED = _Scratch(), _Scratch()

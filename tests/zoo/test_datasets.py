@@ -529,6 +529,19 @@ def test_some_channels_of_each_window(two, opened, cache, layout):
     assert many.present.sum(1).tolist() == data.take(np.arange(8))[1].sum(1).tolist()
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("cache", TIERS)
+def test_batches_are_their_own_memory_in_any_mode(lay_store, tmp_path, opened, cache, dtype):
+    data = opened(lay_store(tmp_path / "s.zarr", dtype=dtype), 1.0, cache=cache)
+    want = data.take(np.arange(6))[0].copy()
+    with torch.inference_mode():
+        first = data.batch(np.arange(3)).X
+    second = data.batch(np.arange(3, 6)).X
+    second.mul_(2)
+    assert np.array_equal(first, want[:3])
+    assert np.array_equal(second, 2 * want[3:])
+
+
 def test_shards_share_the_batches_evenly(store, opened):
     data = opened(store, 0.2, cache="memory")
     loaders = [data.loader(8, shuffle=True, drop_last=True, shard=(i, 3)) for i in range(3)]
