@@ -252,7 +252,7 @@ def selected(
     X = fresh(n, width) if out is None else out
     if table.dtype == torch.float32 and at is None:
         return torch.index_select(table, 0, rows, out=X)
-    step = max(1, CONVERTED_BYTES // (width * table.element_size()))
+    step = max(1, min(n, CONVERTED_BYTES // (width * table.element_size())))
     stored, converted = _STORED.rows(step, width, table.dtype), _CONVERTED.rows(step, width)
     for i in range(0, n, step):
         some = slice(i, min(i + step, n))
