@@ -313,7 +313,7 @@ def quick() -> How:
             window_seconds=2.0,
             lag_seconds=(1.0, 2.0),
         ),
-        window_seconds=2.0,
+        window_seconds=3.0,
         n_folds=2,
         parameters={"epochs": 1, "freeze": "encoder", "batch_size": 64},
     )
