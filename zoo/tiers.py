@@ -192,14 +192,7 @@ class Flat:
             self.banks = [_mapped(path) for path in self.files]
 
 
-def stretches(
-    flat: torch.Tensor,
-    place: torch.Tensor,
-    n_times: int,
-    *,
-    out: torch.Tensor | None = None,
-    at: torch.Tensor | None = None,
-) -> torch.Tensor:
+def stretches(flat: torch.Tensor, place: torch.Tensor, n_times: int) -> torch.Tensor:
     """Return stretches of a row of samples as float32.
 
     Parameters
@@ -208,17 +201,17 @@ def stretches(
     place : Tensor of int64
         Where each begins.
     n_times : int
-    out, at : Tensor, optional
-        As ``selected`` has them.
 
     Returns
     -------
-    Tensor, shape (*place.shape, n_times), or ``out``
+    Tensor, shape (*place.shape, n_times)
     """
-    # A view of every stretch there is, which takes no memory; only those selected are copied.
-    every = flat.as_strided((len(flat) - n_times + 1, n_times), (1, 1))
-    got = selected(every, place.reshape(-1), out=out, at=at)
-    return got.view(*place.shape, n_times) if out is None else out
+    return selected(_every(flat, n_times), place.reshape(-1)).view(*place.shape, n_times)
+
+
+def _every(flat: torch.Tensor, n_times: int) -> torch.Tensor:
+    """View every stretch there is, a row each, which takes no memory."""
+    return flat.as_strided((len(flat) - n_times + 1, n_times), (1, 1))
 
 
 def selected(
@@ -253,14 +246,14 @@ def selected(
     if table.dtype == torch.float32 and at is None:
         return torch.index_select(table, 0, rows, out=X)
     step = max(1, min(n, CONVERTED_BYTES // (width * table.element_size())))
-    stored, converted = _STORED.rows(step, width, table.dtype), _CONVERTED.rows(step, width)
     for i in range(0, n, step):
-        some = slice(i, min(i + step, n))
-        got = torch.index_select(table, 0, rows[some], out=stored[: some.stop - i])
+        some = slice(i, i + step)
+        stored = _STORED.rows(len(rows[some]), width, table.dtype)
+        torch.index_select(table, 0, rows[some], out=stored)
         if at is None:
-            X[some].copy_(got)
+            X[some].copy_(stored)
         else:
-            X.index_copy_(0, at[some], converted[: some.stop - i].copy_(got))
+            X.index_copy_(0, at[some], _CONVERTED.rows(len(stored), width).copy_(stored))
     return X
 
 
@@ -509,13 +502,9 @@ class Streamed:
             place = rows[among].clip(min=0) * signal.shape[1]
             place += (start[among] - self.start[piece])[:, None]
             at = among[:, None] * n_chans + np.arange(n_chans)
-            stretches(
-                torch.from_numpy(signal.reshape(-1)),
-                torch.from_numpy(place),
-                n_times,
-                out=X,
-                at=torch.from_numpy(at.reshape(-1)),
-            )
+            every = _every(torch.from_numpy(signal.reshape(-1)), n_times)
+            where = torch.from_numpy(place.reshape(-1))
+            selected(every, where, out=X, at=torch.from_numpy(at.reshape(-1)))
         return absent_zero(X.view(len(source), n_chans, n_times), rows)
 
     def _signal(self, piece: int) -> npt.NDArray[np.floating]:

@@ -55,9 +55,9 @@ class Tiled:
     def gather(self, source: Ints, rows: Ints, start: Ints, n_times: int) -> torch.Tensor:
         """See ``Tier``."""
         first = self.tile[np.searchsorted(self.keys, window_key(source, start))]
-        number, banks = int(self.bank[source[0]]), self.bank[source]
-        if len(self.banks) == 1 or (banks == number).all():
-            return self._gather(number, first, source, rows)
+        banks = self.bank[source]
+        if len(self.banks) == 1 or (banks == banks[0]).all():
+            return self._gather(int(banks[0]), first, source, rows)
         device = self.banks[0].device
         X = torch.empty((len(source), rows.shape[1], n_times), device=device)
         for number in np.unique(banks).tolist():

@@ -17,6 +17,8 @@ from fnmatch import fnmatch
 import measuring
 import numpy as np
 import numpy.typing as npt
+import torch
+from pyriemann.geometry.base import logm
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold
@@ -26,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from omfa.models.connectivity import N_CONNECTIVITY
 from omfa.models.encoders import make_encoder
 from omfa.zoo import load, open_dataset
-from omfa.zoo.baselines import BandCovariance, differential_entropy, relative_band_power
+from omfa.zoo.baselines import band_covariance, differential_entropy, relative_band_power
 from omfa.zoo.datasets import StoreDataset
 from omfa.zoo.finetune import Embeddings
 from omfa.zoo.protocols import SUBJECT, codes
@@ -45,8 +47,11 @@ def features(
     power = windows.features(relative_band_power)
     yield "relative band power", power
     yield "differential entropy", windows.features(differential_entropy)
-    covariance = windows.features(BandCovariance())
-    yield "logarithm of the covariance, by band", logarithms(covariance)
+    logarithm = logm(windows.features(band_covariance).astype(np.float64))
+    above = np.triu_indices(len(data.channels))
+    half = logarithm[..., above[0], above[1]].reshape(len(data), -1)
+    yield "logarithm of the covariance, by band", half.astype(np.float32)
+    torch.manual_seed(0)
     random = make_encoder("art", preset, tokens_per_second=tokens_per_second)  # type: ignore[arg-type]
     encoders = {"random weights": random} | {name: load(name).encoder for name in checkpoints}
     embeddings = {}
@@ -70,14 +75,6 @@ def features(
             f"embeddings, {name}, coherency and relative band power",
             np.concatenate([h, beside], 1),
         )
-
-
-def logarithms(covariance: npt.NDArray[np.floating]) -> Features:
-    """Return the matrix logarithm of each covariance, its upper half."""
-    values, vectors = np.linalg.eigh(covariance.astype(np.float64))
-    log = (vectors * np.log(np.maximum(values, 1e-12))[..., None, :]) @ vectors.swapaxes(-1, -2)
-    above = np.triu_indices(log.shape[-1])
-    return log[..., above[0], above[1]].reshape(len(log), -1).astype(np.float32)
 
 
 def score(
