@@ -42,15 +42,16 @@ format: .venv/dev
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@touch $@
 
+# -qq: setuptools' remarks on editable installs fill screens; errors are still shown.
 .venv/base: .venv/python pyproject.toml
 	@echo "Installing the pipeline into .venv"
-	@$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -m pip install -qq --editable .
 	@touch $@
 
 .venv/dev: .venv/base
 	@echo "Installing models, zoo and developer tools into .venv"
 	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"
-	@$(BIN)/python -m pip install --quiet --editable ".[all]" --group dev
+	@$(BIN)/python -m pip install -qq --editable ".[all]" --group dev
 	@touch $@
 
 clean:
