@@ -20,6 +20,7 @@ import platform
 import shutil
 import tempfile
 import time
+import weakref
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -748,9 +749,10 @@ def _run(
         started = datetime.now(UTC)
         todo = [k for k in range(len(folds)) if _read_fold(kept, k, folds[k]) is None]
         spread = partial(_spread, n_jobs=n_jobs, scheduler=scheduler, folder=Path(temporary))
-        if todo:
-            _compute_features(job, folds, Path(temporary), spread, progress=progress)
+        # Features are on disk for as long as something holds them.
+        features = _compute_features(job, folds, spread, progress=progress) if todo else None
         failed = _run_folds(job, folds, todo, kept, spread, progress=progress)
+        del features
         if failed:
             k, error = failed[0]
             raise DataError(
@@ -944,28 +946,55 @@ def _read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64
     return arrays if np.array_equal(arrays["test"], fold.test) else None
 
 
+class _Features:
+    """Features of a dataset's windows, each computed when it is first used, in a mapped file."""
+
+    def __init__(self, extract: Extractor, n_windows: int) -> None:
+        self.extract, self.there = extract, np.zeros(n_windows, dtype=bool)
+        folder = tempfile.mkdtemp(prefix="omfa-")
+        self.path = Path(folder) / "features.npy"
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+    def add(self, rows: npt.NDArray[np.int64], part: npt.NDArray[Any]) -> None:
+        """Take the features of some windows."""
+        if self.path.exists():
+            stored = np.load(self.path, mmap_mode="r+")
+        else:
+            shape = (len(self.there), *part.shape[1:])
+            stored = np.lib.format.open_memmap(self.path, "w+", part.dtype, shape)
+        stored[rows] = part
+        stored.flush()
+        self.there[rows] = True
+
+
+_LAST: weakref.WeakKeyDictionary[Dataset, _Features] = weakref.WeakKeyDictionary()
+"""Of each dataset of stores, whose signals do not change, the features that were last used: other
+seeds and protocols of a frozen encoder take them from here."""
+
+
 def _compute_features(
-    job: _Job, folds: Sequence[Fold], folder: Path, spread: Spread, *, progress: bool
-) -> None:
-    """Compute the estimator's features of every window in use, once, into a mapped file.
+    job: _Job, folds: Sequence[Fold], spread: Spread, *, progress: bool
+) -> _Features | None:
+    """Compute the estimator's features of every window in use, once.
 
     No statistic crosses a split by this: an extractor sees a window at a time.
     """
     extract: Extractor | None = getattr(job.make(0), "features", None)
     if extract is None:
-        return
-    used = _used(folds)
-    chunks = [used[start : start + BATCH] for start in range(0, len(used), BATCH)]
-    path, stored = folder / "features.npy", None
+        return None
+    of_stores = getattr(job.dataset, "recipe", None) is not None
+    known = _LAST.get(job.dataset) if of_stores else None
+    if known is None or known.extract != extract:
+        known = _Features(extract, len(job.dataset.metadata))
+        if of_stores:
+            _LAST[job.dataset] = known
+    missing = np.setdiff1d(_used(folds), np.flatnonzero(known.there))
+    chunks = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
     done = spread(partial(_extract, extract=extract), job, chunks)
     for rows, part in _bar(done, len(chunks), f" x {BATCH} windows", progress and len(chunks) > 1):
-        if stored is None:
-            shape = (len(job.dataset.metadata), *part.shape[1:])
-            stored = np.lib.format.open_memmap(path, mode="w+", dtype=part.dtype, shape=shape)
-        stored[rows] = part
-    assert stored is not None  # a fold is never empty
-    stored.flush()
-    job.features = {feature_name(extract): path}
+        known.add(rows, part)
+    job.features = {feature_name(extract): known.path}
+    return known
 
 
 def _used(folds: Sequence[Fold]) -> npt.NDArray[np.int64]:

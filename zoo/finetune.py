@@ -511,6 +511,18 @@ class Embeddings:
         beside = " and connectivity" if self.connectivity is not None else ""
         return f"Embeddings({self.digest}{beside})"
 
+    def __eq__(self, other: object) -> bool:
+        """Tell whether another extractor gives the same, to the last bit."""
+        return isinstance(other, Embeddings) and self._state == other._state
+
+    def __hash__(self) -> int:
+        return hash(self._state)
+
+    @property
+    def _state(self) -> tuple[Any, ...]:
+        places = None if self.positions is None else self.positions.numpy().tobytes()
+        return repr(self), places, self.device, self.threads
+
     def for_windows(self, windows: Windows) -> Embeddings:
         """Return the extractor of windows with the channels of these."""
         bound = copy.copy(self)

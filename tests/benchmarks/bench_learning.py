@@ -31,7 +31,7 @@ FROZEN = {"preset": "tiny", "freeze": "encoder", "patience": None, "refit": True
 def deap(scratch: Path, subjects: int, **planted: Any) -> tuple[Any, float]:
     """Simulate DEAP; return its dataset and the best balanced accuracy that windows allow."""
     name = "-".join(map(str, planted.values()))
-    truth = simulate("deap", scratch / name, subjects=subjects, seconds=30, **planted)
+    truth = simulate("deap", scratch / name, subjects=subjects, **planted)
     ingest("deap", scratch / name, scratch / f"{name}.zarr", progress=False)
     data = open_dataset(scratch / f"{name}.zarr", WINDOW, target="valence>5", cache="memory")
     return data, truth.best_accuracy["valence"][f"{WINDOW:g}"]["balanced"]

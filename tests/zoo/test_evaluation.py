@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy import linalg
 from sklearn import metrics as reference
+from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from omfa.pipeline import DataError
-from omfa.zoo import baselines
+from omfa.zoo import baselines, open_dataset
 from omfa.zoo.baselines import BASELINES, FeatureClassifier
 from omfa.zoo.evaluation import Result, compare, compare_table, evaluate, fingerprint, rerun
 from omfa.zoo.labels import Rating
@@ -430,6 +431,56 @@ def test_processes_give_the_same_as_one(make_table):
     two = evaluate(model, dataset, "cross-subject", n_jobs=2)
     assert one.predictions.equals(two.predictions)
     joblib.externals.loky.get_reusable_executor().shutdown(wait=True)
+
+
+asked = []
+"""How many windows ``noted`` was asked for, each time."""
+
+
+def noted(X, present, sfreq):
+    asked.append(len(X))
+    return means(X, present, sfreq)
+
+
+def noted_ridge(*, seed=0):
+    return FeatureClassifier(noted, StandardScaler(), [RidgeClassifier()])
+
+
+@pytest.fixture
+def rated_store(lay_store, tmp_path):
+    """Three subjects of eight short trials, rated low and high in turn."""
+    trials, ratings = [(30 + 100 * i, 90) for i in range(8)], 4 * [1.0, 9.0]
+    return lay_store(tmp_path / "tiny.zarr", subjects=3, labels={"valence": ratings}, trials=trials)
+
+
+def test_features_of_stores_are_computed_once_for_all_seeds_and_protocols(rated_store):
+    def dataset():
+        return open_dataset(rated_store, 0.3, target="valence>5")
+
+    few = Protocol("within-subject", n_folds=4, skip=("tiny/sub-03",))
+    runs = [(few, 0), (few, 1), ("leaky-window", 0), (Protocol("cross-subject", n_folds=3), 0)]
+    one, asked[:] = dataset(), []
+    shared = [evaluate(noted_ridge, one, protocol, seed=seed) for protocol, seed in runs]
+    assert sum(asked) == len(one)  # the third subject's with the third run
+    apart = [evaluate(noted_ridge, dataset(), protocol, seed=seed) for protocol, seed in runs]
+    assert sum(asked) == len(one) * (1 + 2 / 3 + 2 / 3 + 1 + 1)
+    for first, second in zip(shared, apart, strict=True):
+        assert first.predictions.equals(second.predictions)
+
+
+def test_features_of_another_extractor_of_the_same_name_are_computed(rated_store):
+    dataset, scales = open_dataset(rated_store, 0.3, target="valence>5"), []
+    for scale in (1.0, 2.0):
+
+        def scaled(X, present, sfreq, scale=scale):
+            scales.append(scale)
+            return scale * X.mean(axis=-1)
+
+        def model(*, seed=0, features=scaled):
+            return FeatureClassifier(features, StandardScaler(), [RidgeClassifier()])
+
+        evaluate(model, dataset, "within-subject")
+    assert set(scales) == {1.0, 2.0}
 
 
 def test_an_interrupted_run_goes_on(easy, tmp_path, monkeypatch):
