@@ -195,9 +195,18 @@ class Fold:
 
 
 def codes(metadata: pd.DataFrame, columns: Sequence[str]) -> Rows:
-    """Give each row the number of its ``columns`` values, counted in order of first occurrence."""
-    groups = metadata.groupby(list(columns), sort=False, observed=True)
-    return groups.ngroup().to_numpy().astype(np.int64)
+    """Give each row the number of its ``columns`` values, counted in order of first occurrence.
+
+    A row that lacks one has -1.
+    """
+    unit = np.zeros(len(metadata), dtype=np.int64)
+    known = np.ones(len(metadata), dtype=bool)
+    for column in columns:
+        code, values = pd.factorize(metadata[column])
+        known &= code >= 0
+        unit = pd.factorize(unit * len(values) + code)[0]
+    unit[known] = pd.factorize(unit[known])[0]
+    return np.where(known, unit, -1)
 
 
 def _natural(value: object) -> tuple[tuple[bool, int, str], ...]:
@@ -617,6 +626,8 @@ def shared(
     both = metadata.iloc[np.concatenate([left, right])]
     unit = codes(both, columns)
     common = np.isin(unit[: len(left)], unit[len(left) :])
+    if not common.any():
+        return []  # in a tenth of the time that naming none takes
     names = both[list(columns)].iloc[: len(left)][common].drop_duplicates().astype(str)
     return sorted(names.itertuples(index=False, name=None))
 
