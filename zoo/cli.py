@@ -366,6 +366,13 @@ def _evaluate_parser(parser: argparse.ArgumentParser) -> None:
         "every fold; repeatable",
     )
     add(
+        "--train-subjects",
+        type=int,
+        metavar="N",
+        help="cross-subject: only N of those who are not tested learn, drawn anew for every fold; "
+        "shows what is reached with few labels",
+    )
+    add(
         "--centred",
         choices=("subject", "session"),
         help="give models features less their mean over the windows of the subject or session; "
@@ -477,7 +484,12 @@ def _protocol(name: str, args: argparse.Namespace) -> Protocol:
 
     from omfa.zoo.protocols import as_protocol
 
-    settings = {"skip": tuple(args.skip), "tested": tuple(args.test), "centred": args.centred}
+    settings = {
+        "skip": tuple(args.skip),
+        "tested": tuple(args.test),
+        "train_subjects": args.train_subjects,
+        "centred": args.centred,
+    }
     protocol, folds = replace(as_protocol(name), **settings), args.folds
     if folds is None:
         return protocol

@@ -85,6 +85,9 @@ class Protocol:
     tested : tuple of str
         ``cross-subject``: test on these alone, as ``"dataset/subject"`` with ``*`` and ``?``; all
         others learn in every fold. For figures on subjects on whom nothing was chosen. Empty: all.
+    train_subjects : int or None
+        ``cross-subject``: as many subjects, drawn anew for every fold, learn in place of all; those
+        of a smaller number are among those of a larger one. For curves of few labels.
     seed : int, default=0
         Of the split; a model has its own, so that seeds of a model meet the same folds.
     """
@@ -98,6 +101,7 @@ class Protocol:
     skip: tuple[str, ...] = ()
     centred: typing.Literal["subject", "session"] | None = None
     tested: tuple[str, ...] = ()
+    train_subjects: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -124,6 +128,13 @@ class Protocol:
             raise DataError(
                 doing, f"tested={', '.join(self.tested)}", "Use it with 'cross-subject' only"
             )
+        if (few := self.train_subjects) is not None and (few < 2 or self.name != "cross-subject"):
+            raise DataError(
+                doing,
+                f"train_subjects={few}",
+                "Use it with 'cross-subject' only; give two subjects or more, for one of them is "
+                "set apart for validation",
+            )
         if self.centred not in (None, *CENTRED_BY):
             raise DataError(
                 doing, f"centred={self.centred!r}", f"Use {' or '.join(CENTRED_BY)}, or None"
@@ -140,6 +151,10 @@ class Protocol:
     def label(self) -> str:
         """What every table and figure calls the protocol."""
         name = LEAKY_LABEL if self.leaky else self.name
+        if self.train_trials is not None:
+            name += f", trained on the first {self.train_trials} trials"
+        if self.train_subjects is not None:
+            name += f", trained on {self.train_subjects} subjects"
         if self.centred is None:
             return name
         return f"{name} (centred by {self.centred}: tested windows are known without labels)"
@@ -366,7 +381,22 @@ def _cross_subject(pool: _Pool) -> Iterator[Fold]:
     group[tested] = _deal(strata[tested], n_folds, pool.rng)
     fold = group[subject]
     for k in range(n_folds):
-        yield pool.fold(f"fold-{k}", fold == k, fold != k, (subject, strata))
+        rest = (fold != k) & np.isin(subject, _learning(pool, np.flatnonzero(group != k), k))
+        yield pool.fold(f"fold-{k}", fold == k, rest, (subject, strata))
+
+
+def _learning(pool: _Pool, others: Rows, fold: int) -> Rows:
+    """Choose those of the subjects not tested in a fold that learn in it."""
+    few = pool.protocol.train_subjects
+    if few is None:
+        return others
+    if len(others) < few:
+        raise _Impossible(
+            f"{len(others)} subjects are not tested in fold-{fold}, expected the {few} to train on",
+            "Lower train_subjects, or leave it out",
+        )
+    # From a generator of its own, so that a larger number adds to those of a smaller one.
+    return np.random.default_rng([pool.protocol.seed, fold]).permutation(others)[:few]
 
 
 def _tested(pool: _Pool) -> npt.NDArray[np.bool_]:

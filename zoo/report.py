@@ -24,7 +24,6 @@ from omfa.zoo import report_figures as figures
 from omfa.zoo.baselines import BASELINES
 from omfa.zoo.evaluation import Result, by_subject, compare
 from omfa.zoo.metrics import METRICS, bootstrap_interval
-from omfa.zoo.protocols import Protocol
 
 if TYPE_CHECKING:
     from omfa.zoo.reproduce import Cell, Grid
@@ -71,14 +70,7 @@ class Entry:
     @property
     def place(self) -> tuple[str, str, str]:
         """Table, data and protocol: what entries are compared within."""
-        return self.table, self.first.data, told(self.first.protocol)
-
-
-def told(protocol: Protocol) -> str:
-    """Name a protocol as reports do: one that trains on the first trials says so."""
-    if protocol.train_trials is None:
-        return protocol.label
-    return f"{protocol.label}, trained on the first {protocol.train_trials} trials"
+        return self.table, self.first.data, self.first.label
 
 
 # ---- tables -----------------------------------------------------------------------------------
@@ -91,7 +83,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "table": entry.table,
         "dataset": "+".join(config["dataset"]["datasets"]),
         "simulated": bool(config["dataset"].get("simulated", False)),
-        "protocol": told(entry.first.protocol),
+        "protocol": entry.first.label,
         "leaky": entry.first.leaky,
         "row": entry.name,
         "model": entry.first.estimator,
@@ -223,7 +215,7 @@ def _results(entries: Sequence[Entry], metric: str) -> str:
             f"{config['dataset']['windows']:,} windows, {len(config['dataset']['channels'])} "
             "channels.</p>"
         )
-        by_protocol = _grouped(of_data, lambda entry: told(entry.first.protocol))
+        by_protocol = _grouped(of_data, lambda entry: entry.first.label)
         pictures = "".join(
             _dots(rows, data, protocol, metric) for protocol, rows in by_protocol.items()
         )
@@ -548,7 +540,7 @@ def _order(result: Result) -> tuple[str, bool, bool, str, str]:
         _table_of(result),
         not result.leaky,
         result.estimator in BASELINES,
-        told(result.protocol),
+        result.label,
         result.estimator,
     )
 
@@ -638,7 +630,7 @@ def write_tables_report(
 def _about_the_paper(grid: Grid, cells: Sequence[Cell], note: str) -> str:
     failed = "".join(
         f"<li>{escape(c.row.table)}, {escape(c.row.dataset)}, {escape(c.row.name)}, "
-        f"{escape(told(c.protocol))}: {escape(c.error)}</li>"
+        f"{escape(c.protocol.label)}: {escape(c.error)}</li>"
         for c in cells
         if c.error
     )

@@ -720,7 +720,7 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
     pandas.DataFrame
         A row per cell and metric; for a cell that failed one row with its ``error``.
     """
-    from omfa.zoo.report import summary_table, told
+    from omfa.zoo.report import summary_table
 
     table = summary_table(entries(cells))
     claims = [PAPER.get(place) for place in zip(table.table, table.row, table.dataset, strict=True)]
@@ -728,7 +728,7 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
         {
             "table": cell.row.table,
             "dataset": cell.row.dataset,
-            "protocol": told(cell.protocol),
+            "protocol": cell.protocol.label,
             "leaky": cell.protocol.leaky,
             "row": cell.row.name,
             "model": cell.row.model,

@@ -405,6 +405,44 @@ def test_some_are_tested_and_all_others_learn_in_every_fold(make_table):
         assert learned == set(who) - set(who[fold.test])
 
 
+def test_few_learn_in_every_fold_and_more_are_added_to_them(make_table):
+    metadata, learned = make_table(subjects=9), {}
+    who = metadata["subject"].to_numpy()
+    for few in (2, 4, None):
+        protocol = Protocol("cross-subject", n_folds=3, train_subjects=few, seed=5)
+        learned[few] = []
+        for fold in folds_of(metadata, protocol):
+            assert set(who[fold.validation]), "nobody is set apart"
+            both = set(who[np.concatenate([fold.train, fold.validation])])
+            assert not both & set(who[fold.test])
+            learned[few].append(both)
+    assert [len(both) for both in learned[2] + learned[4] + learned[None]] == 3 * [2] + 3 * [
+        4
+    ] + 3 * [6]
+    assert all(two < four < six for two, four, six in zip(*learned.values(), strict=True))
+    assert len(set(map(frozenset, learned[2]))) > 1
+
+
+def test_few_must_be_two_and_there(make_table):
+    with pytest.raises(DataError, match="3 subjects are not tested in fold-0, expected the 5"):
+        folds_of(make_table(), Protocol("cross-subject", n_folds=2, train_subjects=5))
+    for wrong in ({"name": "within-subject", "train_subjects": 2}, {"train_subjects": 1}):
+        with pytest.raises(DataError, match="Use it with 'cross-subject' only; give two"):
+            Protocol(**{"name": "cross-subject", **wrong})
+
+
+@pytest.mark.parametrize(
+    ("protocol", "label"),
+    [
+        (Protocol("cross-subject"), "cross-subject"),
+        (PRESETS["seed-9-6"], "within-subject, trained on the first 9 trials"),
+        (Protocol("cross-subject", train_subjects=4), "cross-subject, trained on 4 subjects"),
+    ],
+)
+def test_a_label_says_who_learns(protocol, label):
+    assert protocol.label == label
+
+
 def test_who_is_tested_must_be_there_and_the_protocol_leave_subjects_out(make_table):
     with pytest.raises(DataError, match="'set0/sub-9' is to be tested and names nobody of 6"):
         folds_of(make_table(), Protocol("cross-subject", tested=("set0/sub-9",)))

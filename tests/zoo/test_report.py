@@ -20,7 +20,6 @@ from omfa.zoo.report import (
     read_entries,
     scores_table,
     summary_table,
-    told,
     write_report,
 )
 
@@ -131,13 +130,6 @@ def test_the_summary_compares_with_the_first_row_of_the_place(entries):
     assert (accuracy["low"] <= accuracy["mean"]).all()
     assert (accuracy["mean"] <= accuracy["high"]).all()
     assert summary_table([]).columns.tolist() == summary.columns.tolist()
-
-
-def test_a_protocol_that_trains_on_the_first_trials_says_so():
-    assert told(Protocol("within-subject", train_trials=9)) == (
-        "within-subject, trained on the first 9 trials"
-    )
-    assert told(Protocol("cross-subject")) == "cross-subject"
 
 
 def test_seeds_of_a_model_are_one_entry_and_models_of_one_name_are_told_apart(store, tmp_path):
