@@ -947,29 +947,19 @@ def _read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64
 
 
 class _Features:
-    """Features of a dataset's windows, each computed when it is first used, in a mapped file."""
+    """An extractor's features of some windows of a dataset, in a mapped file that goes with it."""
 
-    def __init__(self, extract: Extractor, n_windows: int) -> None:
-        self.extract, self.there = extract, np.zeros(n_windows, dtype=bool)
+    def __init__(self, extract: Extractor, rows: npt.NDArray[np.int64]) -> None:
+        self.extract, self.rows = extract, rows
         folder = tempfile.mkdtemp(prefix="omfa-")
         self.path = Path(folder) / "features.npy"
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
-    def add(self, rows: npt.NDArray[np.int64], part: npt.NDArray[Any]) -> None:
-        """Take the features of some windows."""
-        if self.path.exists():
-            stored = np.load(self.path, mmap_mode="r+")
-        else:
-            shape = (len(self.there), *part.shape[1:])
-            stored = np.lib.format.open_memmap(self.path, "w+", part.dtype, shape)
-        stored[rows] = part
-        stored.flush()
-        self.there[rows] = True
-
 
 _LAST: weakref.WeakKeyDictionary[Dataset, _Features] = weakref.WeakKeyDictionary()
-"""Of each dataset of stores, whose signals do not change, the features that were last used: other
-seeds and protocols of a frozen encoder take them from here."""
+"""Of each dataset of stores, whose signals do not change, the features that were last computed:
+those of a frozen encoder serve all seeds, and all protocols that use the same windows. Only the
+same: sums over a batch of other windows may end in another last bit."""
 
 
 def _compute_features(
@@ -982,17 +972,22 @@ def _compute_features(
     extract: Extractor | None = getattr(job.make(0), "features", None)
     if extract is None:
         return None
-    of_stores = getattr(job.dataset, "recipe", None) is not None
+    used, of_stores = _used(folds), getattr(job.dataset, "recipe", None) is not None
     known = _LAST.get(job.dataset) if of_stores else None
-    if known is None or known.extract != extract:
-        known = _Features(extract, len(job.dataset.metadata))
+    if known is None or known.extract != extract or not np.array_equal(known.rows, used):
+        known, stored = _Features(extract, used), None
+        chunks = [used[start : start + BATCH] for start in range(0, len(used), BATCH)]
+        done = spread(partial(_extract, extract=extract), job, chunks)
+        progress = progress and len(chunks) > 1
+        for rows, part in _bar(done, len(chunks), f" x {BATCH} windows", progress):
+            if stored is None:
+                shape = (len(job.dataset.metadata), *part.shape[1:])
+                stored = np.lib.format.open_memmap(known.path, "w+", part.dtype, shape)
+            stored[rows] = part
+        assert stored is not None  # a fold is never empty
+        stored.flush()
         if of_stores:
             _LAST[job.dataset] = known
-    missing = np.setdiff1d(_used(folds), np.flatnonzero(known.there))
-    chunks = [missing[start : start + BATCH] for start in range(0, len(missing), BATCH)]
-    done = spread(partial(_extract, extract=extract), job, chunks)
-    for rows, part in _bar(done, len(chunks), f" x {BATCH} windows", progress and len(chunks) > 1):
-        known.add(rows, part)
     job.features = {feature_name(extract): known.path}
     return known
 
