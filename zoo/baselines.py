@@ -348,7 +348,8 @@ def majority(*, seed: int = 0) -> Majority:
     return Majority()
 
 
-def _filled_and_scaled() -> Any:
+def filled_and_scaled() -> Any:
+    """Make a transformer that puts means for what is absent, and scales."""
     # An all-absent channel is filled by 0, so that all folds have the same features.
     return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
 
@@ -358,7 +359,7 @@ def differential_entropy_ridge(*, seed: int = 0) -> FeatureClassifier:
     strengths = (1e5, 1e4, 1e3, 1e2, 1e1)
     return FeatureClassifier(
         differential_entropy,
-        _filled_and_scaled(),
+        filled_and_scaled(),
         [RidgeClassifier(alpha=a, class_weight="balanced") for a in strengths],
     )
 
@@ -369,10 +370,11 @@ def differential_entropy_svm(*, seed: int = 0) -> FeatureClassifier:
         LinearSVC(C=C, class_weight="balanced", dual=False, random_state=seed)
         for C in (1e-4, 1e-3, 1e-2, 1e-1)
     ]
-    return FeatureClassifier(differential_entropy, _filled_and_scaled(), machines)
+    return FeatureClassifier(differential_entropy, filled_and_scaled(), machines)
 
 
-def _logistic() -> list[LogisticRegression]:
+def logistic() -> list[LogisticRegression]:
+    """Make logistic regressions, the most regularised first."""
     return [
         LogisticRegression(C=C, class_weight="balanced", max_iter=2000)
         for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -381,13 +383,13 @@ def _logistic() -> list[LogisticRegression]:
 
 def relative_band_power_logistic(*, seed: int = 0) -> FeatureClassifier:
     """Relative band power and logistic regression."""
-    return FeatureClassifier(relative_band_power, _filled_and_scaled(), _logistic())
+    return FeatureClassifier(relative_band_power, filled_and_scaled(), logistic())
 
 
 def tangent_space_logistic(*, seed: int = 0) -> FeatureClassifier:
     """Covariance in the tangent space and logistic regression."""
     prepare = make_pipeline(BandTangentSpace(), StandardScaler())
-    return FeatureClassifier(band_covariance, prepare, _logistic())
+    return FeatureClassifier(band_covariance, prepare, logistic())
 
 
 BASELINES: dict[str, Callable[..., Any]] = {

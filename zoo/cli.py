@@ -980,7 +980,8 @@ def _parameter_flag(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         help="of omfa and braindecode's models: lr=1e-3 epochs=20 freeze=encoder head=gcn ..., or "
-        "JSON; MODEL.KEY=VALUE is for one model only",
+        "JSON; head=logistic is a linear probe of the encoder, in seconds; MODEL.KEY=VALUE is for "
+        "one model only",
     )
 
 

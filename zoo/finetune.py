@@ -32,6 +32,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,6 +44,7 @@ from omfa.models.graph import electrode_positions
 from omfa.models.heads import drop_channels
 from omfa.models.omfa import OMFA
 from omfa.pipeline.recording import DataError
+from omfa.zoo.baselines import FeatureClassifier, filled_and_scaled, logistic
 from omfa.zoo.metrics import confusion_matrix, scores
 from omfa.zoo.protocols import SUBJECT, Protocol, hold_out
 from omfa.zoo.windows import BATCH, Windows
@@ -602,6 +605,14 @@ class _OnEmbeddings(nn.Module):
         return model.final_layer(model.dropout(features))
 
 
+LOGISTIC = "logistic"
+
+
+def _flat(known: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """Lay the embeddings of all channels in a row, without the side input."""
+    return known[..., :-N_SIDE].reshape(len(known), -1).astype(np.float32)
+
+
 ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second")
 """Arguments of OMFA that its encoder's weights belong to."""
 
@@ -624,7 +635,7 @@ def omfa(
     channel_drop_prob: float = 0.2,
     edge_drop_prob: float = 0.1,
     **training: Any,
-) -> Network:
+) -> Network | FeatureClassifier:
     """Make an OMFA to be fine-tuned, or trained from scratch.
 
     Parameters
@@ -636,7 +647,9 @@ def omfa(
         As in ``OMFA``. By default the checkpoint's; from scratch ``"small"``, ``"art"``,
         ``"rate"``, 2.
     head : str
-        The graph over the channels.
+        The graph over the channels. ``"logistic"``: none, but logistic regression on the embeddings
+        of all channels of a frozen encoder, regularised as the baselines are; a linear probe, which
+        tells in seconds what an encoder has learned. It has no settings of its own.
     connectivity : bool
         As in ``OMFA``.
     freeze : {"encoder", "first-epoch", "none"}, optional
@@ -656,12 +669,13 @@ def omfa(
 
     Returns
     -------
-    Network
+    Network or FeatureClassifier
 
     Raises
     ------
     DataError
-        If the checkpoint is of another architecture than asked for, or a setting is unknown.
+        If the checkpoint is of another architecture than asked for, or a setting is unknown, or is
+        none of a linear probe.
     """
     how = _training(training)
     asked = dict(zip(ARCHITECTURE, (preset, encoder, resampling, tokens_per_second), strict=True))
@@ -679,6 +693,19 @@ def omfa(
         "channel_drop_prob": channel_drop_prob,
         "edge_drop_prob": edge_drop_prob,
     }
+    if head == LOGISTIC:
+        if (freeze or "encoder") != "encoder" or set(training) - {"device", "threads"}:
+            given = ", ".join(training if freeze in (None, "encoder") else ["freeze", *training])
+            raise DataError(
+                f"Setting omfa up with head={LOGISTIC}",
+                f"{given} given, and nothing is trained but a logistic regression",
+                "Leave them out, or choose a head that is a network",
+            )
+        embeddings = Embeddings(
+            start or _random_encoder(**architecture), device=how.device, threads=how.threads
+        )
+        prepare = make_pipeline(FunctionTransformer(_flat), filled_and_scaled())
+        return FeatureClassifier(embeddings, prepare, logistic())
     if start is None and kind == "encoder":
         start = _random_encoder(**architecture)
 
@@ -707,7 +734,7 @@ def omfa(
     )
 
 
-def omfa_from_scratch(*, seed: int = 0, **parameters: Any) -> Network:
+def omfa_from_scratch(*, seed: int = 0, **parameters: Any) -> Network | FeatureClassifier:
     """Make an OMFA to be trained from scratch, to compare a pre-trained one with.
 
     Parameters
@@ -1065,7 +1092,14 @@ def _to_fine_tune(
         Windows(dataset, rows, classes=dataset.classes, y=y[rows])
         for rows in (fold.train, fold.validation)
     )
-    return omfa(seed=seed, checkpoint=checkpoint, **(parameters or {})), train, validation
+    network = omfa(seed=seed, checkpoint=checkpoint, **(parameters or {}))
+    if not isinstance(network, Network):
+        raise DataError(
+            f"Fine-tuning on {dataset!r}",
+            f"head={LOGISTIC} is a probe of an encoder, not a model to keep",
+            "Use it with evaluate, or choose a head that is a network",
+        )
+    return network, train, validation
 
 
 def _card(

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from omfa.models import OMFA
 from omfa.pipeline import DataError
@@ -64,9 +65,10 @@ def save(tmp_path):
     [
         ("omfa", FROZEN),
         ("omfa", {**TINY, "epochs": 6}),
+        ("omfa", {"preset": "tiny", "head": "logistic"}),
         ("braindecode:DGCNN", {"epochs": 20, "lr": 3e-3}),
     ],
-    ids=["frozen", "scratch", "DGCNN"],
+    ids=["frozen", "scratch", "probe", "DGCNN"],
 )
 def test_a_planted_effect_is_learned_and_permuted_labels_are_not(make_table, model, parameters):
     metadata = make_table(sessions=1)
@@ -194,6 +196,27 @@ def test_what_is_learned_on_embeddings_is_an_omfa(easy):
     assert torch.allclose(whole, parts, atol=0.02)
 
 
+def test_a_linear_probe_is_logistic_regression_on_the_embeddings_of_all_channels(easy, save):
+    checkpoint = save()
+    train, validation, test = sides(easy, 120, 160)
+    probe = omfa(checkpoint=checkpoint, head="logistic").fit(train, validation)
+    encoder = OMFA.from_pretrained(checkpoint).encoder.eval()
+
+    def embedded(side):
+        X, _ = side.take(np.arange(len(side)))
+        with torch.no_grad():
+            return encoder(torch.from_numpy(X).flatten(0, 1), SFREQ).h.reshape(len(X), -1).numpy()
+
+    learned = np.concatenate([embedded(train), embedded(validation)])
+    mean, sd = learned.mean(0), learned.std(0)
+    y = np.concatenate([train.y, validation.y])
+    golden = LogisticRegression(C=probe.classifier_.C, class_weight="balanced", max_iter=2000)
+    golden.fit((learned - mean) / sd, y)
+    expected = golden.predict((embedded(test) - mean) / sd)
+    assert (probe.predict(test) == expected).mean() > 0.98  # embeddings are kept in half precision
+    assert (expected == test.y).mean() > 0.9
+
+
 def test_what_is_frozen_when(easy, save):
     checkpoint = save()
     start = digest(OMFA.from_pretrained(checkpoint).encoder)
@@ -260,6 +283,8 @@ def test_settings_that_do_not_fit_are_refused(easy, save):
         ({"head": "tail"}, "head 'tail' is unknown"),
         ({"freeze": "half"}, "freeze='half'"),
         ({"learning_rate": 1}, r"no setting 'learning_rate'.* Use some of epochs, lr"),
+        ({"head": "logistic", "epochs": 3}, "epochs given, and nothing is trained but a logistic"),
+        ({"head": "logistic", "freeze": "none"}, "freeze given, and nothing is trained"),
         ({"epochs": 0}, "epochs=0"),
         ({"warm_up": 1.5}, "warm_up=1.5"),
     ):
