@@ -211,14 +211,16 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
 
 def _model(result: Result, name: str, weights: str) -> str:
     checkpoint, parameters = result.config.get("checkpoint"), result.config["parameters"]
-    frozen = "frozen " * (parameters.get("freeze") == "encoder")
+    how = "frozen " * (parameters.get("freeze") == "encoder")
     bare = " without connectivity" * (parameters.get("connectivity") is False)
     head = f" with head {parameters['head']}" if "head" in parameters else ""
+    if parameters.get("head") == "logistic":
+        how, bare, head = "linear probe of ", "", ""
     if checkpoint is None:
-        return f"{frozen}{result.estimator}{head}{bare}"
+        return f"{how}{result.estimator}{head}{bare}"
     start = name if checkpoint["weights"] == weights else checkpoint["name"]
     kind = result.config["pretraining"]["kind"]
-    return f"{frozen}{result.estimator}{head}{bare} from {start} ({kind})"
+    return f"{how}{result.estimator}{head}{bare} from {start} ({kind})"
 
 
 def entry_of(name_or_folder: str | Path) -> Entry:

@@ -154,6 +154,7 @@ def test_results_of_evaluate_go_into_the_card_with_seeds_averaged(run, tmp_path,
         (quick | {"checkpoint": str(folder)}, (0, 1)),
         (quick, (0,)),
         (quick | {"connectivity": False, "head": "mean"}, (0,)),
+        ({"head": "logistic"}, (0,)),
     ):
         for seed in seeds:
             how = {"parameters": parameters | {"preset": "tiny"}, "seed": seed}
@@ -166,11 +167,12 @@ def test_results_of_evaluate_go_into_the_card_with_seeds_averaged(run, tmp_path,
         "frozen omfa from renamed (dataset held out)",
         "frozen omfa",
         "frozen omfa with head mean without connectivity",
+        "linear probe of omfa",
         "majority",
     ]
     assert rows[0]["low"] <= rows[0]["score"] <= rows[0]["high"]
     assert "6 subjects, 2 seeds averaged" in rows[0]["note"]
-    assert rows[3]["score"] == 0.5
+    assert rows[-1]["score"] == 0.5
     assert {row["dataset"] for row in rows} == {result.data}
 
 
