@@ -85,6 +85,7 @@ def test_a_dry_run_tells_folds_fits_and_time_and_writes_nothing(capsys, tmp_path
         ("deap.zarr --target 'valence>8.9'", "has one trial|one class"),
         ("deap.zarr --folds 41", "expected at least 41 for 41 folds"),
         ("deap.zarr --folds many", "--folds many"),
+        ("deap.zarr --train-subjects 2", "train_subjects=2.* Use it with 'cross-subject' only"),
         ("deap.zarr --protocol cross-session", "it has a single session"),
         ("deap.zarr --protocol sideways", "there is none of that name. Use leaky-window"),
         ("deap.zarr --model EEGNet", "'EEGNet': there is none of that name"),
@@ -124,6 +125,14 @@ def test_what_cannot_be_done_is_found_before_anything_runs(
     told = capsys.readouterr()
     assert re.search(found, told.err), told.err
     assert "fits" not in told.out
+    assert not out.exists()
+
+
+def test_a_probe_is_no_model_to_keep(capsys, tmp_path):
+    out = tmp_path / "probe"
+    arguments = ["finetune", "deap.zarr", "--parameters", "head=logistic", "preset=tiny"]
+    assert main([*arguments, "--out", str(out)]) == 2
+    assert "head=logistic is a probe of an encoder, not a model to keep" in capsys.readouterr().err
     assert not out.exists()
 
 
