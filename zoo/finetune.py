@@ -694,11 +694,12 @@ def omfa(
         "edge_drop_prob": edge_drop_prob,
     }
     if head == LOGISTIC:
-        if (freeze or "encoder") != "encoder" or set(training) - {"device", "threads"}:
-            given = ", ".join(training if freeze in (None, "encoder") else ["freeze", *training])
+        given = [name for name in training if name not in ("device", "threads")]
+        given += ["freeze"] * (freeze not in (None, "encoder"))
+        if given:
             raise DataError(
                 f"Setting omfa up with head={LOGISTIC}",
-                f"{given} given, and nothing is trained but a logistic regression",
+                f"{', '.join(given)} given, and nothing is trained but a logistic regression",
                 "Leave them out, or choose a head that is a network",
             )
         embeddings = Embeddings(

@@ -657,7 +657,7 @@ def shared(
     unit = codes(both, columns)
     common = np.isin(unit[: len(left)], unit[len(left) :])
     if not common.any():
-        return []  # in a tenth of the time that naming none takes
+        return []
     names = both[list(columns)].iloc[: len(left)][common].drop_duplicates().astype(str)
     return sorted(names.itertuples(index=False, name=None))
 

@@ -210,17 +210,20 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
 
 
 def _model(result: Result, name: str, weights: str) -> str:
+    from omfa.zoo.finetune import LOGISTIC
+
     checkpoint, parameters = result.config.get("checkpoint"), result.config["parameters"]
-    how = "frozen " * (parameters.get("freeze") == "encoder")
-    bare = " without connectivity" * (parameters.get("connectivity") is False)
-    head = f" with head {parameters['head']}" if "head" in parameters else ""
-    if parameters.get("head") == "logistic":
-        how, bare, head = "linear probe of ", "", ""
+    if parameters.get("head") == LOGISTIC:
+        model = f"linear probe of {result.estimator}"
+    else:
+        frozen = "frozen " * (parameters.get("freeze") == "encoder")
+        bare = " without connectivity" * (parameters.get("connectivity") is False)
+        head = f" with head {parameters['head']}" if "head" in parameters else ""
+        model = f"{frozen}{result.estimator}{head}{bare}"
     if checkpoint is None:
-        return f"{how}{result.estimator}{head}{bare}"
+        return model
     start = name if checkpoint["weights"] == weights else checkpoint["name"]
-    kind = result.config["pretraining"]["kind"]
-    return f"{how}{result.estimator}{head}{bare} from {start} ({kind})"
+    return f"{model} from {start} ({result.config['pretraining']['kind']})"
 
 
 def entry_of(name_or_folder: str | Path) -> Entry:
