@@ -379,7 +379,11 @@ def _evaluate_parser(parser: argparse.ArgumentParser) -> None:
         "needs all of a tested person's windows, without labels; the results say so",
     )
     add("--seeds", type=int, default=1, metavar="N", help="of the models: 0 to N-1 (default: 1)")
-    _parameter_flag(parser)
+    _parameter_flag(
+        parser,
+        "; head=logistic is a linear probe of the encoder, in seconds; braindecode's models take "
+        "theirs, such as lr; MODEL.KEY=VALUE is for one model only",
+    )
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
     add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     add("--scheduler", metavar="ADDRESS", help="a running Dask cluster, such as tcp://head:8786")
@@ -972,16 +976,14 @@ def _data_flags(parser: argparse.ArgumentParser) -> None:
     add("--cache", default="auto", help="auto, memory, memmap or stream (default: auto)")
 
 
-def _parameter_flag(parser: argparse.ArgumentParser) -> None:
+def _parameter_flag(parser: argparse.ArgumentParser, more: str = "") -> None:
     parser.add_argument(
         "--parameters",
         nargs="+",
         action="extend",
         default=[],
         metavar="KEY=VALUE",
-        help="of omfa and braindecode's models: lr=1e-3 epochs=20 freeze=encoder head=gcn ..., or "
-        "JSON; head=logistic is a linear probe of the encoder, in seconds; MODEL.KEY=VALUE is for "
-        "one model only",
+        help=f"of omfa: lr=1e-3 epochs=20 freeze=encoder head=gcn ..., or JSON{more}",
     )
 
 
