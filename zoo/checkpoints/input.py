@@ -98,6 +98,7 @@ def check_input(card: Card, dataset: Dataset) -> None:
         If it differs and the model can.
     """
     from omfa.pipeline.channels import UCS
+    from omfa.zoo.protocols.windows import as_dataset
 
     if str(card.ucs_version) != UCS.version:
         raise _refused(
@@ -106,8 +107,9 @@ def check_input(card: Card, dataset: Dataset) -> None:
             f"version {UCS.version}",
             "Use the omfa that made it, or another checkpoint",
         )
-    chs_info = getattr(dataset, "chs_info", [{"ch_name": name} for name in dataset.channels])
-    bands = _bands(getattr(dataset, "recipe", {}).get("stores", ()))
+    dataset = as_dataset(dataset)
+    chs_info = dataset.chs_info or [{"ch_name": name} for name in dataset.channels]
+    bands = _bands((dataset.recipe or {}).get("stores", ()))
     check_signal(card, sfreq=dataset.sfreq, chs_info=chs_info, band=bands[0] if bands else None)
     for band in bands[1:]:
         check_signal(card, band=band)
