@@ -20,8 +20,8 @@ from omfa.zoo.downloads import (
     Entry,
     check_source,
     described,
+    enter,
     find,
-    home,
     read_registry,
     registry_text,
 )
@@ -143,7 +143,7 @@ def publish(
     text = registry_text({card.name: entry})
     write_files(out, {**files, README: readme(entry).encode(), REGISTRY: text.encode()})
     if registry is not None:
-        _enter(Path(registry), entry)
+        enter(Path(registry), entry)
     return text
 
 
@@ -165,19 +165,6 @@ def _check_size(entry: Entry, doing: str) -> None:
             f"{PACKAGED_AT_MOST / 1e6:g}",
             "Publish it into another folder, and give its --source",
         )
-
-
-def _enter(path: Path, entry: Entry) -> None:
-    """Put an entry into a registry, in place of one of the same name."""
-    known = {**read_registry(path), entry.card.name: entry}
-    staged = path.with_name(f".{path.name}.part")
-    try:
-        if path.resolve().parent == home().resolve():
-            home().mkdir(parents=True, exist_ok=True)
-        staged.write_text(registry_text(known), encoding="utf-8")
-        staged.replace(path)
-    except OSError as error:
-        raise DataError(f"Writing {path}", str(error), "Name another --registry") from error
 
 
 def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, Any]]:
