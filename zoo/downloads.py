@@ -208,6 +208,7 @@ def enter(path: Path, entry: Entry) -> None:
     try:
         if path.resolve().parent == home().resolve():
             home().mkdir(parents=True, exist_ok=True)
+        path.parent.resolve(strict=True)  # the lock would make a folder whose name was mistyped
         with FileLock(path.with_name(f".{path.name}.lock")):
             known = {**read_registry(path), entry.card.name: entry}
             staged.write_text(registry_text(known), encoding="utf-8")

@@ -103,6 +103,12 @@ def test_what_is_published_loads_by_name_where_its_entry_is_put(run, tmp_path, h
         assert "omfa-three" in verify(checked)
 
 
+def test_a_registry_in_a_folder_that_is_not_there_is_refused(run, tmp_path):
+    with pytest.raises(DataError, match="registry"):
+        publish(run(), tmp_path / "out", registry=tmp_path / "nowhere" / REGISTRY)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_publishing_again_writes_the_same_bytes(run, tmp_path):
     registry = tmp_path / REGISTRY
     publish(run("b"), tmp_path / "b", registry=registry)
