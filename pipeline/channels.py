@@ -24,7 +24,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 UCS_VERSION = "1"
 """Raised whenever a name is appended to ``ucs.csv`` or a position in it changes."""

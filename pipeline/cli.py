@@ -14,6 +14,8 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
+from omfa.pipeline.errors import DataError
+
 if TYPE_CHECKING:
     from omfa.pipeline.ingestion import Plan, Summary
     from omfa.pipeline.store import Store
@@ -58,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nInterrupted. {args.interrupted}", file=sys.stderr)
         return 130
-    except ValueError as error:
-        if type(error).__name__ != "DataError":
-            raise
+    except DataError as error:
         print(f"omfa-ingest: {error}", file=sys.stderr)
         return 2
 

@@ -28,8 +28,9 @@ from tqdm import tqdm
 
 from omfa.pipeline import store as stores
 from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content, Location, locate, this_process
-from omfa.pipeline.recording import DataError, Key, Reader, Recording, plausible_unit
+from omfa.pipeline.recording import Key, Reader, Recording, plausible_unit
 from omfa.pipeline.store import State
 
 

@@ -36,7 +36,8 @@ import numpy.typing as npt
 from scipy import fft, signal
 
 from omfa.pipeline.channels import UCS
-from omfa.pipeline.recording import DataError, Segment
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.recording import Segment
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]

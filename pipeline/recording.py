@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from omfa.pipeline.errors import DataError as DataError
+
 Segment = npt.NDArray[np.floating]
 """A contiguous piece of signal, shape (n_chans, n_times)."""
 
@@ -31,27 +33,6 @@ TRIAL_COLUMNS = (
 """What every trial table has; every other column is a label or a rating."""
 
 _ENTITY = re.compile(r"^[A-Za-z0-9]+$")
-
-
-class DataError(ValueError):
-    """Something is wrong with data, told in three parts.
-
-    Parameters
-    ----------
-    doing : str
-        What was being done to what: ``"SEED reader: subject 7 session 2"``.
-    found : str
-        What was found.
-    action : str
-        What to do next, without a full stop.
-    """
-
-    def __init__(self, doing: str, found: str, action: str) -> None:
-        super().__init__(doing, found, action)
-
-    def __str__(self) -> str:
-        doing, found, action = self.args
-        return f"{doing}: {found}. {action}."
 
 
 @dataclass(frozen=True, order=True)

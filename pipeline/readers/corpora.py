@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from omfa.pipeline.recording import DataError, Key
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.recording import Key
 
 
 def find(root: str | Path, folders: Sequence[str], pattern: str, *, corpus: str) -> list[Path]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.raw import (
     ChannelRules,
     Pairs,
@@ -25,7 +26,7 @@ from omfa.pipeline.readers.raw import (
     plain,
     to_recording,
 )
-from omfa.pipeline.recording import DataError, Key, Recording
+from omfa.pipeline.recording import Key, Recording
 
 if TYPE_CHECKING:
     import mne

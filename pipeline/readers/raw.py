@@ -22,8 +22,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.whole import check_brainvision, check_edf, check_fif, read_edf_header
-from omfa.pipeline.recording import Auxiliary, DataError, Key, Recording
+from omfa.pipeline.recording import Auxiliary, Key, Recording
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,9 +19,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline import matlab
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers import corpora
 from omfa.pipeline.readers.neuroscan import open_cnt
-from omfa.pipeline.recording import Auxiliary, DataError, Key, Recording
+from omfa.pipeline.recording import Auxiliary, Key, Recording
 
 # fmt: off
 CHANNELS = (

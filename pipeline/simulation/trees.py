@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 from tqdm import tqdm
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.simulation import deap, dreamer
 from omfa.pipeline.simulation import seed as seed_corpus
 from omfa.pipeline.simulation.plan import (

@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers import get_reader
 from omfa.pipeline.readers.bids import BidsReader
 from omfa.pipeline.readers.files import FilesReader
 from omfa.pipeline.readers.moabb_datasets import MoabbReader
-from omfa.pipeline.recording import DataError, Reader
+from omfa.pipeline.recording import Reader
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = REPOSITORY.parent / "shared" / "real-eeg"
