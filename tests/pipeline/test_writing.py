@@ -32,7 +32,7 @@ def fail(*_):
     raise OSError(28, "No space left on device")
 
 
-@pytest.mark.parametrize("owner, step", [(os, "fsync"), (Path, "replace")])
+@pytest.mark.parametrize(("owner", "step"), [(os, "fsync"), (Path, "replace")])
 def test_a_failure_leaves_the_old_file_and_no_draft(file, monkeypatch, owner, step):
     monkeypatch.setattr(owner, step, fail)
     with pytest.raises(OSError, match="No space"):
