@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import duration, size
 
 if TYPE_CHECKING:
     from omfa.pipeline.ingestion import Plan, Summary
@@ -354,8 +355,8 @@ def _show_plan(plan: Plan) -> int:
         print(f"{states.count(state):6d} recordings are {state} and would be {verb}")
     if plan.tried:
         print(
-            f"{plan.bytes_in / 1e6:,.0f} MB would be read and about {plan.bytes_out / 1e6:,.0f} MB "
-            f"written, in about {_duration(plan.seconds)} of one worker "
+            f"{size(plan.bytes_in)} would be read and about {size(plan.bytes_out)} written, "
+            f"in about {duration(plan.seconds)} of one worker "
             f"(scaled from {plan.tried}, which was processed and not stored)"
         )
     elif plan.bytes_in:
@@ -367,7 +368,7 @@ def _show_summary(summary: Summary) -> None:
     stored, kept, failed = (summary.having(s) for s in ("stored", "kept", "failed"))
     print(
         f"{len(stored)} stored, {len(kept)} kept, {len(failed)} failed in "
-        f"{_duration(summary.seconds)}: {summary.store}"
+        f"{duration(summary.seconds)}: {summary.store}"
     )
     for outcome in stored:
         if outcome.reason != "missing":
@@ -377,11 +378,6 @@ def _show_summary(summary: Summary) -> None:
             print(f"  warning: {warning}", file=sys.stderr)
     for outcome in failed:
         print(f"  failed: {outcome.reason}", file=sys.stderr)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{seconds:.1f} s" if seconds < 60 else f"{minutes} min {rest} s"
 
 
 # ---------------------------------------------------------------------------------- stores
@@ -510,9 +506,9 @@ def _demo(args: argparse.Namespace) -> int:
     from omfa.pipeline.store import open_store
 
     rows, opened, complete = [], [], True
-    for source, size in DEMO.items():
+    for source, extent in DEMO.items():
         raw, store = args.folder / f"{source}-simulated", args.folder / f"{source}-simulated.zarr"
-        simulate(source, raw, **size)
+        simulate(source, raw, **extent)
         summary = ingest(source, raw, store, workers=args.workers)
         complete &= summary.complete
         _show_summary(summary)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.errors import DataError as DataError
+from omfa.pipeline.words import some
 
 Segment = npt.NDArray[np.floating]
 """A contiguous piece of signal, shape (n_chans, n_times)."""
@@ -71,8 +72,7 @@ class Key:
         return f"sub-{self.subject}_ses-{self.session}_run-{self.run}"
 
     def __str__(self) -> str:
-        more = ", ..." if len(self.files) > 3 else ""
-        return f"{self.recording} ({', '.join(self.files[:3])}{more})"
+        return f"{self.recording} ({some(self.files)})"
 
     @property
     def paths(self) -> tuple[Path, ...]:
