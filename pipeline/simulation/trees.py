@@ -91,6 +91,7 @@ def simulate(
         What a label changes: the power of rhythms, or the phase coupling of pairs of them while
         every channel's spectrum stays equal.
     seed : int
+        Of the random numbers: the same seed gives the same bytes.
     bad_channels : float
         Bad channels to expect in a recording.
     quirks : collection of str
