@@ -118,7 +118,7 @@ class ChannelSchema:
         """
         for raw, name in (aliases or {}).items():
             if name not in self._ids:
-                near = nearest(name, self._canonical)
+                near = nearest(name, self._canonical, self._canonical)
                 raise DataError(
                     f"Channel alias {raw!r}",
                     f"its target {name!r} is not in the channel schema{near}",
@@ -154,7 +154,7 @@ class ChannelSchema:
         try:
             return self._canonical[_bare(raw).upper()]
         except KeyError:
-            near = nearest(_bare(raw), self._canonical)
+            near = nearest(_bare(raw), self._canonical, self._canonical)
             raise DataError(
                 where,
                 f"channel {raw!r} is not in the channel schema{near}",

@@ -37,17 +37,18 @@ def some(items: Iterable[object], most: int = 3) -> str:
     return ", ".join(names[:most]) + more
 
 
-def nearest(name: str, known: Iterable[str] | Mapping[str, str]) -> str:
+def nearest(name: str, known: Iterable[str], meaning: Mapping[str, str] | None = None) -> str:
     """Return ``" (nearest: a, b)"`` for a name that is not known, and ``""`` if none is near.
 
     Parameters
     ----------
     name : str
         Upper and lower case count as the same.
-    known : iterable of str, or mapping of str to str
-        The names to choose among; of a mapping its values are written, such as what an alias means.
+    known : iterable of str
+        The names to choose among.
+    meaning : mapping of str to str, optional
+        What to write in place of each known name, such as what an alias stands for.
     """
-    shown = known if isinstance(known, Mapping) else {word: word for word in known}
-    folded = {word.casefold(): text for word, text in shown.items()}
+    folded = {word.casefold(): meaning[word] if meaning else word for word in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=3)
     return f" (nearest: {', '.join(folded[word] for word in near)})" if near else ""

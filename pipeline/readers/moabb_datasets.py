@@ -151,7 +151,7 @@ class MoabbReader:
             if name not in known:
                 raise DataError(
                     f"moabb reader: {name}",
-                    f"MOABB has no dataset of that name{nearest(name, list(known))}",
+                    f"MOABB has no dataset of that name{nearest(name, known)}",
                     "Give the name of its class, such as 'BNCI2014_001'",
                 )
             try:

@@ -24,5 +24,5 @@ def test_long_lists_end_in_a_number():
 
 def test_near_names_are_named():
     assert nearest("valance", ["valence", "arousal"]) == " (nearest: valence)"
-    assert nearest("t03", {"T3": "T7", "T5": "P7"}) == " (nearest: T7)"
+    assert nearest("t03", ["T3", "T5"], {"T3": "T7", "T5": "P7"}) == " (nearest: T7)"
     assert nearest("x", ["valence"]) == ""
