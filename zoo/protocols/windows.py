@@ -105,7 +105,21 @@ class Dataset(ABC):
     def take(
         self, indices: npt.ArrayLike, /
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Any]:
-        """Return windows (batch, n_chans, n_times) in microvolts, which channels exist, labels."""
+        """Read windows.
+
+        Parameters
+        ----------
+        indices : array of int, shape (batch,)
+
+        Returns
+        -------
+        X : ndarray of float32, shape (batch, n_chans, n_times)
+            Microvolts.
+        present : ndarray of bool, shape (batch, n_chans)
+            Which channels exist.
+        y : sequence, shape (batch,)
+            Labels.
+        """
 
 
 class KnownFeatures:
@@ -212,7 +226,7 @@ class ArrayDataset:
     def take(
         self, indices: npt.ArrayLike, /
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[Any]]:
-        """Return windows, which channels exist, and targets."""
+        """Read windows, as ``Dataset.take`` does; the labels are the targets, shape (batch,)."""
         rows = np.asarray(indices)
         return self.X[rows], self.present[rows], self.metadata["target"].to_numpy()[rows]
 
@@ -230,9 +244,10 @@ class Windows:
     y : ndarray of int or None
         Classes of ``rows``; None on the test side.
     features : mapping of str to ndarray, optional
-        Features of all windows of the dataset that have been computed already, by ``feature_name``.
+        By ``feature_name``, features that have been computed already, a row per window of the
+        dataset.
     centred : {"subject", "session"} or None
-        Whose windows on this side the features are centred over; signals are given as they are.
+        The group over whose windows on this side features are centred; signals stay as they are.
     """
 
     def __init__(
@@ -276,12 +291,25 @@ class Windows:
     def take(
         self, indices: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Return windows by their position on this side, and which channels exist."""
+        """Read windows.
+
+        Parameters
+        ----------
+        indices : ndarray of int, shape (batch,)
+            Positions on this side.
+
+        Returns
+        -------
+        X : ndarray of float32, shape (batch, n_chans, n_times)
+            Microvolts.
+        present : ndarray of bool, shape (batch, n_chans)
+            Which channels exist.
+        """
         X, present, _ = self.dataset.take(self.rows[indices])
         return X, present
 
     def at(self, indices: npt.NDArray[np.int64]) -> Windows:
-        """Return some windows of this side, by position."""
+        """Return the windows at some positions of this side, shape (n,), as a side of their own."""
         return Windows(
             self.dataset,
             self.rows[indices],
