@@ -70,7 +70,7 @@ def style() -> Iterator[None]:
 
 
 def png(figure: Figure, *, colours: int | None = None) -> bytes:
-    """Return the figure as a PNG for ``report_html.picture``; few colours, a third of the size."""
+    """Return the figure as a PNG for ``report_page.width``; few colours, a third of the size."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
