@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from omfa.models import graph
-from omfa.models.art import BANDS, F0, spectral_basis
+from omfa.models.front_end import BANDS, F0, spectral_basis
 
 N_CONNECTIVITY = 2 * len(BANDS)
 LARGEST = 0.98  # coherency is held within it, so that its inverse tangent is finite

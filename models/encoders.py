@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omfa.models.art import ART, Block, Encoded, FrontEnd, Resampling, in_slices, rotary_turns
+from omfa.models.art import ART, Block, Encoded, in_slices, rotary_turns
+from omfa.models.front_end import FrontEnd, Resampling
 
 ENCODERS = ("art", "art_no_rotary", "patch", "cnn")
 

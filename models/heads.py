@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from omfa.models import graph
-from omfa.models.art import N_SIDE, AttentionPool, Block, mask_bias, masked_mean
+from omfa.models.art import AttentionPool, Block, mask_bias
+from omfa.models.front_end import N_SIDE, masked_mean
 
 
 def drop_channels(present: Tensor, drop_prob: float) -> Tensor:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omfa.models.art import F0, Resampling, recorded
 from omfa.models.compat import EEGModuleMixin
 from omfa.models.connectivity import N_CONNECTIVITY, Connectivity
 from omfa.models.encoders import PRESETS, make_encoder
+from omfa.models.front_end import F0, Resampling, recorded
 from omfa.models.graph import electrode_positions
 from omfa.models.heads import Nodes, drop_channels, make_head
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline.recording import DataError
-from omfa.zoo.cards import CARD, FILES, README, Card
-from omfa.zoo.checkpoints import build, locate, obtain, write_files
-from omfa.zoo.downloads import (
+from omfa.zoo.checkpoints.cards import CARD, FILES, README, Card
+from omfa.zoo.checkpoints.downloads import (
     PACKAGE,
     REGISTRY,
     Entry,
@@ -25,9 +24,11 @@ from omfa.zoo.downloads import (
     read_registry,
     registry_text,
 )
+from omfa.zoo.checkpoints.folder import build, locate, obtain, write_files
 
 if TYPE_CHECKING:
-    from omfa.zoo.evaluation import Result
+    from omfa.zoo.evaluation.results import Result
+
 
 METRIC = "balanced_accuracy"
 """What is told of results."""
@@ -45,6 +46,7 @@ USE = {
     "pretrained": "A start for fine-tuning on labelled EEG, and features of single EEG channels.",
     "finetuned": "Research on the task of the recipe, on signals like those it saw.",
 }
+
 LIMITS = {
     True: "It saw simulated signals: for tests and tutorials, and for no statement about people.",
     False: "For research. Not for diagnosis, nor for decisions about people. What it says of "
@@ -101,7 +103,7 @@ def publish(
         If the checkpoint cannot be read, its card leaves out what others must know, or the folder
         or the registry hold something else.
     """
-    from omfa.zoo.finetune import digest
+    from omfa.zoo.checkpoints.folder import digest
 
     out = Path(out)
     files = obtain(name_or_folder)
@@ -186,8 +188,8 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
     A result that started from these ``weights`` is of the checkpoint ``name``, whatever it was
     called then.
     """
-    from omfa.zoo.evaluation import by_subject
-    from omfa.zoo.metrics import bootstrap_interval
+    from omfa.zoo.evaluation.results import by_subject
+    from omfa.zoo.protocols.metrics import bootstrap_interval
 
     groups: dict[tuple[str, str], dict[str, list[Result]]] = {}
     for result in results:
@@ -210,7 +212,7 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
 
 
 def _model(result: Result, name: str, weights: str) -> str:
-    from omfa.zoo.finetune import LOGISTIC
+    from omfa.zoo.estimators.omfa_networks import LOGISTIC
 
     checkpoint, parameters = result.config.get("checkpoint"), result.config["parameters"]
     if parameters.get("head") == LOGISTIC:
@@ -233,9 +235,6 @@ def entry_of(name_or_folder: str | Path) -> Entry:
     files = obtain(name_or_folder)
     card = Card.from_json(files[CARD])
     return Entry(card, (), {file: described(files[file]) for file in FILES})
-
-
-# ------------------------------------------------------------------------------------- what to read
 
 
 def readme(entry: Entry) -> str:

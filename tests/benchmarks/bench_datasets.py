@@ -77,7 +77,7 @@ def decode(repeats: int) -> int:
     """Decode every recording from start to end; return the windows in it."""
     data = _OPEN["data"]
     for _ in range(repeats):
-        for source in data._sources:
+        for source in data.sources:
             source.read()
     return repeats * len(data)
 

@@ -28,11 +28,11 @@ from sklearn.preprocessing import StandardScaler
 from omfa.models.connectivity import N_CONNECTIVITY
 from omfa.models.encoders import make_encoder
 from omfa.zoo import load, open_dataset
-from omfa.zoo.baselines import band_covariance, differential_entropy, relative_band_power
-from omfa.zoo.datasets import StoreDataset
-from omfa.zoo.finetune import Embeddings
-from omfa.zoo.protocols import SUBJECT, codes
-from omfa.zoo.windows import Windows, centred
+from omfa.zoo.data.dataset import StoreDataset
+from omfa.zoo.estimators.baselines import band_covariance, differential_entropy, relative_band_power
+from omfa.zoo.estimators.embeddings import Embeddings
+from omfa.zoo.protocols.protocol import SUBJECT, codes
+from omfa.zoo.protocols.windows import Windows, centred
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 

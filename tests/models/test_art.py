@@ -8,15 +8,8 @@ import torch
 from scipy import signal as sps
 
 from omfa.models import ART, PRESETS, make_encoder
-from omfa.models.art import (
-    AdaptiveResampler,
-    FrontEnd,
-    invert_density,
-    rate_ratio,
-    recorded,
-    resample,
-    resampling_kernel,
-)
+from omfa.models.art import AdaptiveResampler, invert_density
+from omfa.models.front_end import FrontEnd, rate_ratio, recorded, resample, resampling_kernel
 
 RATES = (200.0, 250.0, 500.0, 1000.0)
 

@@ -6,8 +6,8 @@ import scipy.signal
 import torch
 
 from omfa.models import OMFA
-from omfa.models.art import BANDS
 from omfa.models.connectivity import LARGEST, N_CONNECTIVITY, Connectivity, local_reference
+from omfa.models.front_end import BANDS
 from omfa.models.heads import PairReadout
 
 N_BANDS = len(BANDS)

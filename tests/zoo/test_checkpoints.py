@@ -18,9 +18,9 @@ import torch
 import omfa.models
 from omfa import zoo
 from omfa.pipeline.recording import DataError
-from omfa.zoo import downloads
-from omfa.zoo.cards import FILES
-from omfa.zoo.downloads import Entry, described, registry_text
+from omfa.zoo.checkpoints import downloads
+from omfa.zoo.checkpoints.cards import FILES
+from omfa.zoo.checkpoints.downloads import Entry, described, registry_text
 
 NAME = "omfa-tiny-noise"
 PIECE = 1 << 16  # bytes that are written at once

@@ -10,8 +10,9 @@ import torch
 from omfa.models import OMFA
 from omfa.pipeline import ingest, simulate
 from omfa.zoo import Result
-from omfa.zoo.checkpoints import Card, load_card, save_checkpoint
-from omfa.zoo.cli import main
+from omfa.zoo.checkpoints.cards import Card
+from omfa.zoo.checkpoints.folder import load_card, save_checkpoint
+from omfa.zoo.cli.main import main
 
 QUICK = ["--window-seconds", "2", "--parameters", "epochs=1"]
 

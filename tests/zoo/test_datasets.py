@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from omfa.pipeline import DataError, open_store
 from omfa.zoo import open_dataset
-from omfa.zoo.labels import Rating
-from omfa.zoo.tiers import Streamed, choose
-from omfa.zoo.trials import parse_rule, rule_text
+from omfa.zoo.data.streamed import Streamed
+from omfa.zoo.data.targets import Rating, parse_rule, rule_text
+from omfa.zoo.data.tiers import choose
 
 TIERS = ("memory", "memmap", "stream")
 RATINGS = {"valence": [4.5, 5.0, 7.25], "emotion": [1, 0, -1]}
@@ -253,7 +253,7 @@ def test_union_masks_what_is_absent(two, opened, cache):
     assert (X[~present] == 0).all()
     i = int(np.flatnonzero(second)[0])
     assert np.array_equal(X[i][present[i]], stored(data, two[1], i).astype(np.float32))
-    for ch, place in zip(data.chs_info, data._ucs.positions(data.channels), strict=True):
+    for ch, place in zip(data.chs_info, data.ucs.positions(data.channels), strict=True):
         assert np.array_equal(ch["loc"][:3], place)
 
 
@@ -338,7 +338,7 @@ def test_native_rates_come_in_batches_of_one_rate(lay_store, two, tmp_path):
 def test_auto_takes_memory_while_it_fits(store, tmp_path, monkeypatch):
     assert open_dataset(store, 1.0).tier.name == "memory"
     assert choose(1 << 60, "cpu", tmp_path) == "stream"
-    monkeypatch.setattr("omfa.zoo.tiers.MEMORY_SHARE", 0.0)
+    monkeypatch.setattr("omfa.zoo.data.tiers.MEMORY_SHARE", 0.0)
     assert choose(1000, "cpu", tmp_path / "not" / "there") == "memmap"
 
 
@@ -372,7 +372,7 @@ def test_the_mapped_file_is_made_once_and_again_when_the_store_changes(
         raise AssertionError("decoded again")
 
     with monkeypatch.context() as patch:
-        patch.setattr("omfa.zoo.tiers.Source.read", refuse)
+        patch.setattr("omfa.zoo.data.sources.Source.read", refuse)
         again = opened(folder, 2.0, 0.5, channels="intersection", cache="memmap")
         assert np.array_equal(again.take([0])[0][:, :, :100], first)
     shutil.rmtree(folder)
@@ -395,7 +395,7 @@ def test_a_cache_that_was_killed_half_way_leaves_nothing(store, tmp_path, opened
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("omfa.zoo.tiers.Source.read", stop)
+        patch.setattr("omfa.zoo.data.sources.Source.read", stop)
         with pytest.raises(KeyboardInterrupt):
             opened(store, 1.0, cache="memmap")
     assert list((tmp_path / "cache").glob("*/*")) == []
@@ -438,14 +438,14 @@ def test_pickle_and_copy(store, opened, cache):
 
 def test_the_streamed_tier_decodes_each_piece_once_and_keeps_few(lay_store, tmp_path, monkeypatch):
     folder = lay_store(tmp_path / "s.zarr", subjects=12)
-    monkeypatch.setattr("omfa.zoo.tiers.PIECE_BYTES", 3000)
+    monkeypatch.setattr("omfa.zoo.data.streamed.PIECE_BYTES", 3000)
     data = open_dataset(folder, 0.5, 0.02, target="emotion", cache="stream", buffer_bytes=60_000)
     tier = data.tier
     assert isinstance(tier, Streamed)
     assert len(tier.source) > 2 * tier.n_kept > 6
     reads = []
     read = type(tier.sources[0]).read
-    monkeypatch.setattr("omfa.zoo.tiers.Source.read", lambda *a: reads.append(a) or read(*a))
+    monkeypatch.setattr("omfa.zoo.data.sources.Source.read", lambda *a: reads.append(a) or read(*a))
     seen = []
     for batch in data.loader(16, shuffle=True, ahead=0):
         seen += batch.windows.tolist()
@@ -459,7 +459,7 @@ def test_the_streamed_tier_decodes_each_piece_once_and_keeps_few(lay_store, tmp_
 
 
 def test_the_streamed_tiers_memory_does_not_grow_with_the_store(lay_store, tmp_path, monkeypatch):
-    monkeypatch.setattr("omfa.zoo.tiers.PIECE_BYTES", 200_000)
+    monkeypatch.setattr("omfa.zoo.data.streamed.PIECE_BYTES", 200_000)
     peaks = []
     for subjects in (4, 16):
         folder = lay_store(

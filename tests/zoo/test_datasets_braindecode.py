@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 from omfa.pipeline import DataError  # noqa: E402
-from omfa.zoo import open_dataset, to_microvolts  # noqa: E402
+from omfa.zoo import open_dataset, to_braindecode, to_microvolts  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def data(request, store):
 
 
 def test_items_are_the_datasets_own_in_microvolts(data):
-    converted = data.to_braindecode()
+    converted = to_braindecode(data)
     assert len(converted) == len(data)
     assert len(converted.datasets) == 6
     for i in (0, 7, len(data) - 1):
@@ -46,7 +46,7 @@ def test_items_are_the_datasets_own_in_microvolts(data):
 
 
 def test_metadata_and_splits(data):
-    converted = data.to_braindecode()
+    converted = to_braindecode(data)
     for _ in range(2):  # get_metadata writes into what it reads
         table = converted.get_metadata()
         assert table["target"].tolist() == data.y.tolist()
@@ -61,7 +61,7 @@ def test_metadata_and_splits(data):
 
 
 def test_a_record_for_each_trial(data):
-    converted = data.to_braindecode(per="trial")
+    converted = to_braindecode(data, per="trial")
     assert len(converted.datasets) == 24
     assert len(converted.split("trial")) == 4
     assert not converted.description[["subject", "session", "run"]].duplicated().any()
@@ -72,7 +72,7 @@ def test_a_record_for_each_trial(data):
 def test_two_datasets_keep_their_subjects_apart(lay_store, store, tmp_path):
     other = lay_store(tmp_path / "b.zarr", source="other", channels=("Cz", "Pz"))
     data = open_dataset([store, other], 1.0, target="emotion", cache="stream")
-    converted = data.to_braindecode()
+    converted = to_braindecode(data)
     assert set(converted.split("subject")) == {
         *(f"tiny-sub-0{i}" for i in (1, 2, 3)),
         *(f"other-sub-0{i}" for i in (1, 2)),
@@ -86,8 +86,8 @@ def test_overlapping_trials_need_a_record_each(lay_store, tmp_path):
     folder = lay_store(tmp_path / "o.zarr", trials=((0, 300), (0, 200), (400, 200)))
     data = open_dataset(folder, 1.0, target="emotion", cache="memory")
     with pytest.raises(DataError, match=r"start at the same sample.*per='trial'"):
-        data.to_braindecode()
-    assert len(data.to_braindecode(per="trial")) == len(data)
+        to_braindecode(data)
+    assert len(to_braindecode(data, per="trial")) == len(data)
 
 
 # braindecode leaves the files open that it reads.
@@ -96,7 +96,7 @@ def test_overlapping_trials_need_a_record_each(lay_store, tmp_path):
 def test_save_and_load(data, tmp_path):
     from braindecode.datautil import load_concat_dataset
 
-    converted = data.to_braindecode()
+    converted = to_braindecode(data)
     converted.save(str(tmp_path))
     loaded = load_concat_dataset(str(tmp_path), preload=False)
     loaded.transform = to_microvolts
@@ -109,7 +109,7 @@ def test_save_and_load(data, tmp_path):
 
 
 def test_pickle_and_workers(data):
-    converted = data.to_braindecode()
+    converted = to_braindecode(data)
     again = pickle.loads(pickle.dumps(converted))
     assert np.array_equal(again[5][0], converted[5][0])
     loader = torch.utils.data.DataLoader(converted, batch_size=16, num_workers=2)
@@ -119,7 +119,7 @@ def test_pickle_and_workers(data):
 def test_samplers_of_self_supervised_learning(data):
     from braindecode.samplers.ssl import RelativePositioningSampler
 
-    converted = data.to_braindecode()
+    converted = to_braindecode(data)
     sampler = RelativePositioningSampler(
         converted.get_metadata(), tau_pos=200, tau_neg=400, n_examples=50, random_state=0
     )
@@ -136,7 +136,7 @@ def test_samplers_of_self_supervised_learning(data):
 def test_preprocess_reads_the_signal(data):
     from braindecode.preprocessing import Preprocessor, preprocess
 
-    converted = data.to_braindecode()
+    converted = to_braindecode(data)
     preprocess(converted, [Preprocessor("pick", picks=["Cz", "O1"], apply_on_array=False)])
     assert converted[0][0].shape == (2, 100)
 
@@ -146,7 +146,7 @@ def test_a_classifier_fits(data):
     from braindecode.models import EEGNet
     from skorch.helper import predefined_split
 
-    parts = data.to_braindecode().split("subject")
+    parts = to_braindecode(data).split("subject")
     net = EEGClassifier(
         EEGNet,
         classes=list(range(3)),

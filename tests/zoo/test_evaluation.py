@@ -13,12 +13,21 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from omfa.pipeline import DataError
-from omfa.zoo import baselines, open_dataset
-from omfa.zoo.baselines import BASELINES, FeatureClassifier
-from omfa.zoo.evaluation import Result, compare, compare_table, evaluate, fingerprint, rerun
-from omfa.zoo.labels import Rating
-from omfa.zoo.metrics import METRICS, bootstrap_interval, confusion_matrix, paired_test, scores
-from omfa.zoo.protocols import (
+from omfa.zoo import open_dataset
+from omfa.zoo.data.targets import Rating
+from omfa.zoo.estimators import baselines
+from omfa.zoo.estimators.baselines import BASELINES, FeatureClassifier
+from omfa.zoo.evaluation.provenance import fingerprint
+from omfa.zoo.evaluation.results import Result, compare, compare_table
+from omfa.zoo.evaluation.run import evaluate, rerun
+from omfa.zoo.protocols.metrics import (
+    METRICS,
+    bootstrap_interval,
+    confusion_matrix,
+    paired_test,
+    scores,
+)
+from omfa.zoo.protocols.protocol import (
     LEAKY,
     PROTOCOLS,
     SESSION,
@@ -29,7 +38,7 @@ from omfa.zoo.protocols import (
     Protocol,
     codes,
 )
-from omfa.zoo.windows import ArrayDataset, Windows
+from omfa.zoo.protocols.windows import ArrayDataset, Windows
 
 WHOLE_TRIALS = tuple(name for name in PROTOCOLS if name != LEAKY)
 SFREQ = 128.0
@@ -551,8 +560,10 @@ def test_a_model_without_a_name_cannot_be_stored(easy, tmp_path):
         evaluate(lambda seed: baselines.Majority(), easy, "cross-subject", out=tmp_path)
     with pytest.raises(DataError, match=r"none of that name.*majority"):
         evaluate("no-such-model", easy, "cross-subject")
-    by_name = evaluate("omfa.zoo.baselines:majority", easy, "cross-subject", out=tmp_path)
-    assert by_name.estimator == "omfa.zoo.baselines:majority"
+    by_name = evaluate(
+        "omfa.zoo.estimators.baselines:majority", easy, "cross-subject", out=tmp_path
+    )
+    assert by_name.estimator == "omfa.zoo.estimators.baselines:majority"
 
 
 def test_labels_missing(easy):

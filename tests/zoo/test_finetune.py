@@ -9,10 +9,14 @@ from sklearn.linear_model import LogisticRegression
 from omfa.models import OMFA
 from omfa.pipeline import DataError
 from omfa.zoo import Protocol, compare_table, evaluate, plan
-from omfa.zoo.checkpoints import Card, save_checkpoint
-from omfa.zoo.finetune import Embeddings, Network, braindecode, digest, omfa
-from omfa.zoo.protocols import SUBJECT, TRIAL, codes
-from omfa.zoo.windows import ArrayDataset, Windows
+from omfa.zoo.checkpoints.cards import Card
+from omfa.zoo.checkpoints.folder import digest, save_checkpoint
+from omfa.zoo.estimators.braindecode_networks import braindecode
+from omfa.zoo.estimators.embeddings import Embeddings
+from omfa.zoo.estimators.network import Network
+from omfa.zoo.estimators.omfa_networks import omfa
+from omfa.zoo.protocols.protocol import SUBJECT, TRIAL, codes
+from omfa.zoo.protocols.windows import ArrayDataset, Windows
 
 SFREQ = 128.0
 CHANNELS = ["Fp1", "Fp2", "C3", "C4", "O1", "O2"]

@@ -15,13 +15,21 @@ import pytest
 import torch
 
 from omfa.pipeline import DataError, ingest, simulate
-from omfa.zoo.augmentations import RATES, Augmentations, augment, change_rate, change_spectrum
-from omfa.zoo.checkpoints import load_card
-from omfa.zoo.cli import main
-from omfa.zoo.contrastive import alignment, effective_rank, nt_xent, uniformity
-from omfa.zoo.datasets import Batch, open_dataset
-from omfa.zoo.pretrain import Contrastive, Settings, learning_curve, plan, pretrain_encoder
-from omfa.zoo.probes import probe
+from omfa.zoo.checkpoints.folder import load_card
+from omfa.zoo.cli.main import main
+from omfa.zoo.data.dataset import Batch
+from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.pretraining.augmentations import (
+    RATES,
+    Augmentations,
+    augment,
+    change_rate,
+    change_spectrum,
+)
+from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
+from omfa.zoo.pretraining.module import Contrastive, Settings
+from omfa.zoo.pretraining.probes import probe
+from omfa.zoo.pretraining.run import learning_curve, plan, pretrain_encoder
 
 QUICK = Settings(
     preset="tiny",
@@ -111,8 +119,8 @@ def test_windows_near_in_time_and_other_datasets_are_no_negatives():
 
 PART = """
 import sys, torch
-from omfa.zoo.cli import main
-from omfa.zoo.contrastive import nt_xent
+from omfa.zoo.cli.main import main
+from omfa.zoo.pretraining.loss import nt_xent
 folder, rank = sys.argv[1], int(sys.argv[2])
 torch.distributed.init_process_group(
     "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
@@ -255,7 +263,7 @@ def test_a_stopped_band_is_gone_and_turned_phases_keep_the_power():
 
 
 def test_a_run_ends_in_a_checkpoint_that_says_what_it_saw(store, tmp_path):
-    from omfa.zoo.checkpoints import load
+    from omfa.zoo.checkpoints.folder import load
 
     folder = pretrain_encoder(store, tmp_path / "run", QUICK, log_every=1, hold_out=["tiny/sub-01"])
     card = load_card(folder)

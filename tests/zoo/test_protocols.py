@@ -5,10 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omfa.pipeline import DataError
-from omfa.zoo.labels import Rating, make_labels
-from omfa.zoo.protocols import (
+from omfa.zoo.data.targets import Rating, make_labels
+from omfa.zoo.protocols.protocol import (
     LEAKY,
-    PRESETS,
+    PROTOCOL_PRESETS,
     PROTOCOLS,
     SESSION,
     STIMULUS,
@@ -21,8 +21,8 @@ from omfa.zoo.protocols import (
     describe_folds,
     shared,
     shared_samples,
-    split,
 )
+from omfa.zoo.protocols.splits import split
 
 WHOLE_TRIALS = tuple(name for name in PROTOCOLS if name != LEAKY)
 
@@ -294,7 +294,7 @@ def test_unknown_subjects_cannot_be_skipped(make_table):
 def test_the_leaky_protocol_says_so():
     assert "LEAKY" in str(Protocol(LEAKY))
     assert not any("leaky" in str(Protocol(name)).lower() for name in WHOLE_TRIALS)
-    assert not any(protocol.leaky for protocol in PRESETS.values())
+    assert not any(protocol.leaky for protocol in PROTOCOL_PRESETS.values())
 
 
 # ---- labels ---------------------------------------------------------------------------------
@@ -435,7 +435,7 @@ def test_few_must_be_two_and_there(make_table):
     ("protocol", "label"),
     [
         (Protocol("cross-subject"), "cross-subject"),
-        (PRESETS["seed-9-6"], "within-subject, trained on the first 9 trials"),
+        (PROTOCOL_PRESETS["seed-9-6"], "within-subject, trained on the first 9 trials"),
         (Protocol("cross-subject", train_subjects=4), "cross-subject, trained on 4 subjects"),
     ],
 )

@@ -10,20 +10,19 @@ import torch
 
 from omfa.models import OMFA
 from omfa.pipeline import DataError
-from omfa.zoo import (
-    Card,
-    Protocol,
-    cli,
-    evaluate,
-    list_checkpoints,
-    load,
-    load_card,
-    save_checkpoint,
+from omfa.zoo import Card, Protocol, evaluate, list_checkpoints, load, load_card, save_checkpoint
+from omfa.zoo.checkpoints.downloads import (
+    PACKAGE,
+    REGISTRY,
+    entries,
+    local_files,
+    read_registry,
+    registry_text,
 )
-from omfa.zoo.checkpoints import verify
-from omfa.zoo.downloads import PACKAGE, REGISTRY, entries, local_files, read_registry, registry_text
+from omfa.zoo.checkpoints.folder import verify
+from omfa.zoo.cli import main as cli
+from omfa.zoo.protocols.windows import ArrayDataset
 from omfa.zoo.publish import MARKS, PACKAGED_AT_MOST, publish, readme, table, write_table
-from omfa.zoo.windows import ArrayDataset
 
 ROOT = Path(__file__).parents[2]
 INPUT = {

@@ -11,17 +11,9 @@ import pytest
 
 from omfa.pipeline import DataError
 from omfa.zoo import Protocol, evaluate, open_dataset
-from omfa.zoo.cli import main
-from omfa.zoo.report import (
-    Entry,
-    attention,
-    curves,
-    history,
-    read_entries,
-    scores_table,
-    summary_table,
-    write_report,
-)
+from omfa.zoo.cli.main import main
+from omfa.zoo.reports.page import attention, curves, history, write_report
+from omfa.zoo.reports.tables import Entry, read_entries, scores_table, summary_table
 
 NASTY = "<script>alert('x')</script> $x_1$ & \N{GREEK SMALL LETTER ALPHA}"
 

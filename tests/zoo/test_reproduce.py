@@ -9,21 +9,12 @@ import pandas as pd
 import pytest
 
 from omfa.pipeline import DataError, ingest, open_store, simulate
-from omfa.zoo.cli import main
-from omfa.zoo.metrics import METRICS
-from omfa.zoo.protocols import LEAKY_LABEL
-from omfa.zoo.reproduce import (
-    BASELINES,
-    CORPORA,
-    PAPER,
-    TABLES,
-    Grid,
-    How,
-    quick,
-    reproduce,
-    rows_of,
-    summarise,
-)
+from omfa.zoo.cli.main import main
+from omfa.zoo.paper.grid import Grid, How, quick
+from omfa.zoo.paper.report import reproduce, summarise
+from omfa.zoo.paper.tables import BASELINES, CORPORA, PAPER, TABLES, rows_of
+from omfa.zoo.protocols.metrics import METRICS
+from omfa.zoo.protocols.protocol import LEAKY_LABEL
 
 COMMAND = "omfa-zoo reproduce --out '<script>alert(1)</script>'"
 

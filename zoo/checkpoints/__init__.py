@@ -1,0 +1,1 @@
+"""Trained models as files: cards, folders, input checks, downloads."""

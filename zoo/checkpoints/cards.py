@@ -1,0 +1,229 @@
+"""Cards: what a checkpoint is, what it saw, what its input must be, and what it reached.
+
+A card is JSON beside the weights. The same facts make the README of a published folder, with the
+metadata that Hugging Face reads, and the table of ``docs/checkpoints.md``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from omfa.pipeline.recording import DataError
+
+CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
+"""What a checkpoint's folder holds."""
+
+README = "README.md"
+"""The card for people, in a published folder."""
+
+FORMAT = 1
+
+STAGES = ("pretrained", "finetuned")
+
+PRESETS = ("tiny", "small", "base", "large")
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Of a checkpoint: a folder's and a Hugging Face repository's alike."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a checkpoint is, what it saw and what its input must be.
+
+    What is not known is left out of ``input``, ``recipe`` and the entries of the lists.
+
+    Attributes
+    ----------
+    name : str
+        Letters, digits, dots, dashes and underscores.
+    preset : {"tiny", "small", "base", "large"}
+    stage : {"pretrained", "finetuned"}
+        After stage 1 the encoder is trained and the classifier is not.
+    ucs_version : int
+        Of the channel names.
+    input : dict
+        What signals must have had: ``unit``, ``scale``, ``sfreq`` (Hz), ``band`` (Hz, two edges),
+        ``reference``, ``channels`` (UCS names), ``window_seconds``.
+    saw : list of dict
+        All signals that decided any weight: ``dataset``, ``subjects``, ``hours``, and where the
+        data ask for it ``attribution``.
+    recipe : dict
+        How to make it again: ``command``, ``settings``, ``seed``, ``versions``, ``commit``.
+    simulated : bool
+        Whether any of the signals were simulated.
+    licence : str
+        SPDX identifier.
+    results : list of dict
+        ``dataset, protocol, metric, model, score``, an interval ``low, high``, a ``note``.
+    use, limits : str
+        What it is meant for, and what it must not be trusted with.
+    format : int
+        Of the card.
+
+    Raises
+    ------
+    DataError
+        If a field has a value that it cannot have.
+    """
+
+    name: str
+    preset: str
+    stage: str
+    ucs_version: int
+    input: dict[str, Any]
+    saw: list[dict[str, Any]]
+    recipe: dict[str, Any]
+    simulated: bool = False
+    licence: str = "BSD-3-Clause"
+    results: list[dict[str, Any]] = field(default_factory=list)
+    use: str = ""
+    limits: str = ""
+    format: int = FORMAT
+
+    def __post_init__(self) -> None:
+        for name in ("input", "saw", "recipe", "results"):
+            try:
+                # As it will be read back: tuples are lists.
+                plain = json.loads(json.dumps(getattr(self, name), allow_nan=False))
+            except (TypeError, ValueError) as error:
+                raise self._wrong(f"{name} is not JSON ({error})") from error
+            object.__setattr__(self, name, plain)
+        if found := self._problem():
+            raise self._wrong(found)
+
+    def _wrong(self, found: str) -> DataError:
+        return DataError(
+            f"Reading the card of the checkpoint {self.name!r}", found, "Correct its card.json"
+        )
+
+    def _problem(self) -> str | None:
+        if self.format != FORMAT:
+            return f"it has format {self.format!r}, this omfa reads {FORMAT}"
+        if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
+            return "the name is not made of up to 64 letters, digits, dots, dashes and underscores"
+        if self.stage not in STAGES:
+            return f"stage is {self.stage!r}, not one of {', '.join(STAGES)}"
+        if self.preset not in PRESETS:
+            return f"preset is {self.preset!r}, not one of {', '.join(PRESETS)}"
+        if type(self.ucs_version) is not int:
+            return f"ucs_version is {self.ucs_version!r}, not a whole number"
+        if type(self.simulated) is not bool:
+            return f"simulated is {self.simulated!r}, neither true nor false"
+        for name in ("licence", "use", "limits"):
+            if not isinstance(getattr(self, name), str):
+                return f"{name} is {getattr(self, name)!r}, not text"
+        for name, kind in (("input", dict), ("recipe", dict), ("saw", list), ("results", list)):
+            if not isinstance(getattr(self, name), kind):
+                return f"{name} is not a {'table' if kind is dict else 'list'}"
+        return self._problem_of_input() or self._problem_of_lists()
+
+    def _problem_of_input(self) -> str | None:
+        told = self.input
+        for name in ("sfreq", "scale", "window_seconds"):
+            if told.get(name) is not None and not _positive(told[name]):
+                return f"input.{name} is {told[name]!r}, not a positive number"
+        band = told.get("band")
+        if band is not None and not (
+            isinstance(band, list)
+            and len(band) == 2
+            and all(edge is None or _positive(edge) for edge in band)
+        ):
+            return f"input.band is {band!r}, not two edges in Hz"
+        channels = told.get("channels", [])
+        if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
+            return "input.channels is not a list of names"
+        return None
+
+    def _problem_of_lists(self) -> str | None:
+        for part in self.saw:
+            if not (
+                isinstance(part, dict)
+                and isinstance(part.get("dataset"), str)
+                and isinstance(part.get("subjects"), list)
+                and all(isinstance(subject, str) for subject in part["subjects"])
+            ):
+                return f"saw holds {part!r}, not a dataset and its subjects"
+        for result in self.results:
+            if not isinstance(result, dict) or not _number(result.get("score")):
+                return f"results holds {result!r}, which has no score"
+        return None
+
+    @property
+    def datasets(self) -> str:
+        """The datasets it saw, with subjects and hours, simulated ones called so."""
+        parts = [
+            f"{'simulated ' * self.simulated}{part['dataset']} ({len(part['subjects'])} subjects"
+            + (f", {part['hours']:.3g} h)" if _number(part.get("hours")) else ")")
+            for part in self.saw
+        ]
+        return ", ".join(parts) or "nothing"
+
+    def to_json(self) -> str:
+        """Write as JSON."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Card:
+        """Read from JSON.
+
+        Raises
+        ------
+        DataError
+            If it is no JSON, a field is missing or unknown, or has a value it cannot have.
+        """
+        try:
+            told = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DataError("Reading a card", f"it is not JSON ({error})", _AGAIN) from error
+        if not isinstance(told, dict):
+            raise DataError("Reading a card", f"it is a {type(told).__name__}", _AGAIN)
+        return cls.from_dict(told)
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> Card:
+        """Make a card of its fields; as ``from_json``."""
+        known = [f.name for f in fields(cls)]
+        needed = ("name", "preset", "stage", "ucs_version", "input", "saw", "recipe")
+        doing = f"Reading the card of the checkpoint {told.get('name')!r}"
+        if told.get("format", FORMAT) != FORMAT:
+            found = f"it has format {told['format']!r}, this omfa reads {FORMAT}"
+            raise DataError(doing, found, "Install the omfa that wrote it")
+        for what, names in (
+            ("does not tell", [name for name in needed if name not in told]),
+            ("has unknown fields", [name for name in told if name not in known]),
+        ):
+            if names:
+                raise DataError(doing, f"it {what} {', '.join(names)}", _AGAIN)
+        return cls(**told)
+
+
+def source_commit() -> str | None:
+    """Return the commit that this omfa runs from, "+" if changed since; None if not from git."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+        changed = subprocess.check_output([*git, "status", "--porcelain", "-uno"], text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.strip() + "+" * bool(changed)
+
+
+_AGAIN = "Make the checkpoint again, or correct its card.json"
+
+
+def _number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _positive(value: Any) -> bool:
+    return _number(value) and value > 0

@@ -1,0 +1,237 @@
+"""What a checkpoint's input must be, and what is done where signals differ.
+
+A wrong unit, a missing band or no known channel gives numbers that look like results. What can be
+adapted is, with a warning that says so; the rest is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from omfa.pipeline.recording import DataError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from omfa.zoo.checkpoints.cards import Card
+    from omfa.zoo.protocols.windows import Dataset
+
+
+UNITS = {"V": 1e6, "mV": 1e3, "uV": 1.0, "µV": 1.0, "μV": 1.0, "nV": 1e-3}
+"""Microvolts in each; micro is written in three ways."""
+
+LEAST_BAND = 0.5
+"""Share of the card's band, in octaves, below which signals are refused. Our choice."""
+
+LOWEST = 0.1
+"""Hz from which octaves are counted where a band is open below."""
+
+Band = Sequence[float | None]
+
+
+class InputWarning(UserWarning):
+    """Signals differ from those that a checkpoint learned from, and are read all the same."""
+
+
+def check_signal(
+    card: Card,
+    *,
+    sfreq: float | None = None,
+    chs_info: Sequence[dict[str, Any]] | None = None,
+    unit: str | None = None,
+    band: Band | None = None,
+) -> None:
+    """Compare signals with what a card asks for; None where it is not known.
+
+    Parameters
+    ----------
+    card : Card
+    sfreq : float, optional
+        Hz.
+    chs_info : sequence of dict, optional
+        As OMFA takes it: ``ch_name``, and ``loc`` where known.
+    unit : str, optional
+    band : (float or None, float or None), optional
+        Hz.
+
+    Raises
+    ------
+    DataError
+        If the model cannot read such signals.
+
+    Warns
+    -----
+    InputWarning
+        If they differ and it can.
+    """
+    found = [
+        *_about_rate(card, sfreq),
+        *_about_channels(card, chs_info),
+        *_about_unit(card, unit),
+        *_about_band(card, band),
+    ]
+    if found:
+        warnings.warn(f"Checkpoint {card.name}: {'; '.join(found)}.", InputWarning, stacklevel=3)
+
+
+def check_input(card: Card, dataset: Dataset) -> None:
+    """Compare a dataset with what a card asks for.
+
+    Parameters
+    ----------
+    card : Card
+    dataset : Dataset
+        A ``StoreDataset``, or one of one's own, of which the band is not known.
+
+    Raises
+    ------
+    DataError
+        If the model cannot read it.
+
+    Warns
+    -----
+    InputWarning
+        If it differs and the model can.
+    """
+    from omfa.pipeline.channels import UCS
+
+    if str(card.ucs_version) != UCS.version:
+        raise _refused(
+            card,
+            f"it names channels by version {card.ucs_version} of the channel schema, this omfa by "
+            f"version {UCS.version}",
+            "Use the omfa that made it, or another checkpoint",
+        )
+    chs_info = getattr(dataset, "chs_info", [{"ch_name": name} for name in dataset.channels])
+    bands = _bands(getattr(dataset, "recipe", {}).get("stores", ()))
+    check_signal(card, sfreq=dataset.sfreq, chs_info=chs_info, band=bands[0] if bands else None)
+    for band in bands[1:]:
+        check_signal(card, band=band)
+
+
+def _bands(stores: Sequence[str]) -> list[Band]:
+    """Read the bands of stores; of those that keep their source's it is not known."""
+    from omfa.pipeline.store import open_store
+
+    found = [open_store(store).settings.get("preprocessing", {}).get("band") for store in stores]
+    return sorted({tuple(band) for band in found if band is not None}, key=str)
+
+
+def scale_input(model: nn.Module, card: Card, unit: str | None) -> None:
+    """Make a model scale its input, where that is in another unit than its card's."""
+    factor = float(card.input.get("scale") or 1.0)
+    if unit is not None:
+        factor *= UNITS[unit] / UNITS[card.input.get("unit") or "uV"]
+    if factor != 1.0:
+        model.register_forward_pre_hook(partial(_scaled, factor), with_kwargs=True)
+
+
+def _scaled(
+    factor: float, _: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if inputs:
+        return (inputs[0] * factor, *inputs[1:]), named
+    return inputs, {**named, "x": named["x"] * factor}
+
+
+def _refused(card: Card, found: str, action: str) -> DataError:
+    return DataError(f"Using the checkpoint {card.name}", found, action)
+
+
+def _about_rate(card: Card, sfreq: float | None) -> list[str]:
+    expected = card.input.get("sfreq")
+    if sfreq is None:
+        return []
+    if not sfreq > 0:
+        raise _refused(card, f"sfreq is {sfreq!r}", "Give the sampling rate in Hz")
+    if expected is None or math.isclose(sfreq, expected):
+        return []
+    settings = card.recipe.get("settings", {})
+    if isinstance(settings, dict) and settings.get("resampling") == "off":
+        raise _refused(
+            card,
+            f"signals are sampled at {sfreq:g} Hz, and it reads {expected:g} Hz without resampling",
+            f"Resample them to {expected:g} Hz, or use a checkpoint with resampling",
+        )
+    text = f"signals of {sfreq:g} Hz are resampled by the model, which learned from {expected:g} Hz"
+    edges = card.input.get("band") or [None, None]
+    if edges[1] is not None and edges[1] > sfreq / 2:
+        text += f", and hold nothing of its band above {sfreq / 2:g} Hz"
+    return [text]
+
+
+def _about_channels(card: Card, chs_info: Sequence[dict[str, Any]] | None) -> list[str]:
+    import numpy as np
+
+    from omfa.models.graph import electrode_positions
+    from omfa.pipeline.channels import UCS
+
+    if chs_info is None:
+        return []
+    names = [str(ch.get("ch_name")) for ch in chs_info]
+    if not names:
+        raise _refused(card, "the signals have no channel", "Give at least one")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise _refused(card, f"channels come twice ({_some(twice)})", "Name each once")
+    known = np.isfinite(electrode_positions(chs_info)).all(axis=1)
+    lost = [name for name, here in zip(names, known, strict=True) if not here]
+    found = []
+    if lost:
+        found.append(f"the place of {_some(lost)} is not known: told from others by signal alone")
+
+    def canonical(name: str) -> str:
+        return UCS.name(name) if name in UCS else name
+
+    learned = set(map(canonical, card.input.get("channels") or []))
+    new = [name for name in names if name not in lost and canonical(name) not in learned]
+    if learned and new:
+        found.append(f"it did not learn from the channels {_some(new)}")
+    return found
+
+
+def _about_unit(card: Card, unit: str | None) -> list[str]:
+    expected = card.input.get("unit") or "uV"
+    for one in (unit, expected):
+        if one is not None and one not in UNITS:
+            raise _refused(card, f"the unit {one!r} is not known", f"Use one of {', '.join(UNITS)}")
+    if unit is None or UNITS[unit] == UNITS[expected]:
+        return []
+    factor = UNITS[unit] / UNITS[expected]
+    return [
+        f"signals in {unit} are multiplied by {factor:g} before the model, which reads {expected} "
+        "(not saved with it)"
+    ]
+
+
+def _about_band(card: Card, band: Band | None) -> list[str]:
+    expected = card.input.get("band")
+    if band is None or expected is None:
+        return []
+    if len(band) != 2 or (None not in band and not band[0] < band[1]):  # type: ignore[operator]
+        raise _refused(card, f"band is {band!r}", "Give its two edges in Hz, None for an open one")
+    has, needs = _octaves(band), _octaves(expected)
+    if has == needs:
+        return []
+    common = max(0.0, min(has[1], needs[1]) - max(has[0], needs[0]))
+    told = f"signals are of {_edges(band)}, and it learned from {_edges(expected)}"
+    if common < LEAST_BAND * (needs[1] - needs[0]):
+        raise _refused(card, told, f"Filter to {_edges(expected)}, from unfiltered recordings")
+    return [told]
+
+
+def _octaves(band: Band) -> tuple[float, float]:
+    low, high = band
+    return math.log2(low or LOWEST), math.log2(high or 1000)
+
+
+def _edges(band: Band) -> str:
+    low, high = ("..." if edge is None else f"{edge:g}" for edge in band)
+    return f"{low} to {high} Hz"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

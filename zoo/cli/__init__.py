@@ -1,0 +1,1 @@
+"""``omfa-zoo``: the command line of the zoo."""

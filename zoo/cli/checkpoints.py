@@ -1,0 +1,247 @@
+"""``omfa-zoo list, show, download, verify, publish``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from omfa.zoo.cli.flags import pairs
+
+PLACES = """\
+Checkpoints come with the package, or are downloaded into the cache when they are first loaded.
+  OMFA_HOME         folder of the cache (default: omfa in the platform's folder for caches); a
+                    checkpoints.toml in it adds checkpoints of your own
+  OMFA_ZOO_MIRROR   a web server or folder that is asked first, for NAME/model.safetensors
+"""
+
+LIST = f"""\
+examples:
+  omfa-zoo list
+  omfa-zoo list --markdown docs/checkpoints.md    write the table into the documentation
+
+{PLACES}"""
+
+
+def add_list(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = LIST
+    parser.description = "List the checkpoints that omfa.zoo.load, evaluate and finetune know."
+    parser.add_argument(
+        "--markdown",
+        nargs="?",
+        const="-",
+        metavar="FILE",
+        help="print tables, or write them between the marks of a file",
+    )
+    parser.set_defaults(run=_list)
+
+
+def _list(args: argparse.Namespace) -> int:
+    from omfa.zoo.checkpoints.downloads import (
+        PACKAGE,
+        REGISTRY,
+        entries,
+        local_files,
+        read_registry,
+    )
+
+    if args.markdown is not None:
+        from omfa.zoo.publish import table, write_table
+
+        own = read_registry(PACKAGE / REGISTRY)
+        if args.markdown == "-":
+            print(table(own), end="")
+        else:
+            write_table(args.markdown, own)
+        return 0
+    known = entries()
+    if not known:
+        print("There are none yet. Make one: omfa-zoo pretrain --help")
+        return 0
+    width = max(map(len, known))
+    for name, entry in known.items():
+        card = entry.card
+        where = "here" if local_files(entry) is not None else "to download"
+        print(
+            f"{name:{width}}  {card.preset}, {card.stage}, {entry.size / 1e6:.1f} MB, {where}; "
+            f"saw {card.datasets}"
+        )
+    return 0
+
+
+SHOW = """\
+examples:
+  omfa-zoo show omfa-small-openeeg
+  omfa-zoo show runs/three            of a run, or of a checkpoint's folder
+  omfa-zoo show runs/three --json     the card as it is stored
+"""
+
+
+def add_show(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = SHOW
+    parser.description = (
+        "Tell what a checkpoint is, what it saw, what its input must be, and what it reached.\n"
+        "Nothing is downloaded."
+    )
+    parser.add_argument("checkpoint", metavar="NAME", help="name or folder")
+    parser.add_argument("--json", action="store_true", help="the card as it is stored")
+    parser.set_defaults(run=_show)
+
+
+def _show(args: argparse.Namespace) -> int:
+    from omfa.zoo.publish import describe, entry_of
+
+    entry = entry_of(args.checkpoint)
+    print(entry.card.to_json() if args.json else describe(entry), end="")
+    return 0
+
+
+DOWNLOAD = f"""\
+examples:
+  omfa-zoo download omfa-small-openeeg
+  OMFA_HOME=/scratch/omfa omfa-zoo download omfa-small-openeeg    for machines without a network
+  OMFA_ZOO_MIRROR=https://files.example.org/omfa omfa-zoo download omfa-small-openeeg
+
+Size and SHA-256 of every file are checked; nothing else ever gets its name in the cache. A download
+that broke off goes on where it ended.
+
+{PLACES}"""
+
+
+def add_download(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = DOWNLOAD
+    parser.description = "Get checkpoints onto this machine, and print their folders."
+    parser.add_argument("names", nargs="+", metavar="NAME", help="see: omfa-zoo list")
+    parser.set_defaults(run=_download)
+
+
+def _download(args: argparse.Namespace) -> int:
+    from omfa.zoo.checkpoints.downloads import download
+
+    for name in args.names:
+        print(download(name, progress=sys.stderr.isatty()))
+    return 0
+
+
+VERIFY = """\
+examples:
+  omfa-zoo verify                        all checkpoints that are on this machine
+  omfa-zoo verify omfa-small-openeeg
+  omfa-zoo verify runs/three             a folder; of a published one its own digests too
+
+Digests are those of the installed omfa, and the network is not needed. Nothing that lies in a
+checkpoint is run: pickles and configurations that name foreign code are refused.
+"""
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = VERIFY
+    parser.description = (
+        "Check digests, card, configuration, and the names, shapes and numbers of all weights."
+    )
+    parser.add_argument(
+        "checkpoints", nargs="*", metavar="NAME|FOLDER", help="(default: all that are here)"
+    )
+    parser.set_defaults(run=_verify)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from omfa.pipeline.recording import DataError
+    from omfa.zoo.checkpoints.downloads import entries
+    from omfa.zoo.checkpoints.folder import verify
+
+    here = [name for name, entry in entries().items() if any(f.is_dir() for f in entry.folders)]
+    failed = 0
+    for checkpoint in args.checkpoints or here:
+        try:
+            print(f"OK      {verify(checkpoint)}")
+        except DataError as error:
+            print(f"FAILED  {error}")
+            failed += 1
+    if not (args.checkpoints or here):
+        print("No checkpoint that has a name is on this machine.")
+    return 1 if failed else 0
+
+
+PUBLISH = """\
+examples:
+  omfa-zoo publish runs/three out/omfa-three --name omfa-three \\
+      --source https://files.example.org/omfa/omfa-three
+  hf upload OWNER/omfa-three out/omfa-three      then --source hf://OWNER/omfa-three@COMMIT
+  omfa-zoo publish runs/three /shared/omfa/omfa-three --registry ~/.cache/omfa/checkpoints.toml
+                                                             for those who share this disk
+  omfa-zoo publish runs/three zoo/weights/omfa-three         into the package, in omfa's repository
+
+OUT gets the checkpoint's three files, a README.md with Hugging Face's metadata, and
+checkpoints.toml: the entry, with digests, that others put into theirs (in OMFA_HOME), after which
+omfa.zoo.load("omfa-three") works for them. Publishing the same again writes the same bytes.
+"""
+
+
+def add_publish(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = PUBLISH
+    parser.description = (
+        "Make a folder that any web server or a Hugging Face repository can serve, and print the\n"
+        "entry of a checkpoints.toml that finds it."
+    )
+    parser.add_argument("checkpoint", metavar="DIR", help="a run's or checkpoint's folder, or name")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write")
+    add = parser.add_argument
+    add("--name", help="another name for it")
+    add(
+        "--source",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="where OUT will be found: https://..., hf://OWNER/REPO@REVISION; repeatable, in order",
+    )
+    add("--registry", type=Path, metavar="FILE", help="a checkpoints.toml to enter it in")
+    add("--licence", metavar="SPDX", help="(default: the card's)")
+    add("--use", metavar="TEXT", help="what it is meant for")
+    add("--limits", metavar="TEXT", help="what it must not be trusted with")
+    add(
+        "--attribution",
+        action="append",
+        default=[],
+        metavar="DATASET=TEXT",
+        help="how data that it saw ask to be named; repeatable",
+    )
+    add(
+        "--result",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a result of omfa-zoo evaluate, for the card; repeatable, in order",
+    )
+    parser.set_defaults(run=_publish)
+
+
+def _publish(args: argparse.Namespace) -> int:
+    from omfa.zoo.publish import publish
+
+    results = None
+    if args.result:
+        from omfa.zoo.evaluation.results import Result
+
+        results = [Result.load(path) for path in args.result]
+    entry = publish(
+        args.checkpoint,
+        args.out,
+        name=args.name,
+        sources=args.source,
+        registry=args.registry,
+        licence=args.licence,
+        use=args.use,
+        limits=args.limits,
+        attributions=pairs(args.attribution),
+        results=results,
+    )
+    print(entry, end="")
+    print(f"Published: {args.out}", file=sys.stderr)
+    return 0

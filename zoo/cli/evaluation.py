@@ -1,0 +1,259 @@
+"""``omfa-zoo evaluate`` and ``report``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omfa.zoo.cli.flags import add_data_flags, add_parameter_flag, open_stores, parameters_of, wrong
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from omfa.zoo.protocols.protocol import Protocol
+
+
+EVALUATE = """\
+models (--model, repeatable; the others are tested against the first):
+  omfa                              from --checkpoint, or from scratch without one
+  omfa:scratch                      from scratch in any case, to compare with
+  braindecode:EEGNet                any of braindecode's classification models
+  relative-band-power+logistic, tangent-space+logistic, differential-entropy+ridge,
+  differential-entropy+svm, majority
+  module:function                   one of your own, see docs/evaluation.md
+
+protocols (--protocol, repeatable):
+  within-subject (default), cross-session, cross-subject, cross-subject-stimulus, cross-dataset,
+  seed-9-6, leave-one-subject-out, and leaky-window, whose results are labelled LEAKY
+
+examples:
+  omfa-zoo evaluate deap.zarr --dry-run
+  omfa-zoo evaluate deap.zarr --model omfa --model omfa:scratch --model braindecode:EEGNet \\
+      --checkpoint runs/three/checkpoint --protocol cross-subject --seeds 3 --workers 8
+  omfa-zoo evaluate seed.zarr --model omfa --protocol seed-9-6 --parameters freeze=encoder epochs=20
+  omfa-zoo evaluate dreamer.zarr --target 'valence<2.5|>3.5' --scheduler tcp://head:8786
+  omfa-zoo evaluate --rerun results/cross-subject_omfa_0123456789.zip
+
+All is checked before anything is trained. Finished folds are kept: run the same command again to go
+on after an interruption. Results are one file each, from which they are run again.
+"""
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EVALUATE
+    parser.description = "Train and test models on the same folds, with intervals and paired tests."
+    parser.add_argument("stores", nargs="*", metavar="STORE", help="made by omfa-ingest")
+    add = parser.add_argument
+    add("--model", action="append", metavar="NAME", help="see below; repeatable (default: omfa)")
+    add("--checkpoint", metavar="NAME", help="name or folder that the model omfa starts from")
+    add(
+        "--transductive",
+        action="store_true",
+        help="allow a checkpoint that saw signals of tested subjects; the results say so",
+    )
+    add("--protocol", action="append", metavar="NAME", help="repeatable (default: within-subject)")
+    add("--folds", metavar="N", help="of each protocol; 'one' leaves one out (default: 5)")
+    add(
+        "--skip",
+        action="append",
+        default=[],
+        metavar="DATASET/SUBJECT",
+        help="leave out, also DATASET/SUBJECT/SESSION; repeatable; the results say so",
+    )
+    add(
+        "--test",
+        action="append",
+        default=[],
+        metavar="DATASET/SUBJECT",
+        help="cross-subject: test on these alone, * and ? as in file names; the others learn in "
+        "every fold; repeatable",
+    )
+    add(
+        "--train-subjects",
+        type=int,
+        metavar="N",
+        help="cross-subject: only N of those who are not tested learn, drawn anew for every fold; "
+        "shows what is reached with few labels",
+    )
+    add(
+        "--centred",
+        choices=("subject", "session"),
+        help="give models features less their mean over the windows of the subject or session; "
+        "needs all of a tested person's windows, without labels; the results say so",
+    )
+    add("--seeds", type=int, default=1, metavar="N", help="of the models: 0 to N-1 (default: 1)")
+    add_parameter_flag(
+        parser,
+        "; head=logistic is a linear probe of the encoder, in seconds; braindecode's models take "
+        "theirs, such as lr; MODEL.KEY=VALUE is for one model only",
+    )
+    add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
+    add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
+    add("--scheduler", metavar="ADDRESS", help="a running Dask cluster, such as tcp://head:8786")
+    add("--dry-run", action="store_true", help="show folds, fits and measured time; train nothing")
+    add("--rerun", type=Path, metavar="RESULT", help="repeat a result's run from its file")
+    add_data_flags(parser)
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    from omfa.zoo.evaluation.results import compare_table
+    from omfa.zoo.evaluation.run import duration, evaluate, plan, rerun
+
+    how = {
+        "n_jobs": args.workers,
+        "scheduler": args.scheduler,
+        "progress": True,
+    }
+    if args.rerun is not None:
+        result = rerun(args.rerun, out=args.out, **how)
+        print(_printed(compare_table([result])))
+        print(f"Result: {result.path}")
+        return 0
+    models = args.model or ["omfa"]
+    parameters = parameters_of(args.parameters, models)
+    if args.checkpoint and "omfa" not in models:
+        raise wrong(f"--checkpoint {args.checkpoint}", "Add --model omfa, which starts from it")
+    if args.checkpoint:
+        parameters["omfa"]["checkpoint"] = args.checkpoint
+    names = args.protocol or ["within-subject"]
+    protocols = [_protocol(name, args) for name in names]
+    dataset = open_stores(args)
+    runs = {
+        (protocol, model, seed): {
+            "seed": seed,
+            "parameters": parameters[model],
+            "transductive": args.transductive and model == "omfa",
+            "out": args.out,
+        }
+        for protocol in protocols
+        for model in models
+        for seed in range(args.seeds)
+    }
+    plans = [
+        # A seed more takes as long as the first.
+        plan(model, dataset, protocol, n_jobs=args.workers, timed=args.dry_run and not seed, **run)
+        for (protocol, model, seed), run in runs.items()
+    ]
+    if args.dry_run:
+        seconds = a_fit = 0.0
+        for number, one in enumerate(plans):
+            if number % (len(models) * args.seeds) == 0:  # models and seeds meet the same folds
+                print(_first_folds(one.folds))
+            if one.config["seed"] == 0:
+                a_fit = one.seconds / max(1, one.n_fits)
+                print(f"  {one}")
+            seconds += one.n_fits * a_fit
+        print(f"{sum(one.n_fits for one in plans)} fits in all, about {duration(seconds)}")
+        return 0
+    for protocol in protocols:
+        results = []
+        for model in models:
+            seeds = []
+            for seed in range(args.seeds):
+                print(f"{model} under {protocol}, seed {seed}", file=sys.stderr)
+                run = runs[protocol, model, seed]
+                seeds.append(evaluate(model, dataset, protocol, **run, **how))
+            results.append(seeds)
+        print(_printed(compare_table(results, results[0])))
+        for result in (result for seeds in results for result in seeds):
+            print(f"Result: {result.path}")
+    return 0
+
+
+def _first_folds(table: pd.DataFrame, most: int = 3) -> str:
+    names = table["fold"].unique()
+    text = table[table["fold"].isin(names[:most])].to_string(index=False)
+    return text + (f"\n... and {len(names) - most} folds more" if len(names) > most else "")
+
+
+def _printed(table: pd.DataFrame) -> str:
+    """Write a table of results for the terminal."""
+    first = table.iloc[0]
+    shown = table[["model", "balanced_accuracy", "majority", "accuracy", "macro_f1", "kappa"]]
+    shown = shown.rename(columns={"balanced_accuracy": "balanced"})
+    interval = [f"{low:.3f}-{high:.3f}" for low, high in table[["low", "high"]].to_numpy()]
+    shown.insert(2, "95 %", interval)
+    shown.insert(1, "pre-training", table["pretraining"])
+    if "difference" in table and len(table) > 1:
+        shown = shown.assign(difference=table["difference"], p=table["p"])
+    text = shown.to_string(index=False, float_format="{:.3f}".format, na_rep="")
+    seeds = f", {first['n_seeds']} seeds averaged" if first["n_seeds"] > 1 else ""
+    return (
+        f"\n{first['protocol']}; {first['data']}, {first['n_subjects']} subjects{seeds}; "
+        f"classes by {first['rule']}\n{text}\n"
+        "Means over subjects, with a bootstrap interval of the balanced accuracy; differences are "
+        "from the first row,\np is of Wilcoxon's signed-rank test, paired over subjects."
+    )
+
+
+def _protocol(name: str, args: argparse.Namespace) -> Protocol:
+    from dataclasses import replace
+
+    from omfa.zoo.protocols.protocol import as_protocol
+
+    settings = {
+        "skip": tuple(args.skip),
+        "tested": tuple(args.test),
+        "train_subjects": args.train_subjects,
+        "centred": args.centred,
+    }
+    protocol, folds = replace(as_protocol(name), **settings), args.folds
+    if folds is None:
+        return protocol
+    if folds != "one" and not folds.isdigit():
+        raise wrong(f"--folds {folds}", "Give a number, or 'one' to leave one out at a time")
+    return replace(protocol, n_folds=None if folds == "one" else int(folds))
+
+
+REPORT = """\
+examples:
+  omfa-zoo report results                            results.html beside the folder
+  omfa-zoo report results runs/three --out all.html  with the learning curve of a pre-training
+"""
+
+
+def add_report(parser: argparse.ArgumentParser) -> None:
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = REPORT
+    parser.description = (
+        "Write results as one HTML file that holds its pictures: scores of every subject,\n"
+        "intervals, paired tests, confusion matrices, learning curves."
+    )
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        type=Path,
+        metavar="PATH",
+        help="results or folders of them (evaluate --out), and folders of pre-trainings",
+    )
+    add = parser.add_argument
+    add("--out", type=Path, metavar="FILE", help="(default: PATH.html beside the first)")
+    add(
+        "--metric",
+        default="balanced_accuracy",
+        choices=("balanced_accuracy", "accuracy", "macro_f1"),
+        help="what is drawn and compared (default: balanced_accuracy)",
+    )
+    parser.set_defaults(run=_report)
+
+
+def _report(args: argparse.Namespace) -> int:
+    from omfa.zoo.reports.page import curves, write_report
+    from omfa.zoo.reports.tables import read_entries
+
+    runs = [path for path in args.paths if (path / "logs").is_dir()]
+    results = [path for path in args.paths if path not in runs]
+    closing = {}
+    if runs:
+        from omfa.zoo.pretraining.run import learning_curve
+
+        content = curves({path.name: learning_curve(path) for path in runs})
+        closing["pretraining"] = ("Pre-training", content)
+    out = args.out or args.paths[0].with_name(f"{args.paths[0].resolve().stem}.html")
+    write_report(read_entries(results) if results else [], out, metric=args.metric, closing=closing)
+    print(f"Report: {out}")
+    return 0

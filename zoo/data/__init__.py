@@ -1,0 +1,1 @@
+"""Stores as windows: trial tables, targets, cuts, and where decoded signals lie."""

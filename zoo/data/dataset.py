@@ -1,0 +1,528 @@
+"""Stores as datasets: windows cut on reading, for torch, for braindecode, in batches.
+
+``open_dataset`` reads the trial tables of one or many stores, gives each trial its target, and
+lists the windows; signals stay where the chosen tier keeps them (``omfa.zoo.data.tiers``). Nothing is
+written per window, so another window length, stride, target or choice of channels costs nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch.utils.data import Dataset
+
+from omfa.pipeline.channels import UCS, ChannelSchema
+from omfa.pipeline.recording import DataError
+from omfa.zoo.data.sources import Source
+from omfa.zoo.data.targets import Target
+from omfa.zoo.data.tiers import Tier
+from omfa.zoo.data.trials import Cuts
+from omfa.zoo.protocols.protocol import RECORDING, TRIAL
+
+if TYPE_CHECKING:
+    pass
+
+
+class Batch(NamedTuple):
+    """Windows of one length and rate, on the dataset's device.
+
+    Attributes
+    ----------
+    X : Tensor of float32, shape (batch, n_chans, n_times)
+        Microvolts; 0 where a channel is absent.
+    present : Tensor of bool, shape (batch, n_chans)
+    y : Tensor, shape (batch,)
+        Class as int64, or a number as float32; -1 without a target.
+    ucs_ids : Tensor of int64, shape (batch, n_chans)
+        Ids of the rows' channels; -1 in rows that only pad a smaller montage.
+    windows : Tensor of int64, shape (batch,)
+        Their positions in the dataset.
+    sfreq : float
+        Hz.
+    """
+
+    X: torch.Tensor
+    present: torch.Tensor
+    y: torch.Tensor
+    ucs_ids: torch.Tensor
+    windows: torch.Tensor
+    sfreq: float
+
+
+@dataclass(eq=False, repr=False)
+class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
+    """Windows of stored recordings. ``open_dataset`` makes one.
+
+    An item is braindecode's ``(X, y, [i_window_in_trial, i_start, i_stop])``. ``take`` gives many
+    at once and fast, ``loader`` batches of them.
+
+    Attributes
+    ----------
+    tier : Tier
+        What keeps the signals; ``tier.name`` says which.
+    target : Target
+        Per trial; ``target.rule`` says how it was made.
+    recipe : dict
+        JSON arguments with which ``open_dataset`` opens the same dataset again.
+    device : torch.device
+        Where ``loader`` gives its batches.
+    sources : list of Source
+        The recordings of the stores, those without a window too.
+    trials : pandas.DataFrame
+        A row per trial, ``read_trials``'s table; ``recording`` is a position in ``sources``.
+    cuts : Cuts
+        Where each window lies: its trial, and its samples in the recording.
+    rows, ids : ndarray of int64, shape (n_sources, n_chans)
+        For each recording and each row of a window the row of the stored signal, and the channel's
+        UCS id; -1 where the recording lacks the channel, or the row only pads its montage.
+    ucs : ChannelSchema
+        With the positions that the stores chose.
+    """
+
+    tier: Tier = field(repr=False)
+    target: Target
+    recipe: dict[str, Any]
+    device: torch.device
+    sources: list[Source]
+    trials: pd.DataFrame
+    cuts: Cuts
+    rows: npt.NDArray[np.int64]
+    ids: npt.NDArray[np.int64]
+    ucs: ChannelSchema
+
+    def __len__(self) -> int:
+        return len(self.cuts)
+
+    def __repr__(self) -> str:
+        names = ", ".join(self.trials["dataset"].unique())
+        return (
+            f"<StoreDataset | {names} | {len(self)} windows | {self.rows.shape[1]} channels | "
+            f"target: {self.target.rule} | tier: {self.tier.name}>"
+        )
+
+    @cached_property
+    def source(self) -> npt.NDArray[np.int64]:
+        """The position in ``sources`` of every window's recording, shape (n_windows,)."""
+        return self.trials["recording"].to_numpy(np.int64)[self.cuts.trial]
+
+    @cached_property
+    def _alike(self) -> bool:
+        """Whether all windows have one rate and one length."""
+        rate, n_times = self.rates[self.source], self.cuts.n_times
+        return bool(len(self) and (rate == rate[0]).all() and (n_times == n_times[0]).all())
+
+    @cached_property
+    def rates(self) -> npt.NDArray[np.float64]:
+        """Hz of every recording, shape (n_sources,)."""
+        return np.array([source.sfreq for source in self.sources])
+
+    @property
+    def sfreq(self) -> float:
+        """Hz, of all windows."""
+        rates = np.unique(self.rates[np.unique(self.source)])
+        return float(self._one("rates", rates))
+
+    @property
+    def n_times(self) -> int:
+        """Samples of every window."""
+        return int(self._one("lengths in samples", np.unique(self.cuts.n_times)))
+
+    @property
+    def channels(self) -> list[str]:
+        """UCS names of a window's rows."""
+        ids = np.unique(self.ids[np.unique(self.source)], axis=0)
+        self._one("montages", ids)
+        return [UCS.names[i] for i in ids[0]]
+
+    def _one(self, what: str, found: npt.NDArray[Any]) -> Any:
+        if len(found) != 1:
+            raise DataError(
+                f"Reading what all windows of {self!r} share",
+                f"they have {len(found)} different {what}",
+                "Read it from each batch, or select windows of one kind",
+            )
+        return found[0]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of the signals are simulated, as far as their sources tell."""
+        return bool(self.recordings["simulated"].any())
+
+    @property
+    def ucs_ids(self) -> npt.NDArray[np.int32]:
+        """UCS ids of a window's rows, shape (n_chans,)."""
+        return UCS.ids(self.channels)
+
+    @property
+    def chs_info(self) -> list[dict[str, Any]]:
+        """What braindecode's models take: ``ch_name``, ``kind``, ``loc`` (12 numbers, metres)."""
+        places = np.zeros((len(self.channels), 12))
+        places[:, :3] = self.ucs.positions(self.channels)
+        return [
+            {"ch_name": name, "kind": "eeg", "loc": loc}
+            for name, loc in zip(self.channels, places, strict=True)
+        ]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes 0, 1, ...; empty without a target and for numbers."""
+        return self.target.classes
+
+    @property
+    def n_outputs(self) -> int:
+        """Classes, or 1 for numbers."""
+        return max(1, len(self.classes))
+
+    @cached_property
+    def y(self) -> npt.NDArray[np.int64] | npt.NDArray[np.float32]:
+        """The target of every window, shape (n_windows,)."""
+        return self.target.values[self.cuts.trial]
+
+    @cached_property
+    def metadata(self) -> pd.DataFrame:
+        """A row per window.
+
+        ``dataset, subject, session, run, trial`` name the trial; ``stimulus``;
+        ``i_window_in_trial``; ``i_start_in_trial`` and ``i_stop_in_trial`` in samples of the stored
+        signal; ``target``; and every label and rating of the stores.
+        """
+        cuts = self.cuts
+        table = self.trials.iloc[cuts.trial].reset_index(drop=True)
+        first = [*TRIAL, "stimulus"]
+        labels = [c for c in table if c not in {*first, "recording", "onset", "length"}]
+        windows = pd.DataFrame(
+            {
+                "i_window_in_trial": cuts.number,
+                "i_start_in_trial": cuts.start,
+                "i_stop_in_trial": cuts.start + cuts.n_times,
+                "target": self.y,
+            }
+        )
+        return pd.concat([table[first], windows, table[labels]], axis=1)
+
+    @cached_property
+    def recordings(self) -> pd.DataFrame:
+        """A row per recording that has a window, indexed by its position in ``sources``.
+
+        ``dataset, subject, session, run``; ``sfreq`` (Hz), ``n_times`` (samples of the whole
+        recording), ``digest`` of what is stored, and whether it is ``simulated``.
+        """
+        used, first = np.unique(self.source, return_index=True)
+        names = self.trials.iloc[self.cuts.trial[first]][list(RECORDING)].set_index(used)
+        stored = [self.sources[i] for i in used]
+        return names.assign(
+            **{
+                column: [getattr(source, column) for source in stored]
+                for column in ("sfreq", "n_times", "digest", "simulated")
+            }
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all recordings that were opened, whichever windows were chosen."""
+        whole = "".join(sorted(source.digest for source in self.sources))
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
+
+    def subjects_and_hours(self) -> list[dict[str, Any]]:
+        """List whose signals these are: of each dataset its subjects, and the hours recorded.
+
+        Returns
+        -------
+        list of dict
+            ``dataset``, ``subjects`` (sorted names), ``hours`` (of whole recordings), as a
+            checkpoint's card has them.
+        """
+        table = self.recordings.astype({"dataset": str, "subject": str})
+        hours = table["n_times"] / table["sfreq"] / 3600
+        return [
+            {
+                "dataset": str(dataset),
+                "subjects": sorted(part["subject"].unique()),
+                "hours": round(float(hours[part.index].sum()), 3),
+            }
+            for dataset, part in table.groupby("dataset")
+        ]
+
+    # --------------------------------------------------------------------------- windows
+
+    def __getitem__(self, index: int | Iterable[int]) -> Any:
+        """Return a window with its target and place; for several, stacked windows and targets."""
+        if isinstance(index, Iterable):
+            X, _, y = self.take(np.fromiter(index, np.int64))
+            return X, y
+        i = int(index) + (len(self) if index < 0 else 0)
+        if not 0 <= i < len(self):
+            raise IndexError(f"window {index} of {len(self)}")
+        X, _, y = self.take(np.array([i]))
+        start = int(self.cuts.start[i])
+        place = [int(self.cuts.number[i]), start, start + int(self.cuts.n_times[i])]
+        return X[0], y[0].item(), place
+
+    def take(
+        self, indices: npt.ArrayLike
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[Any]]:
+        """Return many windows.
+
+        Parameters
+        ----------
+        indices : array of int, shape (batch,)
+
+        Returns
+        -------
+        X : ndarray of float32, shape (batch, n_chans, n_times)
+            Microvolts; 0 where a channel is absent.
+        present : ndarray of bool, shape (batch, n_chans)
+            Channels that the recording has and that miss no sample in the window.
+        y : ndarray, shape (batch,)
+        """
+        X, present, _, y = self._gather(np.asarray(indices, np.int64))
+        return X.cpu().numpy(), present, y
+
+    def batch(self, indices: npt.ArrayLike, columns: npt.NDArray[np.int64] | None = None) -> Batch:
+        """Return many windows as tensors on the dataset's device.
+
+        Parameters
+        ----------
+        indices : array of int, shape (batch,)
+        columns : ndarray of int, shape (batch, n), optional
+            Which channels of each window; all by default.
+        """
+        index = np.asarray(indices, np.int64)
+        X, present, source, y = self._gather(index, columns)
+        if not (self._alike or np.ptp(self.rates[source]) == 0):
+            raise self._mixed(np.unique(self.rates[source]))
+
+        def tensor(values: npt.NDArray[Any]) -> torch.Tensor:
+            return torch.from_numpy(values).to(self.device)
+
+        return Batch(
+            X.to(self.device),
+            tensor(present),
+            tensor(y),
+            self._batch_ids(source, columns),
+            tensor(index),
+            float(self.rates[source[0]]),
+        )
+
+    def _batch_ids(
+        self, source: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None
+    ) -> torch.Tensor:
+        if self._same_ids is None or columns is not None:
+            return torch.from_numpy(_chosen(self.ids[source], columns)).to(self.device)
+        return self._same_ids.expand(len(source), -1)
+
+    def draw_channels(
+        self, indices: npt.NDArray[np.int64], n: int, rng: np.random.Generator
+    ) -> npt.NDArray[np.int64]:
+        """Draw channels of each window, those that its recording has before others.
+
+        Returns
+        -------
+        ndarray of int, shape (batch, n)
+            Different columns of each window.
+        """
+        rows = self.rows[self.source[indices]]
+        drawn = rng.random(rows.shape) + (rows < 0)
+        return np.argpartition(drawn, n - 1, axis=1)[:, :n]
+
+    @cached_property
+    def _same_ids(self) -> torch.Tensor | None:
+        """The ids of all windows' rows, where they are the same."""
+        if (self.ids != self.ids[0]).any():
+            return None
+        return torch.from_numpy(self.ids[:1]).to(self.device)
+
+    def _gather(
+        self, index: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None = None
+    ) -> tuple[torch.Tensor, npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[Any]]:
+        source, n_times = self.source[index], self.cuts.n_times
+        if not len(index) or not (self._alike or np.ptp(n_times[index]) == 0):
+            raise self._mixed(np.unique(self.rates[source]))
+        rows = _chosen(self.rows[source], columns)
+        X = self.tier.gather(source, rows, self.cuts.start[index], int(n_times[index[0]]))
+        present = rows >= 0
+        if (gappy := np.flatnonzero(self.tier.gaps(source))).size:
+            among = torch.from_numpy(gappy).to(X.device)
+            missing = ~torch.isfinite(X[among]).all(dim=2)
+            present[gappy] &= ~missing.cpu().numpy()
+            X[torch.from_numpy(~present).to(X.device)] = 0
+        return X, present, source, self.y[index]
+
+    def _mixed(self, rates: npt.NDArray[np.float64]) -> DataError:
+        return DataError(
+            f"Taking windows of {self!r} at once",
+            f"they are sampled at {_listed(rates)} Hz" if len(rates) else "there are none",
+            "Take windows of one rate, as loader() does",
+        )
+
+    def select(self, windows: npt.ArrayLike) -> StoreDataset:
+        """Return the dataset of some windows, by position or by a mask; signals are shared."""
+        chosen = np.asarray(windows)
+        some = replace(self, cuts=self.cuts[np.sort(chosen) if chosen.dtype != bool else chosen])
+        # Native channels: the rows that only padded the montages of others go.
+        used = (self.ids[np.unique(some.source)] >= 0).any(axis=0)
+        if used.all():
+            return some
+        return replace(some, rows=self.rows[:, used], ids=self.ids[:, used])
+
+    # --------------------------------------------------------------------------- batches
+
+    def loader(
+        self,
+        batch_size: int = 256,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        by: str | None = None,
+        seed: int = 0,
+        shard: tuple[int, int] = (0, 1),
+        channels_per_window: int | None = None,
+        ahead: int | None = None,
+        skip: int = 0,
+    ) -> Loader:
+        """Return batches, again in another order each time it is iterated.
+
+        Parameters
+        ----------
+        batch_size : int
+        shuffle : bool
+            Otherwise in the dataset's order. The streamed tier mixes as many pieces of recordings
+            as its buffer holds.
+        drop_last : bool
+            Leave out batches that are not full.
+        by : str, optional
+            A column of which a batch has one value: ``"dataset"`` for batches of one corpus.
+            Windows of different rates or, with native channels, montages never share one.
+        seed : int
+            Together with the epoch it gives the order.
+        shard : (int, int)
+            This process's number and how many there are: each takes every n-th batch, all take
+            equally many.
+        channels_per_window : int, optional
+            Read so many channels of each window only, drawn anew in every epoch.
+        ahead : int, optional
+            Batches that a thread prepares meanwhile. By default 4 for the streamed tier, else 0:
+            gathering is cheaper than handing over.
+        skip : int
+            Batches of the first epoch to leave out, to go on from within one.
+        """
+        if ahead is None:
+            ahead = 4 if self.tier.name == "stream" else 0
+        options = (shuffle, drop_last, by, seed, shard, channels_per_window, ahead, skip)
+        return Loader(self, batch_size, *options)
+
+
+@dataclass
+class Loader:
+    """Batches of a dataset; ``StoreDataset.loader`` makes one.
+
+    Attributes
+    ----------
+    skip : int
+        Batches that the next epoch leaves out.
+    epoch : int
+        How often it has been iterated; set it to go on from a checkpoint.
+    """
+
+    dataset: StoreDataset
+    batch_size: int
+    shuffle: bool
+    drop_last: bool
+    by: str | None
+    seed: int
+    shard: tuple[int, int]
+    channels_per_window: int | None
+    ahead: int
+    skip: int = 0
+    epoch: int = 0
+
+    @cached_property
+    def _groups(self) -> npt.NDArray[np.int64]:
+        """Number, for each window, what it may share a batch with."""
+        data = self.dataset
+        source = data.source
+        kinds = pd.DataFrame({"rate": data.rates, "ids": list(map(bytes, data.ids))})
+        keys = [kinds.groupby(["rate", "ids"]).ngroup().to_numpy()[source], data.cuts.n_times]
+        if self.by is not None:
+            if self.by not in data.trials:
+                raise DataError(
+                    f"Making batches of {data!r}",
+                    f"there is no column {self.by!r} to keep apart",
+                    f"Choose one of {', '.join(map(str, data.trials))}",
+                )
+            keys.append(pd.factorize(data.trials[self.by])[0][data.cuts.trial])
+        found = pd.DataFrame(dict(enumerate(keys))).groupby(list(range(len(keys)))).ngroup()
+        return np.asarray(found, np.int64)
+
+    def __len__(self) -> int:
+        sizes = np.bincount(self._groups)
+        count = sizes // self.batch_size if self.drop_last else -(-sizes // self.batch_size)
+        return int(count.sum()) // self.shard[1]
+
+    def batches(self) -> list[npt.NDArray[np.int64]]:
+        """Return the windows of each batch of the present epoch."""
+        data = self.dataset
+        order = np.arange(len(data))
+        if self.shuffle:
+            rng = np.random.default_rng([self.seed, self.epoch])
+            order = data.tier.order(data.source, data.cuts.start, rng)
+        groups = self._groups[order]
+        made = []
+        for group in np.unique(groups):
+            among = np.flatnonzero(groups == group)
+            edges = [*range(0, len(among), self.batch_size), len(among)]
+            for first, end in pairwise(edges):
+                if end - first == self.batch_size or not self.drop_last:
+                    made.append(among[first:end])
+        # By the place of the last member: groups come mixed, and in the tier's order.
+        made.sort(key=lambda batch: batch[-1])
+        rank, size = self.shard
+        return [order[batch] for batch in made[rank : len(made) // size * size : size]]
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.epoch
+        numbered = list(enumerate(self.batches()))[self.skip :]
+        self.epoch, self.skip = epoch + 1, 0
+
+        def read(number: int, windows: npt.NDArray[np.int64]) -> Batch:
+            data, n = self.dataset, self.channels_per_window
+            if n is None or n >= data.rows.shape[1]:
+                return data.batch(windows)
+            rng = np.random.default_rng([self.seed, epoch, *self.shard, number])
+            return data.batch(windows, data.draw_channels(windows, n, rng))
+
+        if not self.ahead:
+            yield from (read(*one) for one in numbered)
+            return
+        pool = ThreadPoolExecutor(1)
+        try:
+            waiting: deque[Any] = deque()
+            for one in numbered:
+                waiting.append(pool.submit(read, *one))
+                if len(waiting) > self.ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _chosen(
+    values: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64]:
+    return values if columns is None else np.take_along_axis(values, columns, axis=1)
+
+
+def _listed(rates: npt.NDArray[np.float64]) -> str:
+    return " and ".join(f"{rate:g}" for rate in rates)

@@ -1,0 +1,231 @@
+"""Open stores as one dataset of windows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from omfa.pipeline.channels import UCS
+from omfa.pipeline.recording import DataError
+from omfa.pipeline.store import Store, open_store
+from omfa.zoo.data.dataset import StoreDataset, _listed
+from omfa.zoo.data.flat import hold, map_sources
+from omfa.zoo.data.sources import Source
+from omfa.zoo.data.streamed import stream
+from omfa.zoo.data.targets import TargetSpec, make_target, target_to_json
+from omfa.zoo.data.tiers import Cache, Tier, choose, default_cache_dir
+from omfa.zoo.data.tiled import SHORTEST, hold_tiles, tile_length
+from omfa.zoo.data.trials import Cuts, cut, read_trials
+
+Channels = Literal["union", "intersection", "native"]
+
+Rates = Literal["one", "native"]
+
+CutFrom = Literal["trials", "recordings"]
+
+Stores = str | Path | Store | Sequence["str | Path | Store"]
+
+
+def open_dataset(
+    stores: Stores,
+    window_seconds: float,
+    stride_seconds: float | None = None,
+    *,
+    channels: Channels = "union",
+    target: TargetSpec = None,
+    cache: Cache = "auto",
+    rates: Rates = "one",
+    cut_from: CutFrom = "trials",
+    mask_bad: bool = False,
+    device: str | torch.device = "cpu",
+    cache_dir: str | Path | None = None,
+    buffer_bytes: float = 256e6,
+    storage_options: Mapping[str, Any] | None = None,
+) -> StoreDataset:
+    """Open stores as one dataset of windows.
+
+    Parameters
+    ----------
+    stores : address, Store, or sequence of these
+    window_seconds : float
+        Windows are cut from trials, whole ones only, from each trial's first sample on.
+    stride_seconds : float, optional
+        From one window's start to the next; by default windows do not overlap.
+    channels : {"union", "intersection", "native"}
+        Rows of a window: every channel of any recording, with a presence mask; those that all
+        recordings have; or each recording's own, for batches of one montage.
+    target : str, Rating, mapping or None
+        A label's column (``"emotion"``), a rule on a rating (``"valence>5"``, ``"valence>=5"``,
+        ``"valence<4.5|>5.5"``, which leaves the middle out), or one of these for each dataset by
+        name. None for windows without a target.
+    cache : {"auto", "memory", "memmap", "stream"}
+        The tier. ``"memory"``: decoded on the device, in the stored precision. ``"memmap"``:
+        decoded once to a file, mapped. ``"stream"``: decoded from the store in every epoch.
+        ``"auto"``: the first of these that fits.
+    rates : {"one", "native"}
+        Refuse recordings of different rates, or keep them apart in batches.
+    cut_from : {"trials", "recordings"}
+        ``"recordings"`` takes all of the signal, between the trials too, in place of trials; such
+        windows have no labels. Pre-training reads so.
+    mask_bad : bool
+        Count channels that quality control marked as absent.
+    device : str or torch.device
+        Where ``loader`` gives its batches, and the memory of the memory tier.
+    cache_dir : path, optional
+        For the memmap tier, on a local disk; by default ``omfa`` in the user's cache folder.
+    buffer_bytes : float
+        Of decoded signal that the streamed tier keeps: it mixes windows of what it keeps.
+    storage_options : mapping, optional
+        What fsspec's file system takes, for addresses that are URLs.
+
+    Returns
+    -------
+    StoreDataset
+
+    Raises
+    ------
+    DataError
+        If a store is of another channel schema version or of other channel rules than another, two
+        hold the same recordings, rates differ, a label or its values are missing, or no trial is
+        as long as a window.
+    """
+    opened = _opened(stores, storage_options)
+    where = ", ".join(store.path for store in opened)
+    stride_seconds = window_seconds if stride_seconds is None else stride_seconds
+    union, common = UCS.union(opened), UCS.intersection(opened)
+    if cut_from not in get_args(CutFrom) or (cut_from == "recordings" and target is not None):
+        raise DataError(
+            f"Opening {where}",
+            f"cut_from={cut_from!r} with target={target!r}",
+            "Use cut_from='trials', or 'recordings' without a target",
+        )
+    trials, sources = read_trials(opened, whole=cut_from == "recordings")
+    made = make_target(trials, target, where=where)
+    sfreq = np.array([source.sfreq for source in sources])
+    _check_rates(opened, sfreq, rates)
+    cuts = cut(
+        trials,
+        sfreq[trials["recording"].to_numpy()],
+        window_seconds=window_seconds,
+        stride_seconds=stride_seconds,
+        where=where,
+    )
+    cuts = cuts[made.keep[cuts.trial]]
+    rows, ids = _montages(sources, channels, union, common, where, mask_bad)
+    folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
+    chosen = torch.device(device)
+    source = trials["recording"].to_numpy(np.int64)[cuts.trial]
+    tier = _tier(cache, sources, source, cuts, stride_seconds, chosen, folder, buffer_bytes)
+    recipe = {
+        "stores": [store.path for store in opened],
+        "window_seconds": window_seconds,
+        "stride_seconds": stride_seconds,
+        "channels": channels,
+        "target": target_to_json(target),
+        "cache": cache,
+        "rates": rates,
+        "cut_from": cut_from,
+        "mask_bad": mask_bad,
+        "cache_dir": str(cache_dir) if cache_dir else None,
+        "buffer_bytes": buffer_bytes,
+    }
+    return StoreDataset(tier, made, recipe, chosen, sources, trials, cuts, rows, ids, opened[0].ucs)
+
+
+def _opened(stores: Stores, options: Mapping[str, Any] | None) -> list[Store]:
+    given = [stores] if isinstance(stores, (str, Path, Store)) else list(stores)
+    if not given:
+        raise DataError("Opening a dataset", "no store was given", "Name at least one")
+    return [
+        store if isinstance(store, Store) else open_store(store, storage_options=options)
+        for store in given
+    ]
+
+
+def _check_rates(stores: Sequence[Store], sfreq: npt.NDArray[np.float64], rates: Rates) -> None:
+    if rates == "native" or len(np.unique(sfreq)) == 1:
+        return
+    each = [
+        f"{store.path} {_listed(np.unique(store.recordings['sfreq'].to_numpy(float)))} Hz"
+        for store in stores
+    ]
+    raise DataError(
+        "Opening stores as one dataset",
+        f"the recordings are sampled at different rates ({'; '.join(each)})",
+        "Ingest them again with one --sfreq, or pass rates='native' for batches of one rate each",
+    )
+
+
+def _montages(
+    sources: Sequence[Source],
+    channels: Channels,
+    union: list[str],
+    common: list[str],
+    where: str,
+    mask_bad: bool,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return each source's rows for a window, and their UCS ids; -1 where there is none."""
+    if channels == "intersection" and not common:
+        raise DataError(
+            f"Joining the channels of {where}",
+            "no channel is in all recordings",
+            "Use channels='union'",
+        )
+    lists = {
+        "union": [union] * len(sources),
+        "intersection": [common] * len(sources),
+        "native": [list(source.channels) for source in sources],
+    }
+    if channels not in lists:
+        raise DataError(
+            f"Opening {where}",
+            f"channels={channels!r}",
+            f"Use one of {', '.join(map(repr, lists))}",
+        )
+    width = max(map(len, lists[channels]))
+    rows = np.full((len(sources), width), -1)
+    ids = np.full((len(sources), width), -1)
+    for i, (source, names) in enumerate(zip(sources, lists[channels], strict=True)):
+        row = {name: number for number, name in enumerate(source.channels)}
+        for name in source.bad_channels if mask_bad else ():
+            row.pop(name, None)
+        rows[i, : len(names)] = [row.get(name, -1) for name in names]
+        ids[i, : len(names)] = UCS.ids(names)
+    return rows, ids
+
+
+def _tier(
+    cache: Cache,
+    sources: Sequence[Source],
+    source: npt.NDArray[np.int64],
+    cuts: Cuts,
+    stride_seconds: float,
+    device: torch.device,
+    folder: Path,
+    buffer_bytes: float,
+) -> Tier:
+    if cache == "auto":
+        cache = choose(sum(one.nbytes for one in sources), device, folder)
+    match cache:
+        case "memory":
+            steps = [round(stride_seconds * one.sfreq) for one in sources]
+            stride = np.array(steps, np.int64)[source]
+            shortest = min(
+                tile_length(*pair)
+                for pair in set(zip(cuts.n_times.tolist(), stride.tolist(), strict=True))
+            )
+            if shortest < SHORTEST:
+                return hold(sources, device)
+            return hold_tiles(sources, source, cuts.start, cuts.n_times, stride, device)
+        case "memmap":
+            return map_sources(sources, folder)
+        case "stream":
+            return stream(sources, source, cuts.start, cuts.n_times, buffer_bytes)
+    raise DataError(
+        "Opening a dataset", f"cache={cache!r}", "Use 'auto', 'memory', 'memmap' or 'stream'"
+    )

@@ -1,0 +1,360 @@
+"""Classes from what the store holds: labels as they are, ratings by a named rule.
+
+Stores keep ratings raw. Where the middle of the scale goes decides which trials are in which class
+(DEAP has ratings of exactly 5, DREAMER is on a five-point scale with many 3), so the rule is part
+of a result and is stored with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from omfa.pipeline.recording import DataError
+from omfa.zoo.data.trials import OWN_COLUMNS
+from omfa.zoo.protocols.windows import Dataset
+
+Rule = Literal[">=", ">", "drop-middle"]
+
+DEFAULT_TARGETS = {"seed": "emotion", "deap": "valence>5", "dreamer": "valence>3"}
+"""By dataset, where no target is given. Ties at the middle of the scale are low; our choice."""
+
+_NUMBER = r"[-+.\deE]+"
+_RULE = re.compile(rf"^\s*(?P<column>[^<>=|]+?)\s*(?P<sign>>=|>)\s*(?P<value>{_NUMBER})\s*$")
+_MIDDLE = re.compile(
+    rf"^\s*(?P<column>[^<>=|]+?)\s*<\s*(?P<low>{_NUMBER})\s*\|\s*>\s*(?P<high>{_NUMBER})\s*$"
+)
+
+
+@dataclass(frozen=True)
+class Rating:
+    """Two classes, low and high, from a rating.
+
+    Parameters
+    ----------
+    column : str
+        The rating's column: ``"valence"``.
+    rule : {">=", ">", "drop-middle"}
+        ``">="`` and ``">"``: high where the rating is so to ``threshold``, else low.
+        ``"drop-middle"``: high above ``threshold + margin``, low below ``threshold - margin``, and
+        what lies between, its edges included, is left out.
+    threshold : float
+        On the scale of the store: 5 for DEAP, 3 for DREAMER.
+    margin : float, default=0
+        Half the width of the band that ``"drop-middle"`` leaves out; 0 drops the ties alone.
+    """
+
+    column: str
+    rule: Rule
+    threshold: float
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.rule not in get_args(Rule):
+            raise DataError(
+                f"Making classes of {self.column!r}",
+                f"there is no rule {self.rule!r}",
+                f"Use one of {', '.join(map(repr, get_args(Rule)))}",
+            )
+        if self.margin < 0 or (self.margin and self.rule != "drop-middle"):
+            raise DataError(
+                f"Making classes of {self.column!r} by {self.rule!r}",
+                f"margin={self.margin}",
+                "Give a margin of 0 or more, and only with the rule 'drop-middle'",
+            )
+
+    def __str__(self) -> str:
+        if self.rule != "drop-middle":
+            return f"{self.column} {self.rule} {self.threshold:g}"
+        low, high = self.threshold - self.margin, self.threshold + self.margin
+        return f"{self.column} > {high:g} against < {low:g}, the rest dropped"
+
+
+OneTarget = str | Rating
+"""A column of labels, or a rule on a rating, as text (``"valence>5"``) or as ``Rating``."""
+
+TargetSpec = OneTarget | Mapping[str, OneTarget] | None
+"""One target, or one for each dataset by name, or none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What each row of a table, a trial or a window, is to be decoded as.
+
+    Attributes
+    ----------
+    values : ndarray, shape (n_rows,)
+        Class 0, 1, ... as int64, or a number as float32; -1 where there is none.
+    keep : ndarray of bool, shape (n_rows,)
+        False for rows that the rule leaves out.
+    classes : tuple of str
+        Names of the classes; empty for numbers.
+    rule : str
+        How the values were made, in words.
+    """
+
+    values: npt.NDArray[np.int64] | npt.NDArray[np.float32]
+    keep: npt.NDArray[np.bool_]
+    classes: tuple[str, ...]
+    rule: str
+
+    @classmethod
+    def of_classes(cls, codes: npt.NDArray[np.int64], classes: Sequence[str], rule: str) -> Target:
+        """Make a target of class codes, shape (n_rows,); rows with a negative code are left out."""
+        return cls(codes, codes >= 0, tuple(classes), rule)
+
+    @property
+    def codes(self) -> npt.NDArray[np.int64]:
+        """The classes, int64, shape (n_rows,); -1 for rows that are left out."""
+        assert self.values.dtype == np.int64, "numbers are no classes"
+        return self.values  # type: ignore[return-value]
+
+
+def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Target:
+    """Give each window its class.
+
+    Parameters
+    ----------
+    metadata : pandas.DataFrame
+        A row per window.
+    target : str, Rating or None
+        A label's column, a rule on a rating (as text or as ``Rating``; a column of that name comes
+        first), or None for the column ``target``.
+
+    Returns
+    -------
+    Target
+        With classes.
+
+    Raises
+    ------
+    DataError
+        If the column is not there, has gaps, is a rating without a rule, or holds one class only.
+    """
+    if isinstance(target, str) and target not in metadata:
+        target = parse_rule(target)
+    column = target.column if isinstance(target, Rating) else target or "target"
+    doing = f"Reading the labels {column!r} of {len(metadata)} windows"
+    if column not in metadata:
+        raise DataError(
+            doing,
+            f"there is no such column; the dataset has {', '.join(map(str, metadata.columns))}",
+            "Choose one of these",
+        )
+    values = metadata[column]
+    _refuse_gaps(doing, metadata, values)
+    labels = _binarise(values, target) if isinstance(target, Rating) else _as_classes(doing, values)
+    if len(np.unique(labels.codes[labels.codes >= 0])) < 2:
+        raise DataError(
+            f"Making classes by {labels.rule}",
+            "all windows that are left are in one class",
+            "Choose another column or another threshold",
+        )
+    return labels
+
+
+def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
+    gaps = values.isna() | values.astype(str).str.strip().eq("")
+    if not gaps.any():
+        return
+    subjects = metadata.loc[gaps, ["dataset", "subject"]].drop_duplicates()
+    names = [f"{dataset}/{subject}" for dataset, subject in subjects.to_numpy()]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    raise DataError(
+        doing,
+        f"{int(gaps.sum())} windows have no label ({', '.join(names[:3])}{more})",
+        "Choose a column that every trial has, or open the dataset without these recordings",
+    )
+
+
+def _binarise(values: pd.Series, rating: Rating) -> Target:
+    try:
+        number = values.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"Making classes by {rating}",
+            f"{rating.column!r} is not a number everywhere ({values.iloc[0]!r})",
+            "Give the name of the column alone to use its values as classes",
+        ) from error
+    above = number >= rating.threshold if rating.rule == ">=" else number > rating.threshold
+    codes = above.astype(np.int64)
+    if rating.rule == "drop-middle":
+        codes[np.abs(number - rating.threshold) <= rating.margin] = -1
+    return Target.of_classes(codes, ("low", "high"), str(rating))
+
+
+def _as_classes(doing: str, values: pd.Series) -> Target:
+    if pd.api.types.is_float_dtype(values) and (values % 1 != 0).any():
+        raise DataError(
+            doing,
+            f"they are ratings between {values.min():g} and {values.max():g}, not classes",
+            f"Name a rule, for instance Rating({values.name!r}, '>=', 5)",
+        )
+    try:
+        codes, found = pd.factorize(values, sort=True)
+    except TypeError:  # kinds that cannot be ordered among themselves
+        codes, found = pd.factorize(values.astype(str), sort=True)
+    return Target.of_classes(
+        codes.astype(np.int64),
+        tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in found),
+        f"the values of {values.name!r}",
+    )
+
+
+def parse_rule(text: str) -> str | Rating:
+    """Read a target's text.
+
+    Parameters
+    ----------
+    text : str
+        A column, or a rule on a rating: ``"valence>5"`` (ties are low), ``"valence>=5"`` (ties are
+        high), ``"valence<4.5|>5.5"`` (what lies between, edges included, is left out).
+
+    Returns
+    -------
+    str or Rating
+
+    Raises
+    ------
+    DataError
+        If it looks like a rule and is none.
+    """
+    if not set("<>=|") & set(text):
+        return text.strip()
+    try:
+        if match := _RULE.match(text):
+            return Rating(match["column"], match["sign"], float(match["value"]))  # type: ignore[arg-type]
+        if match := _MIDDLE.match(text):
+            low, high = float(match["low"]), float(match["high"])
+            if low <= high:
+                middle, margin = (low + high) / 2, (high - low) / 2
+                return Rating(match["column"], "drop-middle", middle, margin)
+    except ValueError as error:
+        raise _no_rule(text) from error
+    raise _no_rule(text)
+
+
+def _no_rule(text: str) -> DataError:
+    return DataError(
+        f"Reading the target {text!r}",
+        "it is neither a column nor a rule",
+        "Write it as 'valence', 'valence>5', 'valence>=5' or 'valence<4.5|>5.5'",
+    )
+
+
+def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Target:
+    """Give each trial its target.
+
+    Parameters
+    ----------
+    trials : pandas.DataFrame
+        From ``read_trials``.
+    target : str, Rating, mapping or None
+        A label's column, a rule as text or as ``Rating``, one of these for each dataset by name
+        (scales differ: DEAP's middle is 5, DREAMER's 3), or None. A column of whole numbers or of
+        text gives classes in sorted order, another one numbers.
+    where : str
+        The stores, for the error.
+
+    Raises
+    ------
+    DataError
+        If a dataset has no such label, a trial has no value, or one class only is left.
+    """
+    if target is None:
+        nothing = np.full(len(trials), -1)
+        return Target(nothing, np.ones(len(trials), bool), (), "none")
+    if not isinstance(target, Mapping):
+        return _one_target(trials, target, where)
+    names = trials["dataset"].unique()
+    if missing := [name for name in names if name not in target]:
+        raise DataError(
+            f"Making targets of {where}",
+            f"no target is given for {', '.join(missing)}, only for {', '.join(target)}",
+            "Give one for each dataset",
+        )
+    parts = {
+        name: _one_target(trials[trials["dataset"] == name], target[name], where) for name in names
+    }
+    classes = {part.classes for part in parts.values()}
+    if len(classes) > 1:
+        raise DataError(
+            f"Making targets of {where}",
+            f"the datasets have different classes: {' and '.join(map(str, sorted(classes)))}",
+            "Choose targets with the same classes, or open the stores apart",
+        )
+    dtype = next(iter(parts.values())).values.dtype
+    values, keep = np.zeros(len(trials), dtype), np.zeros(len(trials), bool)
+    for name, part in parts.items():
+        rows = (trials["dataset"] == name).to_numpy()
+        values[rows], keep[rows] = part.values, part.keep
+    rule = "; ".join(f"{name}: {part.rule}" for name, part in parts.items())
+    return Target(values, keep, classes.pop(), rule)
+
+
+def _one_target(trials: pd.DataFrame, target: str | Rating, where: str) -> Target:
+    asked = parse_rule(target) if isinstance(target, str) else target
+    column = asked.column if isinstance(asked, Rating) else asked
+    labels = [name for name in trials if name not in OWN_COLUMNS - {"stimulus"}]
+    for dataset, part in trials.groupby("dataset", observed=True):
+        if column not in labels or part[column].isna().all():
+            theirs = [name for name in labels if part[name].notna().any()]
+            raise DataError(
+                f"Making the target {column!r} of {where}",
+                f"{dataset} has no such label; it has {', '.join(map(str, theirs))}",
+                "Choose one of these, or name one for each dataset",
+            )
+    values = trials[column]
+    if not isinstance(asked, Rating) and _is_number(values) and values.notna().all():
+        numbers = values.to_numpy(np.float32)
+        return Target(numbers, np.ones(len(trials), bool), (), f"the numbers of {column!r}")
+    return make_labels(trials, asked)
+
+
+def _is_number(values: pd.Series) -> bool:
+    return pd.api.types.is_float_dtype(values) and bool((values % 1 != 0).any())
+
+
+def target_to_json(target: TargetSpec) -> object:
+    """Write a target as JSON that ``open_dataset`` takes: a rule becomes its text again."""
+    if isinstance(target, Mapping):
+        return {name: target_to_json(each) for name, each in target.items()}
+    return rule_text(target) if isinstance(target, Rating) else target
+
+
+def target_from_json(value: Any) -> OneTarget | None:
+    """Read what ``target_to_json`` wrote of one target.
+
+    Results of omfa 0.1 hold the fields of a ``Rating`` in place of its text.
+    """
+    return Rating(**value) if isinstance(value, dict) else value
+
+
+def rule_text(rating: Rating) -> str:
+    """Return the text that ``parse_rule`` reads as this rule."""
+    if rating.rule != "drop-middle":
+        return f"{rating.column}{rating.rule}{rating.threshold!r}"
+    low, high = rating.threshold - rating.margin, rating.threshold + rating.margin
+    return f"{rating.column}<{low!r}|>{high!r}"
+
+
+def labels_of(dataset: Dataset, target: OneTarget | None) -> Target:
+    """Take the dataset's own classes where it has some, else make them of the metadata."""
+    own = getattr(dataset, "classes", None)
+    if target is not None or own is None:
+        return make_labels(dataset.metadata, target)
+    if not own:
+        raise DataError(
+            "Reading the classes of the dataset",
+            "it was opened without a target, or with numbers for one",
+            "Pass target='COLUMN' or target=Rating(...) here or to open_dataset",
+        )
+    rule = getattr(getattr(dataset, "target", None), "rule", "the dataset's target")
+    codes = dataset.metadata["target"].to_numpy(dtype=np.int64)
+    return Target.of_classes(codes, own, rule)

@@ -1,0 +1,1 @@
+"""Models that can be swapped for one another under any protocol."""

@@ -1,0 +1,396 @@
+"""What every model has to beat, at no cost: classical features and linear models.
+
+Features are functions of a window alone. Everything that is fitted (the means that fill absent
+channels, scales, the reference point of the tangent space, the model, and its regularisation,
+chosen on validation) is fitted on the training side.
+
+All features come from one Hann-tapered Fourier transform of the window. Filtering a short window
+would ring at its edges; summing the spectrum over a band does not.
+
+- Differential entropy of a Gaussian signal in a band, 0.5 ln(2 pi e s^2) (Duan, Zhu, Lu 2013,
+  NER 81-84), with ridge regression or a linear support vector machine.
+- Log band power relative to the mean over channels, with logistic regression: what differs between
+  channels is kept, what differs between people and days in all channels alike is not.
+- Covariance between channels in each band, shrunk to be invertible by the oracle-approximating
+  estimate (Chen et al. 2010, IEEE TSP 58:5016-5029), mapped to the tangent space at the mean
+  of the training side (Barachant et al. 2013, Neurocomputing 112:172-178), with logistic
+  regression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from threadpoolctl import threadpool_limits
+
+from omfa.pipeline.recording import DataError
+from omfa.zoo.protocols.metrics import confusion_matrix
+from omfa.zoo.protocols.protocol import Rows
+from omfa.zoo.protocols.windows import Windows
+
+Floats = npt.NDArray[np.floating]
+
+BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 14), "beta": (14, 31), "gamma": (31, 50)}
+"""Hz; SEED's five. A band is cut at 0.45 of the sampling rate."""
+
+MEAN_OF_AT_MOST = 1000
+"""Training windows, evenly spread, that the reference point of the tangent space is the mean of."""
+
+
+def _spectrum(X: Floats) -> npt.NDArray[np.complexfloating]:
+    """Fourier transform whose squared magnitude, summed over a band, is the band's variance."""
+    n_times = X.shape[-1]
+    taper = np.hanning(n_times + 1)[:-1].astype(np.float32)
+    scale = np.sqrt(2 / (n_times * np.sum(taper**2)))  # 2: the negative frequencies
+    centred = X - X.mean(axis=-1, keepdims=True)
+    return scipy.fft.rfft(centred * taper, axis=-1) * np.float32(scale)
+
+
+def _bins(n_times: int, sfreq: float) -> list[slice]:
+    freqs = np.fft.rfftfreq(n_times, 1 / sfreq)
+    bins = []
+    for name, (low, high) in BANDS.items():
+        inside = np.flatnonzero((freqs >= low) & (freqs < min(high, 0.45 * sfreq)))
+        if not len(inside):
+            raise DataError(
+                f"Computing the power of the {name} band ({low}-{high} Hz)",
+                f"windows of {n_times} samples at {sfreq:g} Hz have no frequency in it",
+                "Cut longer windows, or ingest at a higher rate",
+            )
+        bins.append(slice(inside[0], inside[-1] + 1))
+    return bins
+
+
+def _log_variance(
+    X: Floats, present: npt.NDArray[np.bool_], sfreq: float
+) -> npt.NDArray[np.float32]:
+    """Log variance, shape (batch, n_bands, n_chans); NaN where a channel is absent."""
+    power = np.abs(_spectrum(X)) ** 2
+    variance = np.stack(
+        [power[..., band].sum(axis=-1) for band in _bins(X.shape[-1], sfreq)], axis=1
+    )
+    # A flat channel has no power: a floor of (1e-3 uV)^2, far below any amplifier's noise.
+    logarithm = np.log(np.maximum(variance, 1e-6))
+    return np.where(present[:, None], logarithm, np.nan).astype(np.float32)
+
+
+def differential_entropy(X: Floats, present: npt.NDArray[np.bool_], sfreq: float) -> Floats:
+    """Differential entropy of each band and channel.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (batch, n_chans, n_times)
+        Microvolts.
+    present : ndarray of bool, shape (batch, n_chans)
+    sfreq : float
+        Hz.
+
+    Returns
+    -------
+    ndarray of float32, shape (batch, n_bands * n_chans)
+        In nats; NaN where a channel is absent.
+    """
+    log_variance = _log_variance(X, present, sfreq)
+    return (0.5 * (np.log(2 * np.pi * np.e) + log_variance)).reshape(len(X), -1)
+
+
+def relative_band_power(X: Floats, present: npt.NDArray[np.bool_], sfreq: float) -> Floats:
+    """Log power of each band and channel, less the band's mean over the channels that are there.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (batch, n_chans, n_times)
+    present : ndarray of bool, shape (batch, n_chans)
+    sfreq : float
+        Hz.
+
+    Returns
+    -------
+    ndarray of float32, shape (batch, n_bands * n_chans)
+        NaN where a channel is absent.
+    """
+    log_variance = _log_variance(X, present, sfreq)
+    n_present = np.maximum(present.sum(axis=1), 1)[:, None, None]
+    mean = np.nansum(log_variance, axis=2, keepdims=True) / n_present
+    return (log_variance - mean).reshape(len(X), -1)
+
+
+class BandCovariance:
+    """Extractor of the covariance between channels in each band, shrunk towards the identity."""
+
+    def __repr__(self) -> str:
+        return "BandCovariance()"
+
+    def __call__(self, X: Floats, present: npt.NDArray[np.bool_], sfreq: float) -> Floats:
+        """Measure windows.
+
+        Parameters
+        ----------
+        X : ndarray of float, shape (batch, n_chans, n_times)
+            Microvolts.
+        present : ndarray of bool, shape (batch, n_chans)
+        sfreq : float
+            Hz.
+
+        Returns
+        -------
+        ndarray of float32, shape (batch, n_bands, n_chans, n_chans)
+            Microvolts squared; rows and columns of absent channels are NaN.
+        """
+        spectrum = _spectrum(np.where(present[..., None], X, 0))
+        bands = _bins(X.shape[-1], sfreq)
+        out = np.empty((len(X), len(bands), X.shape[1], X.shape[1]), dtype=np.float32)
+        for k, band in enumerate(bands):
+            part = spectrum[..., band]
+            covariance = (part @ part.conj().swapaxes(-1, -2)).real
+            # A bin holds a real and an imaginary sample.
+            out[:, k] = _shrunk(covariance, present.sum(axis=1), 2 * part.shape[-1])
+        absent = ~(present[:, :, None] & present[:, None, :])
+        out[np.broadcast_to(absent[:, None], out.shape)] = np.nan
+        return out
+
+    def centre(self, covariances: Floats) -> Floats:
+        """Bring the Riemannian mean of some windows to the identity in each band.
+
+        Zanini et al. 2018, IEEE TBME 65:1107-1116.
+
+        Parameters
+        ----------
+        covariances : ndarray of float, shape (n_windows, n_bands, n_chans, n_chans)
+            Of a subject.
+
+        Returns
+        -------
+        ndarray of float32
+            The same shape. Channels that not all of the windows have are NaN; a window without any
+            channel is in no mean.
+        """
+        from pyriemann.geometry.base import invsqrtm
+        from pyriemann.geometry.mean import mean_riemann
+
+        out = np.full_like(covariances, np.nan, dtype=np.float32)
+        told, channels = _told(covariances)
+        if not len(channels):
+            return out
+        known = _pick(covariances[told], channels)
+        some = known[:: max(1, len(told) // MEAN_OF_AT_MOST)]
+        for k in range(known.shape[1]):
+            root = invsqrtm(mean_riemann(some[:, k]))
+            known[:, k] = root @ known[:, k] @ root
+        out[np.ix_(told, np.arange(known.shape[1]), channels, channels)] = known
+        return out
+
+
+band_covariance = BandCovariance()
+
+
+def _told(covariances: Floats) -> tuple[Rows, Rows]:
+    """Return the windows that have a channel, and the channels that all of them have."""
+    there = np.asarray(np.isfinite(np.diagonal(covariances, axis1=2, axis2=3)).all(axis=1))
+    told = np.flatnonzero(there.sum(axis=1))
+    return told, np.flatnonzero(there[told].all(axis=0)) if len(told) else told
+
+
+def _pick(covariances: Floats, channels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    return covariances[..., channels[:, None], channels].astype(np.float64)
+
+
+def _shrunk(covariance: Floats, n_present: npt.NDArray[np.int64], n_samples: int) -> Floats:
+    """(1 - rho) C + rho mu I, absent channels being rows of zeros: Chen et al. 2010, eq. 23."""
+    p = np.maximum(n_present, 1)
+    mu = np.trace(covariance, axis1=1, axis2=2) / p
+    squares = np.sum(covariance**2, axis=(1, 2)) / p**2  # tr(C^2) / p^2
+    excess = (n_samples + 1) * (squares - mu**2 / p)
+    rho = np.divide(squares + mu**2, excess, out=np.ones_like(mu), where=excess > 0).clip(0, 1)
+    # A flat window would be singular: the same floor as for power.
+    floor = np.maximum(rho * mu, 1e-6)[:, None, None]
+    return (1 - rho)[:, None, None] * covariance + floor * np.eye(covariance.shape[1])
+
+
+class BandTangentSpace(TransformerMixin, BaseEstimator):
+    """Covariances of each band as vectors in the tangent space at the training mean.
+
+    Uses the channels that all training windows have. A channel that a window to be predicted lacks
+    is an error: there is no honest value to put in its place. A window without any channel, such as
+    a gap in a recording, says nothing: it is left out of the mean and mapped to it.
+    """
+
+    def fit(self, X: Floats, y: object = None) -> Self:
+        """Find the channels and the mean of ``X``, shape (n, n_bands, n_chans, n_chans)."""
+        # Imported here: it takes five seconds.
+        from pyriemann.tangentspace import TangentSpace
+
+        told, self.channels_ = _told(X)
+        if not len(self.channels_):
+            raise DataError(
+                "Fitting the tangent space",
+                "no channel is in all training windows",
+                "Open the dataset with channels='intersection'",
+            )
+        some = _pick(X[told][:: max(1, len(told) // MEAN_OF_AT_MOST)], self.channels_)
+        self.spaces_ = [TangentSpace().fit(some[:, k]) for k in range(X.shape[1])]
+        return self
+
+    def transform(self, X: Floats) -> Floats:
+        """Map (n, n_bands, n_chans, n_chans) to (n, n_bands * n_pairs)."""
+        silent = np.isnan(X).all(axis=(1, 2, 3))
+        picked = _pick(X[~silent], self.channels_)
+        if not np.isfinite(picked).all():
+            raise DataError(
+                "Mapping covariances to the tangent space",
+                "a window lacks a channel that all training windows have",
+                "Open the dataset with channels='intersection'",
+            )
+        n_pairs = len(self.channels_) * (len(self.channels_) + 1) // 2
+        out = np.zeros((len(X), len(self.spaces_) * n_pairs))
+        if len(picked):
+            maps = [space.transform(picked[:, k]) for k, space in enumerate(self.spaces_)]
+            out[~silent] = np.concatenate(maps, axis=1)
+        return out
+
+
+class FeatureClassifier:
+    """Features of each window, a scikit-learn transformer and a scikit-learn classifier.
+
+    Parameters
+    ----------
+    features : callable
+        ``features(X, present, sfreq)`` of a batch of windows, first axis the batch. A function of
+        each window alone, so that it is computed once for all folds.
+    prepare : scikit-learn transformer
+        Fitted without labels.
+    candidates : sequence of scikit-learn classifiers
+        From the most regularised on. The first whose balanced accuracy on validation is within one
+        standard error of the best (Breiman et al. 1984) is fitted again on training and validation
+        together; the best itself would be the luck of a few validation trials or subjects.
+    """
+
+    def __init__(
+        self,
+        features: Callable[[Floats, npt.NDArray[np.bool_], float], Floats],
+        prepare: Any,
+        candidates: Sequence[Any],
+    ) -> None:
+        self.features, self.prepare, self.candidates = features, prepare, candidates
+
+    def fit(self, train: Windows, validation: Windows) -> Self:
+        """Choose on ``validation`` and fit on both."""
+        one, other = train.features(self.features), validation.features(self.features)
+        with threadpool_limits(1, "blas"):  # matrices this small lose time to more threads
+            best = self._choose(one, train.y, other, validation)
+            both = np.concatenate([one, other])
+            self.prepare_ = clone(self.prepare).fit(both)
+            y = np.concatenate([train.y, validation.y])
+            self.classifier_ = clone(best).fit(self.prepare_.transform(both), y)
+        return self
+
+    def _choose(self, one: Floats, y: Rows, other: Floats, validation: Windows) -> Any:
+        if len(self.candidates) == 1:
+            return self.candidates[0]
+        prepare = clone(self.prepare)
+        one, other = prepare.fit_transform(one), prepare.transform(other)
+        quality, error = np.transpose(
+            [
+                _recall(clone(candidate).fit(one, y).predict(other), validation)
+                for candidate in self.candidates
+            ]
+        )
+        enough = quality.max() - error[quality.argmax()]
+        return self.candidates[int(np.argmax(quality >= enough))]
+
+    def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
+        """Return the class of each window."""
+        features = self.prepare_.transform(windows.features(self.features))
+        return np.asarray(self.classifier_.predict(features), np.int64)
+
+
+def _recall(predicted: npt.NDArray[np.int64], windows: Windows) -> tuple[float, float]:
+    """Balanced accuracy and its binomial standard error."""
+    confusion = confusion_matrix(windows.y, predicted, len(windows.classes))
+    n = confusion.sum(axis=1)
+    occurs = n > 0
+    n, right = n[occurs], confusion.diagonal()[occurs]
+    recall = right / n
+    return float(recall.mean()), float(np.sqrt(np.sum(recall * (1 - recall) / n)) / len(n))
+
+
+class Majority:
+    """The commonest class of training and validation, the first among equals."""
+
+    def fit(self, train: Windows, validation: Windows) -> Self:
+        """Count."""
+        self.class_ = int(np.bincount(np.concatenate([train.y, validation.y])).argmax())
+        return self
+
+    def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
+        """Return the same class for every window."""
+        return np.full(len(windows), self.class_)
+
+
+def majority(*, seed: int = 0) -> Majority:
+    """Predict the commonest class."""
+    return Majority()
+
+
+def filled_and_scaled() -> Any:
+    """Make a transformer that puts means for what is absent, and scales."""
+    # An all-absent channel is filled by 0, so that all folds have the same features.
+    return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
+
+
+def differential_entropy_ridge(*, seed: int = 0) -> FeatureClassifier:
+    """Differential entropy and ridge regression."""
+    strengths = (1e5, 1e4, 1e3, 1e2, 1e1)
+    return FeatureClassifier(
+        differential_entropy,
+        filled_and_scaled(),
+        [RidgeClassifier(alpha=a, class_weight="balanced") for a in strengths],
+    )
+
+
+def differential_entropy_svm(*, seed: int = 0) -> FeatureClassifier:
+    """Differential entropy and a linear support vector machine."""
+    machines = [
+        LinearSVC(C=C, class_weight="balanced", dual=False, random_state=seed)
+        for C in (1e-4, 1e-3, 1e-2, 1e-1)
+    ]
+    return FeatureClassifier(differential_entropy, filled_and_scaled(), machines)
+
+
+def logistic() -> list[LogisticRegression]:
+    """Make logistic regressions, the most regularised first."""
+    return [
+        LogisticRegression(C=C, class_weight="balanced", max_iter=2000)
+        for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+    ]
+
+
+def relative_band_power_logistic(*, seed: int = 0) -> FeatureClassifier:
+    """Relative band power and logistic regression."""
+    return FeatureClassifier(relative_band_power, filled_and_scaled(), logistic())
+
+
+def tangent_space_logistic(*, seed: int = 0) -> FeatureClassifier:
+    """Covariance in the tangent space and logistic regression."""
+    prepare = make_pipeline(BandTangentSpace(), StandardScaler())
+    return FeatureClassifier(band_covariance, prepare, logistic())
+
+
+BASELINES: dict[str, Callable[..., Any]] = {
+    "majority": majority,
+    "differential-entropy+ridge": differential_entropy_ridge,
+    "differential-entropy+svm": differential_entropy_svm,
+    "relative-band-power+logistic": relative_band_power_logistic,
+    "tangent-space+logistic": tangent_space_logistic,
+}
+"""Factories by name; each takes ``seed``."""

@@ -1,0 +1,124 @@
+"""What a frozen encoder makes of windows, computed once per window."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from omfa.models.connectivity import Connectivity
+from omfa.models.front_end import recorded
+from omfa.models.graph import electrode_positions
+from omfa.zoo.checkpoints.folder import digest
+from omfa.zoo.estimators.device import _ONE_AT_A_TIME, choose_device, threads
+from omfa.zoo.protocols.windows import Windows
+
+
+class Embeddings:
+    """Extractor of what a frozen encoder says of every channel, so that it is computed once.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+    connectivity : bool
+        Also measure the connectivity between the channels, whose places ``for_windows`` knows.
+    device : str
+    threads : int
+        Of the CPU.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        *,
+        connectivity: bool = False,
+        device: str = "auto",
+        threads: int = 1,
+    ) -> None:
+        self.encoder, self.device, self.threads = encoder.eval(), device, threads
+        self.connectivity = Connectivity() if connectivity else None
+        self.positions: Tensor | None = None
+        self.digest = digest(encoder)
+
+    def __repr__(self) -> str:
+        beside = " and connectivity" if self.connectivity is not None else ""
+        return f"Embeddings({self.digest}{beside})"
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether another extractor gives the same, to the last bit."""
+        return isinstance(other, Embeddings) and self._state == other._state
+
+    def __hash__(self) -> int:
+        return hash(self._state)
+
+    @property
+    def _state(self) -> tuple[Any, ...]:
+        places = None if self.positions is None else self.positions.numpy().tobytes()
+        return repr(self), places, self.device, self.threads
+
+    def for_windows(self, windows: Windows) -> Embeddings:
+        """Return the extractor of windows with the channels of these."""
+        bound = copy.copy(self)
+        places = electrode_positions(signal_arguments(windows)["chs_info"])
+        bound.positions = torch.from_numpy(places).float()
+        return bound
+
+    def __call__(
+        self, X: npt.NDArray[Any], present: npt.NDArray[np.bool_], sfreq: float
+    ) -> npt.NDArray[np.float16]:
+        """Encode windows.
+
+        Parameters
+        ----------
+        X : ndarray of float, shape (batch, n_chans, n_times)
+            Microvolts.
+        present : ndarray of bool, shape (batch, n_chans)
+        sfreq : float
+            Hz.
+
+        Returns
+        -------
+        ndarray of float16, shape (batch, n_chans, dim + 7) or (..., dim + 7 + n_chans * 10)
+            Embedding, side input and connectivity with all others of each channel; NaN where it is
+            absent.
+        """
+        device = choose_device(self.device)
+        encoder = self.encoder.to(device)
+        x = torch.from_numpy(np.ascontiguousarray(X)).to(device)
+        there = recorded(x) & torch.from_numpy(present).to(device)
+        with _ONE_AT_A_TIME, torch.inference_mode(), threads(self.threads):
+            encoded = encoder(x[there], sfreq)
+            parts = [encoded.h, encoded.side]
+            if self.connectivity is not None and self.positions is not None:
+                measure = self.connectivity.to(device)
+                pairs = measure(x, there, self.positions.to(device), sfreq)
+                parts.append(pairs.flatten(2)[there])
+            known = torch.cat(parts, -1)
+        out = known.new_full((*there.shape, known.shape[-1]), math.nan)
+        out[there] = known
+        return out.half().cpu().numpy()
+
+
+def signal_arguments(windows: Windows) -> dict[str, Any]:
+    """Return what braindecode's models are told of signals: n_outputs, chs_info, n_times, sfreq."""
+    X, _ = windows.take(np.zeros(1, np.int64))
+    places = np.zeros((len(windows.channels), 12))
+    places[:, :3] = np.nan_to_num(
+        electrode_positions([{"ch_name": name} for name in windows.channels])
+    )
+    known = getattr(windows.dataset, "chs_info", None)
+    return {
+        "n_outputs": len(windows.classes),
+        "n_times": int(X.shape[-1]),
+        "sfreq": float(windows.sfreq),
+        "chs_info": known
+        or [
+            {"ch_name": name, "kind": "eeg", "loc": loc}
+            for name, loc in zip(windows.channels, places, strict=True)
+        ],
+    }

@@ -1,0 +1,63 @@
+"""A model's name to the function that makes it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from functools import partial
+
+from omfa.pipeline.recording import DataError
+from omfa.zoo.protocols.windows import Estimator
+
+Factory = Callable[..., Estimator]
+
+
+def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory]:
+    """Find the factory and the name by which it is found again."""
+    if isinstance(estimator, str):
+        return estimator, factory_named(estimator)
+    from omfa.zoo.estimators.baselines import BASELINES
+
+    for name, factory in BASELINES.items():
+        if factory is estimator:
+            return name, factory
+    name = f"{getattr(estimator, '__module__', '?')}:{getattr(estimator, '__qualname__', '?')}"
+    if needs_name:
+        try:
+            found = factory_named(name)
+        except DataError:
+            found = None
+        if found is not estimator:
+            raise DataError(
+                f"Naming the model {name}",
+                "it cannot be imported by that name, so its result could not be run again",
+                "Define it in a module as a function, its settings in parameters={...}; or leave "
+                "out=... away",
+            )
+    return name, estimator
+
+
+def factory_named(name: str) -> Factory:
+    from omfa.zoo.estimators.baselines import BASELINES
+
+    if name in BASELINES:
+        return BASELINES[name]
+    module, _, function = name.partition(":")
+    if name in ("omfa", "omfa:scratch") or module == "braindecode":
+        # Here, because baselines run without torch.
+        from omfa.zoo.estimators import braindecode_networks, omfa_networks
+
+        if module == "braindecode":
+            return partial(braindecode_networks.braindecode, model=function)
+        return omfa_networks.omfa if name == "omfa" else omfa_networks.omfa_from_scratch
+    try:
+        found = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"Looking for the model {name!r}",
+            f"there is none of that name ({error})",
+            "Use 'omfa', 'omfa:scratch', 'braindecode:EEGNet' or another of braindecode's, "
+            f"'module:function', or one of {', '.join(BASELINES)}",
+        ) from error
+    factory: Factory = found
+    return factory

@@ -1,0 +1,420 @@
+"""The trainer of any torch network: one fold of stage 2."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omfa.pipeline.recording import DataError
+from omfa.zoo.estimators.device import _ONE_AT_A_TIME, choose_device, threads
+from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
+from omfa.zoo.protocols.metrics import confusion_matrix, scores
+from omfa.zoo.protocols.windows import BATCH, Windows
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is fitted.
+
+    Parameters
+    ----------
+    epochs : int
+        At most.
+    lr : float
+        Highest learning rate, reached after the warm-up; from there a cosine leads to 0.
+    weight_decay : float
+        Of matrices; biases and norms have none.
+    label_smoothing : float
+    batch_size : int
+        Windows.
+    patience : int or None
+        Epochs without a lower validation loss after which training stops; the best epoch's weights
+        are kept. None: all epochs are run, and the last one's weights are kept.
+    warm_up : float
+        Share of all steps.
+    clip : float
+        Highest norm of a gradient.
+    refit : bool
+        Fit again on training and validation together, for as many epochs as were best: with few
+        subjects the validation side is a fifth of the data, and the baselines learn from it too.
+    device : str
+        ``"auto"`` is the first GPU where there is one.
+    threads : int
+        Of the CPU, in a fit. It decides the order of sums, and so the result; folds are what runs
+        in parallel.
+    """
+
+    epochs: int = 40
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    batch_size: int = 32
+    patience: int | None = 10
+    warm_up: float = 0.1
+    clip: float = 1.0
+    refit: bool = False
+    device: str = "auto"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name}={getattr(self, name)!r}"
+            for name in ("epochs", "lr", "batch_size", "patience", "clip", "threads")
+            if (value := getattr(self, name)) is not None and not value > 0
+        ]
+        wrong += [
+            f"{name}={getattr(self, name)!r}"
+            for name in ("label_smoothing", "warm_up")
+            if not 0 <= getattr(self, name) < 1
+        ]
+        if wrong:
+            raise DataError(
+                "Setting the training up",
+                ", ".join(wrong),
+                "Give positive numbers, and shares from 0 to below 1",
+            )
+
+
+def training_from(settings: Mapping[str, Any]) -> Training:
+    known = [field.name for field in fields(Training)]
+    if unknown := [name for name in settings if name not in known]:
+        raise DataError(
+            "Setting the training up",
+            f"there is no setting {', '.join(map(repr, unknown))}",
+            f"Use some of {', '.join(known)}",
+        )
+    return Training(**settings)
+
+
+Build = Callable[[Windows], nn.Module]
+"""Makes an untrained network for the training side; ``network(inputs, present) -> logits``."""
+
+
+class Network:
+    """A network that is fitted to labelled windows; an ``Estimator``.
+
+    Parameters
+    ----------
+    name : str
+        For errors.
+    build : callable
+        Makes the network when the training side is known. The network is called with a batch of
+        inputs and ``present (batch, n_chans)`` and gives logits. If it has an ``encoder``, that
+        part is trained as the next arguments say.
+    training : Training
+    seed : int
+        Of the first weights, the order of windows, dropout.
+    features : callable, optional
+        An extractor whose features are the inputs, in place of the windows.
+    frozen_epochs : int
+        Epochs during which the encoder is left as it is.
+    encoder_lr_scale : float
+        The encoder's learning rate as a share of ``lr``.
+    layer_decay : float, optional
+        The learning rate of each layer of the encoder as a share of that of the layer above it;
+        then ``encoder_lr_scale`` has no part.
+
+    Attributes
+    ----------
+    network_ : nn.Module
+        Fitted.
+    report : callable, optional
+        Called with what ``history_`` tells of an epoch, after each.
+    history_ : list of dict
+        An epoch each: training and validation loss, balanced accuracy on validation.
+    best_ : dict
+        The epoch of it whose weights were kept, or whose number a refit took.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        build: Build,
+        training: Training,
+        *,
+        seed: int,
+        features: Embeddings | None = None,
+        frozen_epochs: int = 0,
+        encoder_lr_scale: float = 1.0,
+        layer_decay: float | None = None,
+    ) -> None:
+        self.name, self.build, self.training, self.seed = name, build, training, seed
+        self.features = features
+        self.report: Callable[[dict[str, float]], None] | None = None
+        self.frozen_epochs = frozen_epochs
+        self.encoder_lr_scale, self.layer_decay = encoder_lr_scale, layer_decay
+
+    def check(self, windows: Windows) -> None:
+        """Try the network on two windows, before anything is trained.
+
+        Raises
+        ------
+        DataError
+            If it cannot be built for windows of this rate, length and montage, or cannot read them.
+        """
+        two = windows.at(np.arange(min(2, len(windows))))
+        told = signal_arguments(two)
+        try:
+            with self._at_work(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what braindecode tells of its defaults
+                self.network_ = self.build(two).to(self.device)
+                shape = tuple(self._logits(self._inputs(two), len(two)).shape)
+            if shape != (len(two), len(windows.classes)):
+                raise ValueError(f"it gives {shape[1:]} numbers a window")
+        except Exception as error:  # any network may fail in any way
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            raise DataError(
+                f"Trying {self.name} on windows of {len(windows.channels)} channels, "
+                f"{told['n_times']} samples at {told['sfreq']:g} Hz and "
+                f"{len(windows.classes)} classes",
+                reason.rstrip("."),
+                "Change its parameters, or the length, rate or channels of the windows",
+            ) from error
+
+    def fit(self, train: Windows, validation: Windows) -> Self:
+        """Fit on ``train``, for the number of epochs that is best on ``validation``.
+
+        Raises
+        ------
+        DataError
+            If its loss is no longer a number.
+        """
+        how = self.training
+        with self._at_work():
+            if how.refit and how.patience is None and len(validation):
+                self._train(train.joined(validation), None)  # there is nothing to choose
+                return self
+            epochs = self._train(train, validation)
+            if how.refit and len(validation):
+                self._seed()
+                self._train(train.joined(validation), None, epochs)
+        return self
+
+    def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
+        """Return the class of each window."""
+        with self._at_work():
+            return self._logits(self._inputs(windows), len(windows)).argmax(1).numpy()
+
+    def _train(self, train: Windows, validation: Windows | None, stop: int | None = None) -> int:
+        """Run the epochs, at most ``stop`` of them; return the best one's number, from 1."""
+        how = self.training
+        self.network_ = self.build(train).to(self.device)
+        y = torch.from_numpy(train.y).to(self.device)
+        weight = _class_weights(y, len(train.classes))
+        inputs = self._inputs(train)
+        held_out = self._inputs(validation) if validation is not None and len(validation) else None
+        n_steps = math.ceil(len(y) / how.batch_size)
+        optimizer, schedule = self._optimizer(how.epochs * n_steps)
+        order = np.random.default_rng(self.seed)
+        best, best_loss, state = 0, math.inf, None
+        history = []
+        for epoch in range(1, min(how.epochs, stop or how.epochs) + 1):
+            self._freeze(epoch <= self.frozen_epochs)
+            total = torch.zeros((), device=self.device)
+            for rows in np.array_split(order.permutation(len(y)), n_steps):
+                total += self._step(inputs(rows), y[rows], weight, optimizer)
+                schedule.step()
+            told: dict[str, float] = {"epoch": epoch, "loss": total.item() / n_steps}
+            if not math.isfinite(told["loss"]):
+                raise DataError(
+                    f"Fitting a network, epoch {epoch}",
+                    f"the loss is {told['loss']}",
+                    f"Lower lr ({how.lr:g}), or look for broken signals in the stores' report",
+                )
+            if held_out is not None and validation is not None:
+                told |= self._judge(held_out, validation)
+            if held_out is None or how.patience is None:
+                best = epoch
+            elif told["validation_loss"] < best_loss:
+                best, best_loss = epoch, told["validation_loss"]
+                state = copy.deepcopy(self.network_.state_dict())
+            history.append(told)
+            if self.report is not None:
+                self.report(told)
+            if how.patience is not None and epoch - best >= how.patience:
+                break
+        if state is not None:
+            self.network_.load_state_dict(state)
+        if stop is None:
+            self.history_, self.best_ = history, history[best - 1]
+        return best
+
+    def _step(
+        self,
+        inputs: tuple[Tensor, Tensor],
+        y: Tensor,
+        weight: Tensor,
+        optimizer: torch.optim.Optimizer,
+    ) -> Tensor:
+        """Take a step; return the loss."""
+        smoothing = self.training.label_smoothing
+        loss = F.cross_entropy(self.network_(*inputs), y, weight, label_smoothing=smoothing)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network_.parameters(), self.training.clip)
+        optimizer.step()
+        return loss.detach()
+
+    def expected_seconds(self, sample: Windows, sizes: Sequence[tuple[int, int, int]]) -> float:
+        """Take a few steps and say how long fits would take, should none stop early.
+
+        Parameters
+        ----------
+        sample : Windows
+            Labelled windows to take them on.
+        sizes : sequence of (int, int, int)
+            Windows for training, validation and test of each fit.
+
+        Returns
+        -------
+        float
+        """
+        how = self.training
+        with self._at_work():
+            self.network_ = self.build(sample).to(self.device)
+            y = torch.from_numpy(sample.y).to(self.device)
+            inputs, weight = self._inputs(sample), _class_weights(y, len(sample.classes))
+            optimizer, _ = self._optimizer(1)
+            rows = np.resize(np.arange(len(y)), how.batch_size)
+
+            def step() -> None:
+                self._step(inputs(rows), y[rows], weight, optimizer).item()
+
+            self._freeze(False)
+            a_step = _timed(step)
+            a_window = _timed(lambda: self._logits(inputs, len(y))) / len(y)
+        seconds = 0.0
+        for train, validation, test in sizes:
+            steps = math.ceil((train + validation * how.refit) / how.batch_size)
+            if how.refit and how.patience is not None:
+                steps += math.ceil(train / how.batch_size)
+            seconds += how.epochs * (steps * a_step + validation * a_window) + test * a_window
+        return seconds
+
+    def _judge(self, inputs: Inputs, windows: Windows) -> dict[str, float]:
+        logits, y = self._logits(inputs, len(windows)), torch.from_numpy(windows.y)
+        n_outputs = len(windows.classes)
+        loss = F.cross_entropy(logits, y, _class_weights(y, n_outputs))
+        confusion = confusion_matrix(windows.y, logits.argmax(1).numpy(), n_outputs)
+        return {
+            "validation_loss": loss.item(),
+            "validation_balanced_accuracy": scores(confusion)["balanced_accuracy"],
+        }
+
+    @torch.no_grad()
+    def _logits(self, inputs: Inputs, n: int) -> Tensor:
+        self.network_.eval()
+        parts = [
+            self.network_(*inputs(np.arange(start, min(start + BATCH, n)))).float().cpu()
+            for start in range(0, n, BATCH)
+        ]
+        return torch.cat(parts)
+
+    def _inputs(self, windows: Windows) -> Inputs:
+        """Return what gives the network's arguments for some windows of a side."""
+        known = None if self.features is None else windows.features(self.features)
+
+        def inputs(rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+            if known is None:
+                x, present = windows.take(rows)
+            else:
+                x = known[rows].astype(np.float32)
+                present = np.isfinite(x[..., 0])
+            return torch.from_numpy(x).to(self.device), torch.from_numpy(present).to(self.device)
+
+        return inputs
+
+    def _freeze(self, frozen: bool) -> None:
+        """Set the network to training, but for a frozen encoder."""
+        self.network_.train()
+        if (encoder := getattr(self.network_, "encoder", None)) is not None:
+            encoder.requires_grad_(not frozen)
+            encoder.train(not frozen)
+
+    def _optimizer(self, n_steps: int) -> tuple[torch.optim.Optimizer, Any]:
+        how = self.training
+        groups = [
+            {
+                "params": [p for p in parameters if (p.ndim > 1) is matrices],
+                "lr": how.lr * scale,
+                "weight_decay": how.weight_decay if matrices else 0.0,
+            }
+            for parameters, scale in self._rates()
+            for matrices in (True, False)
+        ]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
+        rising = max(1, round(how.warm_up * n_steps))
+
+        def rate(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            done = (step - rising) / max(1, n_steps - rising)
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+
+    def _rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Return parameters with their share of the learning rate."""
+        encoder = getattr(self.network_, "encoder", None)
+        if encoder is None:
+            return [([p for p in self.network_.parameters() if p.requires_grad], 1.0)]
+        inside = set(encoder.parameters())
+        rates = [([p for p in self.network_.parameters() if p not in inside], 1.0)]
+        if self.layer_decay is None:
+            return [*rates, (list(encoder.parameters()), self.encoder_lr_scale)]
+        blocks = list(getattr(encoder, "blocks", []))
+        below_top = {
+            p: len(blocks) - depth for depth, block in enumerate(blocks) for p in block.parameters()
+        }
+        for name in ("norm", "readout"):
+            if (part := getattr(encoder, name, None)) is not None:
+                below_top |= dict.fromkeys(part.parameters(), 0)
+        for p in encoder.parameters():
+            rates.append(([p], self.layer_decay ** below_top.get(p, len(blocks) + 1)))
+        return rates
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return choose_device(self.training.device)
+
+    def _seed(self) -> None:
+        torch.manual_seed(self.seed)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Seed, and leave the process's own random state and threads as they were."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with _ONE_AT_A_TIME, torch.random.fork_rng(devices), threads(self.training.threads):
+            self._seed()
+            yield
+
+
+def _timed(work: Callable[[], Any], times: int = 3) -> float:
+    """Return the seconds that work takes, once it has been done before."""
+    work()
+    started = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - started) / times
+
+
+Inputs = Callable[[npt.NDArray[np.int64]], tuple[Tensor, Tensor]]
+
+
+def _class_weights(y: Tensor, n_outputs: int) -> Tensor:
+    """Make classes count alike; one that does not occur counts nothing."""
+    counts = torch.bincount(y, minlength=n_outputs).float()
+    return torch.where(counts > 0, len(y) / (n_outputs * counts.clamp(min=1)), 0.0)

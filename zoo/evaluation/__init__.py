@@ -1,0 +1,1 @@
+"""Stage 2 under a protocol: folds, results, how they were made, comparisons."""

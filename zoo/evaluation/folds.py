@@ -1,0 +1,282 @@
+"""Run the folds of an evaluation: here, in processes, or on Dask; and their features, once."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import joblib
+import numpy as np
+import numpy.typing as npt
+
+from omfa.pipeline.recording import DataError
+from omfa.zoo.data.targets import Target
+from omfa.zoo.estimators.names import Factory
+from omfa.zoo.evaluation.results import write_whole
+from omfa.zoo.protocols.protocol import SIDES, Fold, Protocol
+from omfa.zoo.protocols.windows import BATCH, Dataset, Estimator, Extractor, Windows, feature_name
+
+TIMED_OF_AT_MOST = 256
+"""Windows that a plan takes its time from."""
+
+
+def expected_seconds(job: Job, folds: Sequence[Fold], todo: Sequence[Fold]) -> float:
+    y, train = job.labels.codes, folds[0].train
+    some = []
+    for value in np.unique(y[train]):
+        among = train[y[train] == value]
+        share = max(1, TIMED_OF_AT_MOST * len(among) // len(train))
+        some.append(among[np.linspace(0, len(among) - 1, min(share, len(among))).astype(int)])
+    rows = np.unique(np.concatenate(some))
+    job, model = copy.copy(job), job.make(0)
+    total = 0.0
+    if (extract := getattr(model, "features", None)) is not None:
+        job.windows(rows[:1]).features(extract)  # what the first call alone takes
+        started = time.perf_counter()
+        known = job.windows(rows).features(extract)
+        used = _used(folds)
+        total += (time.perf_counter() - started) * len(used) / len(rows)
+        stored = np.zeros((int(rows.max()) + 1, *known.shape[1:]), known.dtype)
+        stored[rows] = known
+        job.features = {feature_name(extract): stored}
+    sample = job.windows(rows)
+    sizes = [tuple(len(fold.side(side)) for side in SIDES) for fold in todo]
+    if (told := getattr(model, "expected_seconds", None)) is not None:
+        return total + told(sample, sizes)
+    model.fit(sample, sample)  # what the first call alone takes
+    started = time.perf_counter()
+    model.fit(sample, sample)
+    model.predict(job.windows(rows, labelled=False))
+    return total + (time.perf_counter() - started) * np.sum(sizes) / (3 * len(rows))
+
+
+class Job:
+    """What the folds of a run share; sent to the workers, so it pickles."""
+
+    def __init__(
+        self, factory: Factory, config: Mapping[str, Any], dataset: Dataset, labels: Target
+    ) -> None:
+        self.factory, self.dataset, self.labels = factory, dataset, labels
+        self.parameters, self.seed = config["parameters"], config["seed"]
+        self.centred = Protocol(**config["protocol"]).centred
+        self.features: dict[str, Path | npt.NDArray[Any]] = {}  # a path is of a mapped file
+
+    def make(self, fold: int) -> Estimator:
+        """Make a fold's estimator, its seed derived from the run's and the fold's number."""
+        seed = int(np.random.SeedSequence([self.seed, fold]).generate_state(1)[0]) % 2**31
+        return self.factory(seed=seed, **self.parameters)
+
+    def windows(
+        self, rows: npt.NDArray[np.int64], *, labelled: bool = True, whole: bool = True
+    ) -> Windows:
+        """Make a side, or a part of one, whose features are not yet to be centred."""
+        features = {
+            name: np.load(value, mmap_mode="r") if isinstance(value, Path) else value
+            for name, value in self.features.items()
+        }
+        return Windows(
+            self.dataset,
+            rows,
+            classes=self.labels.classes,
+            y=self.labels.codes[rows] if labelled else None,
+            features=features,
+            centred=self.centred if whole else None,
+        )
+
+
+Spread = Callable[[Callable[["Job", Any], Any], "Job", Sequence[Any]], Iterator[Any]]
+
+
+def spread_over(
+    function: Callable[[Job, Any], Any],
+    job: Job,
+    items: Sequence[Any],
+    *,
+    n_jobs: int,
+    scheduler: Any,
+    folder: Path,
+) -> Iterator[Any]:
+    """Yield ``function(job, item)`` for each item as it is done: here, in processes, or on Dask."""
+    if not items:
+        return
+    if scheduler is not None:
+        yield from _on_dask(function, job, items, scheduler)
+    elif n_jobs == 1:
+        yield from (function(job, item) for item in items)
+    else:
+        # Written once: a job may hold all signals, and there may be hundreds of items.
+        path = folder / f"job-{len(job.features)}.pickle"
+        path.write_bytes(cloudpickle.dumps(job))
+        # One BLAS thread a process, or the processes fight for the cores.
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+            yield from parallel(joblib.delayed(_call)(function, path, item) for item in items)
+
+
+def _call(function: Callable[[Job, Any], Any], path: Path, item: Any) -> Any:
+    return function(_read_job(path), item)
+
+
+@lru_cache(maxsize=1)
+def _read_job(path: Path) -> Job:
+    job: Job = cloudpickle.loads(path.read_bytes())
+    return job
+
+
+def _on_dask(
+    function: Callable[[Job, Any], Any], job: Job, items: Sequence[Any], scheduler: Any
+) -> Iterator[Any]:
+    from distributed import Client, as_completed
+
+    with contextlib.ExitStack() as stack:
+        client = scheduler
+        if isinstance(scheduler, str):
+            try:
+                client = stack.enter_context(Client(scheduler, timeout=20))
+                client.wait_for_workers(1, timeout=60)
+            except (OSError, TimeoutError) as error:
+                raise DataError(
+                    f"Connecting to the Dask scheduler {scheduler}",
+                    str(error) or "no worker came within 60 s",
+                    "Start it and its workers, or leave the scheduler out",
+                ) from error
+        # A worker may not see this machine's files.
+        sent = copy.copy(job)
+        sent.features = {
+            name: np.load(value) if isinstance(value, Path) else value
+            for name, value in job.features.items()
+        }
+        shared = client.scatter(sent, broadcast=True, hash=False)
+        futures = [client.submit(function, shared, item, pure=False) for item in items]
+        for future in as_completed(futures):
+            yield future.result()
+            future.release()
+
+
+def run_folds(
+    job: Job,
+    folds: Sequence[Fold],
+    todo: Sequence[int],
+    kept: Path,
+    spread: Spread,
+    *,
+    progress: bool,
+) -> list[tuple[int, str]]:
+    """Run the folds in ``todo`` and keep them; return those that failed with their errors."""
+    failed = []
+    done = spread(_run_fold, job, [(k, folds[k]) for k in todo])
+    for k, arrays, error in bar(done, len(todo), "fold", progress):
+        if error:
+            failed.append((k, error))
+            continue
+        memory = io.BytesIO()
+        np.savez(memory, **arrays)
+        write_whole(kept / f"{k}.npz", memory.getvalue())
+    return sorted(failed)
+
+
+def bar(done: Iterator[Any], total: int, unit: str, progress: bool) -> Iterator[Any]:
+    if not progress:
+        return done
+    from tqdm.auto import tqdm
+
+    bar: Iterator[Any] = tqdm(done, total=total, unit=unit, disable=None)
+    return bar
+
+
+def _run_fold(
+    job: Job, numbered: tuple[int, Fold]
+) -> tuple[int, dict[str, npt.NDArray[np.int64]], str]:
+    """Fit and predict one fold; an error is returned, so that the other folds go on."""
+    k, fold = numbered
+    try:
+        model = job.make(k)
+        model.fit(job.windows(fold.train), job.windows(fold.validation))
+        y_pred = np.asarray(model.predict(job.windows(fold.test, labelled=False)))
+        n_outputs = len(job.labels.classes)
+        if y_pred.shape != fold.test.shape or not np.isin(y_pred, np.arange(n_outputs)).all():
+            raise ValueError(
+                f"predict returned {y_pred.dtype} {y_pred.shape}, expected a class 0 to "
+                f"{n_outputs - 1} for each of {len(fold.test)} windows"
+            )
+        trained = job.labels.codes[np.concatenate([fold.train, fold.validation])]
+        y_majority = np.full(len(y_pred), np.bincount(trained).argmax())
+        arrays = {"test": fold.test, "y_pred": y_pred.astype(np.int64), "y_majority": y_majority}
+    except Exception as error:  # any model may fail in any way; the run reports it at its end
+        return k, {}, f"{type(error).__name__}: {error}"
+    return k, arrays, ""
+
+
+def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]] | None:
+    path = kept / f"{k}.npz"
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in ("test", "y_pred", "y_majority")}
+    return arrays if np.array_equal(arrays["test"], fold.test) else None
+
+
+class _Features:
+    """An extractor's features of some windows of a dataset, in a mapped file that goes with it."""
+
+    def __init__(self, extract: Extractor, rows: npt.NDArray[np.int64]) -> None:
+        self.extract, self.rows = extract, rows
+        folder = tempfile.mkdtemp(prefix="omfa-")
+        self.path = Path(folder) / "features.npy"
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+
+_LAST: weakref.WeakKeyDictionary[Dataset, _Features] = weakref.WeakKeyDictionary()
+"""Of each dataset of stores, whose signals do not change, the features that were last computed:
+those of a frozen encoder serve all seeds, and all protocols that use the same windows. Only the
+same: sums over a batch of other windows may end in another last bit."""
+
+
+def compute_features(
+    job: Job, folds: Sequence[Fold], spread: Spread, *, progress: bool
+) -> _Features | None:
+    """Compute the estimator's features of every window in use, once.
+
+    No statistic crosses a split by this: an extractor sees a window at a time.
+    """
+    extract: Extractor | None = getattr(job.make(0), "features", None)
+    if extract is None:
+        return None
+    used, of_stores = _used(folds), getattr(job.dataset, "recipe", None) is not None
+    known = _LAST.get(job.dataset) if of_stores else None
+    if known is None or known.extract != extract or not np.array_equal(known.rows, used):
+        known, stored = _Features(extract, used), None
+        chunks = [used[start : start + BATCH] for start in range(0, len(used), BATCH)]
+        done = spread(partial(_extract, extract=extract), job, chunks)
+        progress = progress and len(chunks) > 1
+        for rows, part in bar(done, len(chunks), f" x {BATCH} windows", progress):
+            if stored is None:
+                shape = (len(job.dataset.metadata), *part.shape[1:])
+                stored = np.lib.format.open_memmap(known.path, "w+", part.dtype, shape)
+            stored[rows] = part
+        assert stored is not None  # a fold is never empty
+        stored.flush()
+        if of_stores:
+            _LAST[job.dataset] = known
+    job.features = {feature_name(extract): known.path}
+    return known
+
+
+def _used(folds: Sequence[Fold]) -> npt.NDArray[np.int64]:
+    return np.unique(np.concatenate([fold.side(side) for fold in folds for side in SIDES]))
+
+
+def _extract(
+    job: Job, rows: npt.NDArray[np.int64], extract: Extractor
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    return rows, job.windows(rows, whole=False).features(extract)

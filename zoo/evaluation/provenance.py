@@ -1,0 +1,148 @@
+"""How a result was made: data, checkpoint, what pre-training saw, code, versions."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import platform
+from collections.abc import Sequence
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from omfa.pipeline.recording import DataError
+from omfa.zoo.estimators.names import Factory
+from omfa.zoo.protocols.protocol import SUBJECT, Fold, Pretraining
+from omfa.zoo.protocols.windows import Dataset
+
+_PACKAGES = ("omfa", "numpy", "scipy", "pandas", "scikit-learn", "pyriemann", "joblib", "torch")
+
+_SHOWING = ("cli", "paper", "reports")
+"""Folders of the zoo whose code decides no result."""
+
+
+def describe_checkpoint(name: str) -> dict[str, Any]:
+    """Name a checkpoint by its weights: one that was changed is another one."""
+    from omfa.zoo.checkpoints.folder import digest, load, load_card
+
+    card = load_card(name)
+    return {"name": card.name, "simulated": card.simulated, "weights": digest(load(name))}
+
+
+def pretraining_of(
+    checkpoint: str, metadata: pd.DataFrame, folds: Sequence[Fold], *, transductive: bool
+) -> Pretraining:
+    """Derive what pre-training saw of the test sides from the checkpoint's card."""
+    from omfa.zoo.checkpoints.folder import load_card
+
+    card = load_card(checkpoint)
+    saw = {
+        (str(part["dataset"]), _bare(subject)) for part in card.saw for subject in part["subjects"]
+    }
+    subjects = metadata[list(SUBJECT)].astype(str).drop_duplicates().to_numpy().tolist()
+    # As this dataset spells them, for the check against its test sides.
+    spelt = {(dataset, _bare(subject)): subject for dataset, subject in subjects}
+    seen = tuple(sorted(f"{d}/{spelt.get((d, s), s)}" for d, s in saw))
+    tested = metadata.iloc[np.unique(np.concatenate([fold.test for fold in folds]))]
+    pairs = tested[list(SUBJECT)].astype(str).drop_duplicates().to_numpy().tolist()
+    caught = [f"{d}/{s}" for d, s in pairs if (d, _bare(s)) in saw]
+    if not caught:
+        apart = {d for d, _ in pairs}.isdisjoint(d for d, _ in saw)
+        return Pretraining("dataset held out" if apart else "inductive", seen)
+    doing = f"Evaluating the checkpoint {checkpoint}"
+    found = f"it saw {len(caught)} of the tested subjects ({', '.join(caught[:3])}"
+    found += ", ...)" if len(caught) > 3 else ")"
+    if card.stage != "pretrained":
+        raise DataError(
+            doing,
+            f"{found}, and it is {card.stage}, so it may have seen their labels",
+            "Start from a pre-trained checkpoint, or test on others: Protocol(..., skip=(...))",
+        )
+    if not transductive:
+        raise DataError(
+            doing,
+            f"{found}, without their labels",
+            "Pre-train without them, or pass transductive=True (--transductive), and the result "
+            "will say so",
+        )
+    return Pretraining("transductive", seen)
+
+
+def _bare(subject: object) -> str:
+    """Name a subject with or without the prefix that BIDS and datasets give."""
+    return str(subject).removeprefix("sub-")
+
+
+def describe_dataset(dataset: Dataset) -> dict[str, Any]:
+    metadata = dataset.metadata
+    recipe = getattr(dataset, "recipe", None)
+    return {
+        "datasets": sorted(metadata["dataset"].astype(str).unique()),
+        "simulated": bool(getattr(dataset, "simulated", False)),
+        "subjects": len(metadata[list(SUBJECT)].drop_duplicates()),
+        "windows": len(metadata),
+        "channels": list(dataset.channels),
+        "sfreq": float(dataset.sfreq),
+        "recipe": None if recipe is None else dict(recipe),
+        "fingerprint": fingerprint(dataset),
+    }
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Tell datasets apart: a digest of all metadata and of 64 windows spread over the dataset.
+
+    Parameters
+    ----------
+    dataset : Dataset
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal.
+    """
+    metadata = dataset.metadata
+    digest = hashlib.sha256(json.dumps([list(dataset.channels), float(dataset.sfreq)]).encode())
+    for column in sorted(map(str, metadata.columns)):
+        digest.update(column.encode())
+        digest.update(pd.util.hash_array(metadata[column].astype(str).to_numpy(object)).tobytes())
+    rows = np.unique(np.linspace(0, len(metadata) - 1, 64).astype(np.int64))
+    X, present, _ = dataset.take(rows)
+    digest.update(np.ascontiguousarray(X).tobytes() + np.ascontiguousarray(present).tobytes())
+    return digest.hexdigest()
+
+
+def versions(factory: Factory) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    found["code"] = _code_digest(factory)
+    return found
+
+
+def _code_digest(factory: Factory) -> str:
+    """Digest the sources that decide a result, so that an edit never passes for the old code.
+
+    All of the zoo and the models but what only shows results; a model of one's own beside them.
+    """
+    zoo = Path(__file__).parents[1]
+    files = {*zoo.rglob("*.py"), *zoo.parent.glob("models/*.py")}
+    files = {file for file in files if file.relative_to(zoo.parent).parts[1] not in _SHOWING}
+    function = factory.func if isinstance(factory, partial) else inspect.unwrap(factory)
+    try:
+        own = inspect.getsourcefile(function)
+    except TypeError:  # a callable object
+        own = inspect.getsourcefile(type(function))
+    if own and Path(own).exists():
+        files.add(Path(own).resolve())
+    found = hashlib.sha256()
+    for file in sorted(files):
+        found.update(file.read_bytes())
+    return found.hexdigest()[:16]

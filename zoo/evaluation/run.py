@@ -1,0 +1,477 @@
+"""Evaluate a model under a protocol, so that the result can be checked and run again.
+
+``evaluate`` splits, proves the split, runs the folds (in parallel, and from where it stopped if it
+is run again), and gives a ``Result``: one file with the configuration, the fold table, every
+prediction and the versions, from which ``rerun`` repeats the run. Beside each model stands the
+majority class of the same folds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import joblib
+import pandas as pd
+
+from omfa.pipeline.recording import DataError
+from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
+from omfa.zoo.estimators.names import Factory, resolve
+from omfa.zoo.evaluation.folds import (
+    Job,
+    compute_features,
+    expected_seconds,
+    read_fold,
+    run_folds,
+    spread_over,
+)
+from omfa.zoo.evaluation.provenance import (
+    describe_checkpoint,
+    describe_dataset,
+    pretraining_of,
+    versions,
+)
+from omfa.zoo.evaluation.results import (
+    FORMAT,
+    Result,
+    fold_table,
+    folds_from_table,
+    prediction_table,
+)
+from omfa.zoo.protocols.protocol import (
+    CENTRED_BY,
+    SIDES,
+    Fold,
+    Pretraining,
+    Protocol,
+    as_protocol,
+    check_fold,
+    describe_folds,
+)
+from omfa.zoo.protocols.splits import split
+from omfa.zoo.protocols.windows import Dataset, Estimator, check_dataset
+
+
+def evaluate(
+    estimator: str | Factory,
+    dataset: Dataset,
+    protocol: str | Protocol = "within-subject",
+    *,
+    target: OneTarget | None = None,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    pretraining: Pretraining | None = None,
+    transductive: bool = False,
+    out: str | Path | None = None,
+    n_jobs: int = 1,
+    scheduler: Any = None,
+    progress: bool = False,
+) -> Result:
+    """Train and test a model on every fold of a protocol.
+
+    Parameters
+    ----------
+    estimator : str or callable
+        A name in ``BASELINES``, ``"omfa"``, ``"braindecode:EEGNet"`` (any of braindecode's
+        classification models), ``"module:function"``, or the function itself; called as
+        ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
+    dataset : Dataset
+    protocol : str or Protocol, default="within-subject"
+        A name in ``PROTOCOLS`` or ``PRESETS``, or a protocol with settings.
+    target : str, Rating or None
+        A label's column, a rating and the rule that makes classes of it, or None for the
+        dataset's ``target``.
+    seed : int
+        Of the models; each fold's is derived from it. The split has its own.
+    parameters : mapping, optional
+        Further arguments of ``estimator``; JSON. ``checkpoint`` among them is the name or folder
+        of a checkpoint, whose card then says what pre-training saw.
+    pretraining : Pretraining, optional
+        What pre-training saw; nothing, if not given. Not for checkpoints.
+    transductive : bool
+        Allow a checkpoint whose pre-training saw signals of tested subjects; the result says so.
+    out : str or Path, optional
+        Folder for the result's file, whose name starts with the protocol's and ends with a digest
+        of all that decides the result. Folds are kept there as they finish: the same call goes on
+        after an interruption, and reads a finished result.
+    n_jobs : int
+        Processes; joblib's meaning.
+    scheduler : str or distributed.Client, optional
+        A Dask cluster to run on instead, as an address or as its client. Results are the same.
+    progress : bool
+        Show a bar.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    DataError
+        Before anything is trained: if the labels or the split are impossible, the checkpoint saw
+        tested subjects, the model does not take the parameters or the windows, or has no name to
+        be run again by although ``out`` is given. At the end: if folds failed (the others are
+        kept).
+    """
+    run = _prepare(
+        estimator,
+        dataset,
+        protocol,
+        target=target,
+        seed=seed,
+        parameters=parameters,
+        pretraining=pretraining,
+        transductive=transductive,
+        needs_name=out is not None,
+    )
+    return _run(run, out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress)
+
+
+def rerun(
+    path: str | Path,
+    dataset: Dataset | None = None,
+    *,
+    out: str | Path | None = None,
+    n_jobs: int = 1,
+    scheduler: Any = None,
+    progress: bool = False,
+) -> Result:
+    """Repeat a run from its file: the same folds, as they were written down.
+
+    Parameters
+    ----------
+    path : str or Path
+        A result's file.
+    dataset : Dataset, optional
+        The data; opened as the file says if not given.
+    out, n_jobs, scheduler, progress
+        As for ``evaluate``.
+
+    Returns
+    -------
+    Result
+        Under today's versions, which its config names.
+
+    Raises
+    ------
+    DataError
+        If the data or the checkpoint are not those of the file.
+    """
+    old = Result.load(path)
+    doing = f"Running {Path(path).name} again"
+    if dataset is None:
+        recipe = old.config["dataset"].get("recipe")
+        if recipe is None:
+            raise DataError(
+                doing,
+                "it does not say how its dataset is opened",
+                "Pass the dataset: rerun(path, dataset)",
+            )
+        # Not at the top: a dataset of one's own needs no store, and no Zarr.
+        dataset = importlib.import_module("omfa.zoo.data.opening").open_dataset(**recipe)
+    assert dataset is not None
+    check_dataset(dataset)
+    described = describe_dataset(dataset)
+    if described["fingerprint"] != old.config["dataset"]["fingerprint"]:
+        differ = [
+            key for key, value in described.items() if old.config["dataset"].get(key) != value
+        ]
+        raise DataError(
+            doing,
+            f"the data differ from those it was made with (in {', '.join(differ)})",
+            "Ingest and open the stores with the settings of the file's config.json",
+        )
+    labels = labels_of(dataset, target_from_json(old.config["target"]))
+    folds = folds_from_table(old.folds, dataset.metadata, labels)
+    for fold in folds:
+        check_fold(dataset.metadata, fold, old.protocol)
+    _, factory = resolve(old.estimator, needs_name=True)
+    config = {**old.config, "dataset": described, "versions": versions(factory)}
+    for key in ("created", "seconds"):
+        config.pop(key, None)
+    if (name := config["parameters"].get("checkpoint")) is not None:
+        checkpoint = describe_checkpoint(name)
+        if checkpoint["weights"] != config["checkpoint"]["weights"]:
+            raise DataError(
+                doing,
+                f"the weights of the checkpoint {name} are not those it was made with",
+                "Put the checkpoint of then in its place, or evaluate the new one",
+            )
+    run = _Run(config, factory, dataset, labels, folds)
+    run.check()
+    return _run(run, out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress, anew=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What ``evaluate`` would do.
+
+    Attributes
+    ----------
+    config : dict
+        Of the result.
+    folds : pandas.DataFrame
+        A row per fold and side: subjects, trials, windows, windows of each class.
+    n_fits : int
+        Folds that are left to run.
+    seconds : float
+        Expected, from work done on real windows on this machine; networks may stop earlier.
+    """
+
+    config: dict[str, Any]
+    folds: pd.DataFrame
+    n_fits: int
+    seconds: float
+
+    def __str__(self) -> str:
+        """Tell it in a line."""
+        protocol = Protocol(**self.config["protocol"])
+        windows = self.folds.groupby("side")["windows"].mean().round().astype(int)
+        sides = ", ".join(f"{windows[side]} {side}" for side in SIDES)
+        return (
+            f"{self.config['estimator']} under {protocol.label}, seed {self.config['seed']}: "
+            f"{self.n_fits} fits ({sides} windows on average), about {duration(self.seconds)}"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Write a time for people."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{max(1, round(seconds))} s"
+
+
+def plan(
+    estimator: str | Factory,
+    dataset: Dataset,
+    protocol: str | Protocol = "within-subject",
+    *,
+    target: OneTarget | None = None,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    pretraining: Pretraining | None = None,
+    transductive: bool = False,
+    out: str | Path | None = None,
+    n_jobs: int = 1,
+    timed: bool = True,
+) -> Plan:
+    """Tell what ``evaluate`` would do with these arguments and how long it would take.
+
+    The time is measured: a few steps, or a small fit, on windows of the first fold. With
+    ``timed=False`` it is not, and stays unknown.
+
+    Raises
+    ------
+    DataError
+        All that ``evaluate`` raises before it trains anything.
+    """
+    run = _prepare(
+        estimator,
+        dataset,
+        protocol,
+        target=target,
+        seed=seed,
+        parameters=parameters,
+        pretraining=pretraining,
+        transductive=transductive,
+        needs_name=out is not None,
+    )
+    folds, todo = run.folds, list(run.folds)
+    if out is not None:
+        path = Path(out) / _file_name(run.config)
+        kept = path.with_suffix(".folds")
+        todo = [fold for k, fold in enumerate(folds) if read_fold(kept, k, fold) is None]
+        todo = [] if path.exists() else todo
+    described = describe_folds(dataset.metadata, folds, run.labels.codes)
+    seconds = 0.0
+    if todo:
+        seconds = expected_seconds(run.job, folds, todo) if timed else float("nan")
+    at_once = max(1, min(joblib.effective_n_jobs(n_jobs), len(todo), joblib.cpu_count()))
+    return Plan(run.config, described, len(todo), seconds / at_once)
+
+
+def _prepare(
+    estimator: str | Factory,
+    dataset: Dataset,
+    protocol: str | Protocol,
+    *,
+    target: OneTarget | None,
+    seed: int,
+    parameters: Mapping[str, Any] | None,
+    pretraining: Pretraining | None,
+    transductive: bool,
+    needs_name: bool,
+) -> _Run:
+    """Do all of a run that takes no time, and refuse what cannot be done."""
+    check_dataset(dataset)
+    protocol, parameters = as_protocol(protocol), dict(parameters or {})
+    labels = labels_of(dataset, target)
+    folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
+    name, factory = resolve(estimator, needs_name=needs_name)
+    checkpoint = None
+    if parameters.get("checkpoint") is not None:
+        from omfa.zoo.checkpoints.folder import load_card
+        from omfa.zoo.checkpoints.input import check_input
+
+        if pretraining is not None:
+            raise DataError(
+                f"Evaluating {name} from the checkpoint {parameters['checkpoint']}",
+                "pretraining=... was given as well",
+                "Leave it out: the checkpoint's card says what pre-training saw",
+            )
+        checkpoint = describe_checkpoint(parameters["checkpoint"])
+        check_input(load_card(parameters["checkpoint"]), dataset)
+        pretraining = pretraining_of(
+            parameters["checkpoint"], dataset.metadata, folds, transductive=transductive
+        )
+    pretraining = pretraining or Pretraining()
+    pretraining.check(dataset.metadata, folds, protocol)
+    config = {
+        "format": FORMAT,
+        "leaky": protocol.leaky,
+        "protocol": asdict(protocol),
+        "protocol_label": protocol.label,
+        "estimator": name,
+        "parameters": parameters,
+        "checkpoint": checkpoint,
+        "seed": seed,
+        "target": target_to_json(target),
+        "rule": labels.rule,
+        "classes": list(labels.classes),
+        "pretraining": asdict(pretraining),
+        "dataset": describe_dataset(dataset),
+        "versions": versions(factory),
+    }
+    run = _Run(config, factory, dataset, labels, folds)
+    run.check()
+    return run
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """A run that may start: what ``evaluate`` was asked for, checked."""
+
+    config: dict[str, Any]
+    factory: Factory
+    dataset: Dataset
+    labels: Target
+    folds: Sequence[Fold]
+
+    @cached_property
+    def job(self) -> Job:
+        """What its folds share."""
+        return Job(self.factory, self.config, self.dataset, self.labels)
+
+    def check(self) -> None:
+        """Refuse parameters that the model does not take, and windows that it cannot read."""
+        parameters = self.config["parameters"]
+        try:
+            inspect.signature(self.factory).bind(seed=0, **parameters)
+        except TypeError as error:
+            known = [name for name in inspect.signature(self.factory).parameters if name != "seed"]
+            raise DataError(
+                f"Setting up {self.config['estimator']}",
+                str(error),
+                f"It takes {', '.join(known)}" if known else "It takes no parameters",
+            ) from error
+        model = self.job.make(0)
+        if self.job.centred is not None:
+            self._check_centring(model, self.job.centred)
+        check = getattr(model, "check", None)
+        if check is not None:
+            check(self.job.windows(self.folds[0].train))
+
+    def _check_centring(self, model: Estimator, by: str) -> None:
+        """Refuse a model of signals, and a test side from which centring would take the class."""
+        doing = f"Evaluating {self.config['estimator']} with features centred by {by}"
+        if getattr(model, "features", ...) is None:
+            raise DataError(
+                doing,
+                "it reads signals, not features",
+                "Use a baseline, or omfa with freeze=encoder; or leave the centring out",
+            )
+        names = self.dataset.metadata[list(CENTRED_BY[by])].astype(str).agg("/".join, axis=1)
+        for fold in self.folds:
+            y = pd.Series(self.labels.codes[fold.test])
+            n_classes = y.groupby(names.to_numpy()[fold.test]).nunique()
+            for name in n_classes.index[n_classes < 2][:1]:
+                raise DataError(
+                    doing,
+                    f"the windows of {name} that {fold.name} tests are all of one class, which "
+                    "centring takes away",
+                    "Leave the centring out, or use fewer folds",
+                )
+
+
+def _run(
+    run: _Run,
+    *,
+    out: str | Path | None,
+    n_jobs: int,
+    scheduler: Any,
+    progress: bool,
+    anew: bool = False,
+) -> Result:
+    config, folds, job = run.config, run.folds, run.job
+    with tempfile.TemporaryDirectory() as temporary:
+        path, kept = None, Path(temporary) / "folds"
+        if out is not None:
+            path = Path(out) / _file_name(config)
+            if path.exists() and not anew:
+                return Result.load(path)
+            kept = path.with_suffix(".folds")
+        kept.mkdir(parents=True, exist_ok=True)
+        started = datetime.now(UTC)
+        todo = [k for k in range(len(folds)) if read_fold(kept, k, folds[k]) is None]
+        spread = partial(spread_over, n_jobs=n_jobs, scheduler=scheduler, folder=Path(temporary))
+        # Features are on disk for as long as something holds them.
+        features = compute_features(job, folds, spread, progress=progress) if todo else None
+        failed = run_folds(job, folds, todo, kept, spread, progress=progress)
+        del features
+        if failed:
+            k, error = failed[0]
+            raise DataError(
+                f"Evaluating {config['estimator']} under {config['protocol_label']}",
+                f"{len(failed)} of {len(folds)} folds failed, first {folds[k].name}: {error}",
+                "Mend it and run the same again; finished folds are kept"
+                if out
+                else "Mend it and run again; with out=FOLDER finished folds are kept",
+            )
+        predicted = [read_fold(kept, k, fold) for k, fold in enumerate(folds)]
+        config = {
+            **config,
+            "created": started.isoformat(timespec="seconds"),
+            "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
+        }
+        result = Result(
+            config,
+            fold_table(folds, run.dataset.metadata, leaky=config["leaky"]),
+            prediction_table(folds, predicted, run.dataset.metadata, run.labels),
+            path,
+        )
+        if path is not None:
+            result.save(path)
+            shutil.rmtree(kept)
+        return result
+
+
+def _file_name(config: Mapping[str, Any]) -> str:
+    # How the data are cached does not decide the result; their fingerprint is in the digest.
+    # Neither does where a checkpoint lies; its weights are.
+    deciding = {**config, "dataset": {**config["dataset"], "recipe": None}}
+    if config.get("checkpoint") is not None:
+        deciding["parameters"] = {**config["parameters"], "checkpoint": None}
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:10]
+    model = "".join(c if c.isalnum() or c in "+-" else "-" for c in config["estimator"])
+    return f"{config['protocol']['name']}_{model}_{digest}.zip"

@@ -1,0 +1,1 @@
+"""The paper's tables: what it claims, the grid of runs, the report."""

@@ -1,0 +1,478 @@
+"""The paper's tables, run again: a grid of evaluations that resumes.
+
+Each row of a table is run under ``leaky-window`` and under protocols that hold, and stands beside
+what the paper says. A cell is a call of ``evaluate`` on one corpus, most of them from a checkpoint
+of ``pretrain_encoder``; both keep what they finish, so the same call goes on after an interruption
+and reads what is done. The abstract of arXiv 2511.08444 is all that is publicly readable, so the
+folds, the windows, the ratings' rule and how a row is meant are this project's choice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from omfa.pipeline.channels import UCS
+from omfa.pipeline.recording import DataError
+from omfa.pipeline.store import open_store
+from omfa.zoo.checkpoints.input import InputWarning
+from omfa.zoo.data.dataset import StoreDataset
+from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.evaluation.results import Result
+from omfa.zoo.evaluation.run import duration, evaluate, plan
+from omfa.zoo.paper.tables import BASELINES, TABLES, Row, Stage1, rows_of
+from omfa.zoo.pretraining.module import Settings, check_batches, open_reads
+from omfa.zoo.pretraining.run import pretrain_encoder
+from omfa.zoo.protocols.protocol import LEAKY, Protocol, as_protocol
+
+if TYPE_CHECKING:
+    from omfa.zoo.evaluation.run import Plan
+
+
+@dataclass(frozen=True)
+class How:
+    """What all rows share. The paper's abstract is silent on it; this is the project's choice.
+
+    Attributes
+    ----------
+    settings : Settings
+        Of stage 1; a row may ask for another encoder or resampling.
+    window_seconds : float
+        Windows do not overlap.
+    protocols : tuple of str
+        That hold, beside ``leaky-window``; ``"seed=seed-9-6"`` is for one corpus.
+    n_folds : int, optional
+        Of every protocol that has folds; the protocol's own number by default.
+    skip : tuple of str
+        Subjects to leave out, ``"dataset/subject"``.
+    parameters : mapping
+        Of stage 2, as ``omfa.zoo.estimators.omfa_networks.omfa`` takes them.
+    targets : mapping of str to str
+        By corpus; ``DEFAULT_TARGETS`` where it is not named.
+    n_seeds : int
+        Models for each fold; scores are averaged.
+    datasets : tuple of str
+        Corpora to fine-tune on and test; all that a table has rows on by default.
+    """
+
+    settings: Settings = field(default_factory=Settings)
+    window_seconds: float = 4.0
+    protocols: tuple[str, ...] = ("within-subject",)
+    n_folds: int | None = None
+    skip: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    targets: Mapping[str, str] = field(default_factory=dict)
+    n_seeds: int = 1
+    datasets: tuple[str, ...] = ()
+
+    def splits(self, corpus: str) -> list[Protocol]:
+        """Return the protocols of a corpus, the leaky one first."""
+        skip = tuple(name for name in self.skip if name.startswith(f"{corpus}/"))
+        found = [Protocol(LEAKY, skip=skip)]
+        for name in self.protocols:
+            where, _, which = name.rpartition("=")
+            protocol = replace(as_protocol(which), skip=skip)
+            if protocol.leaky:
+                raise DataError(
+                    f"Choosing protocols beside {LEAKY}", f"{name!r}", "Name one that holds"
+                )
+            found += [protocol] if where in ("", corpus) else []
+        if self.n_folds is None:
+            return found
+        return [replace(one, n_folds=self.n_folds) if one.n_folds else one for one in found]
+
+
+def quick() -> How:
+    """Return settings that run everything and teach nothing, for a test of the whole."""
+    return How(
+        settings=Settings(
+            preset="tiny",
+            steps=6,
+            batch_size=32,
+            window_seconds=2.0,
+            lag_seconds=(1.0, 2.0),
+        ),
+        window_seconds=3.0,
+        n_folds=2,
+        parameters={"epochs": 1, "freeze": "encoder", "batch_size": 64},
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A row under a protocol, run: a result for each seed, or why there is none."""
+
+    row: Row
+    protocol: Protocol
+    results: tuple[Result, ...] = ()
+    error: str = ""
+
+
+class Grid:
+    """Tables over stores.
+
+    Parameters
+    ----------
+    stores : sequence of address
+        Which corpus each holds is read from it.
+    out : path
+        Folder of the results, the pre-trainings and the report.
+    tables : sequence of str
+        Of ``TABLES``.
+    how : How, optional
+    workers : int
+        Processes that folds run in.
+    say : callable, optional
+        Told each step in a line.
+
+    Attributes
+    ----------
+    stores : dict of str to str
+        Address by corpus.
+    rows : list of Row
+    missing : list of str
+        What is left out, and why.
+
+    Raises
+    ------
+    DataError
+        If a store is none, has no target, two are of one corpus, or nothing is left to run.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[str | Path],
+        out: str | Path,
+        tables: Sequence[str] = TABLES,
+        how: How | None = None,
+        *,
+        workers: int = 1,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        from omfa.zoo.data.targets import DEFAULT_TARGETS
+
+        doing = "Reproducing the paper's tables"
+        self.out, self.how = Path(out), how or How()
+        self.workers, self.say = workers, say
+        if unknown := [table for table in tables if table not in TABLES]:
+            raise DataError(doing, f"there is no table {unknown[0]!r}", f"Use {', '.join(TABLES)}")
+        opened = [open_store(store) for store in stores]
+        names = [store.name for store in opened]
+        self.stores = {name: str(given) for name, given in zip(names, stores, strict=True)}
+        if double := [name for name in names if names.count(name) > 1]:
+            raise DataError(doing, f"two stores are of {double[0]}", "Give one for each corpus")
+        self.targets = {
+            name: {**DEFAULT_TARGETS, **self.how.targets}.get(name, "") for name in names
+        }
+        if unnamed := [name for name, target in self.targets.items() if not target]:
+            raise DataError(
+                doing,
+                f"there is no usual target for {', '.join(unnamed)}",
+                f"Name one: --target {unnamed[0]}=COLUMN",
+            )
+        self.rows: list[Row] = []
+        self.missing: list[str] = []
+        for table in TABLES:
+            rows, missing = rows_of(table, names) if table in tables else ([], [])
+            self.rows += [row for row in rows if row.dataset in (self.how.datasets or names)]
+            self.missing += missing
+        if unknown := [name for name in self.how.datasets if name not in names]:
+            raise DataError(doing, f"there is no store of {unknown[0]}", f"Use {', '.join(names)}")
+        if not self.rows:
+            found = "; ".join(self.missing) or "no table that is asked for has rows on the datasets"
+            raise DataError(doing, found, "Give more stores, or other tables or datasets")
+        joined = any(stage1.channels == "intersection" for stage1 in self.stage1s)
+        if joined and not UCS.intersection(opened):
+            raise DataError(doing, "no channel is in all stores", "Leave transfer out")
+        self.cells = [(row, one) for row in self.rows for one in self.how.splits(row.dataset)]
+        self._datasets: dict[str, StoreDataset] = {}
+
+    def dataset(self, name: str) -> StoreDataset:
+        """Open a corpus' windows, once."""
+        if name not in self._datasets:
+            self._datasets[name] = open_dataset(
+                self.stores[name], self.how.window_seconds, target=self.targets[name]
+            )
+        return self._datasets[name]
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """By corpus, a digest of all its recordings."""
+        return {name: self.dataset(name).digest for name in self.stores}
+
+    # ---- pre-training
+
+    @property
+    def stage1s(self) -> list[Stage1]:
+        """The pre-trainings that the rows start from, each once."""
+        return list(dict.fromkeys(row.stage1 for row in self.rows if row.stage1 is not None))
+
+    def settings(self, stage1: Stage1) -> Settings:
+        """Return the settings of a pre-training."""
+        changes: dict[str, Any] = {"encoder": stage1.encoder, "resampling": stage1.resampling}
+        return replace(self.how.settings, **changes)
+
+    def folder(self, stage1: Stage1) -> Path:
+        """Return the folder of a pre-training; other settings or stores have another."""
+        about = [asdict(self.settings(stage1)), *self._reads(stage1)]
+        return self.out / "pretraining" / f"{stage1}-{_digest(about)}"
+
+    def done(self, stage1: Stage1) -> bool:
+        """Whether a pre-training is finished."""
+        return (self.folder(stage1) / "checkpoint" / "card.json").exists()
+
+    def _reads(self, stage1: Stage1) -> tuple[list[str], dict[str, Any]]:
+        """Return the stores of a pre-training, and what is left out of them."""
+        if stage1.channels == "native":
+            return [self.stores[name] for name in stage1.corpora], {}
+        # The channels that the unseen corpus has too: it is opened, and nobody of it is read.
+        apart = [f"{name}/*" for name in self.stores if name not in stage1.corpora]
+        return list(self.stores.values()), {"hold_out": apart, "channels": stage1.channels}
+
+    def pretrain(self, stage1: Stage1) -> Path:
+        """Pre-train, or find what was pre-trained; return the checkpoint's folder."""
+        settings = self.settings(stage1)
+        stores, options = self._reads(stage1)
+        return pretrain_encoder(
+            stores,
+            self.folder(stage1),
+            settings,
+            name=str(stage1),
+            log_every=max(1, min(20, settings.steps // 50)),
+            **options,
+        )
+
+    # ---- cells
+
+    def parameters(self, row: Row) -> dict[str, Any]:
+        """Return the parameters of a row's model, but for the checkpoint."""
+        if row.model in BASELINES:
+            return {}
+        shared = {**self.how.parameters, **row.parameters}
+        if row.stage1 is not None:
+            return shared
+        for name in ("freeze", "encoder_lr_scale", "layer_decay"):  # of an encoder that has learned
+            shared.pop(name, None)
+        return _architecture(self.how.settings) | shared
+
+    def check(self) -> None:
+        """Refuse, before hours are spent, what cannot be run.
+
+        Raises
+        ------
+        DataError
+            All that ``pretrain_encoder`` and ``evaluate`` raise before they train.
+        """
+        for stage1 in self.stage1s:
+            if not self.done(stage1):
+                stores, options = self._reads(stage1)
+                settings = self.settings(stage1)
+                check_batches(open_reads(stores, settings, **options), settings)
+        for row, protocol in self._kinds:
+            self._plan(row, protocol, timed=False)
+
+    @property
+    def _kinds(self) -> list[tuple[Row, Protocol]]:
+        """Cells that stand for all: of each model on a corpus one, of each protocol on it one."""
+        found, known = [], set()
+        for row, protocol in self.cells:
+            stage1 = row.stage1 and (row.stage1.encoder, row.stage1.resampling)
+            model = (row.model, row.dataset, stage1, json.dumps(self.parameters(row)))
+            split = (row.dataset, protocol)
+            if model not in known or split not in known:
+                found.append((row, protocol))
+                known |= {model, split}
+        return found
+
+    def run(self) -> list[Cell]:
+        """Check, then run every row under every protocol; read those that are finished."""
+        self.check()
+        checkpoints = {}
+        for number, stage1 in enumerate(self.stage1s, 1):
+            self.say(f"pre-training {number} of {len(self.stage1s)}: {stage1}")
+            checkpoints[stage1] = self.pretrain(stage1)
+        cells = []
+        for number, (row, protocol) in enumerate(self.cells, 1):
+            self.say(
+                f"cell {number} of {len(self.cells)}: {row.table}, {row.name} on {row.dataset} "
+                f"under {protocol}"
+            )
+            parameters = self.parameters(row)
+            if row.stage1 is not None:
+                parameters["checkpoint"] = str(checkpoints[row.stage1])
+            cells.append(self._cell(row, protocol, parameters))
+        for name, (stage1, folder) in self.attended.items():
+            self.say(f"fine-tuning on all of {name}, to see what its graph listens to")
+            attend(self.dataset(name), folder, checkpoints[stage1], self.how.parameters)
+        return cells
+
+    def _cell(self, row: Row, protocol: Protocol, parameters: dict[str, Any]) -> Cell:
+        results = []
+        with warnings.catch_warnings():
+            # That pre-training on one corpus did not see the channels of another is the point.
+            warnings.simplefilter("ignore", InputWarning)
+            try:
+                for seed in range(self.how.n_seeds):
+                    result = evaluate(
+                        row.model,
+                        self.dataset(row.dataset),
+                        protocol,
+                        seed=seed,
+                        parameters=parameters,
+                        transductive=row.stage1 is not None,
+                        out=self.out / "results",
+                        n_jobs=self.workers,
+                    )
+                    results.append(result)
+            except DataError as error:  # one that fails leaves the others alone
+                return Cell(row, protocol, error=str(error))
+        return Cell(row, protocol, tuple(results))
+
+    @property
+    def attended(self) -> dict[str, tuple[Stage1, Path]]:
+        """By corpus, the pre-training of its first row, and the folder that ``attend`` writes."""
+        found: dict[str, tuple[Stage1, Path]] = {}
+        for row in self.rows:
+            if row.stage1 is not None and row.dataset not in found:
+                about = {
+                    "stage1": self.folder(row.stage1).name,
+                    "parameters": dict(self.how.parameters),
+                    "window_seconds": self.how.window_seconds,
+                    "target": self.targets[row.dataset],
+                }
+                folder = self.out / "attention" / f"{row.dataset}-{_digest(about)}"
+                found[row.dataset] = row.stage1, folder
+        return found
+
+    # ---- the plan
+
+    def plan(self, *, timed: bool = True) -> str:
+        """Tell what ``run`` would do: pre-trainings, cells, fits, and the time of them.
+
+        Parameters
+        ----------
+        timed : bool
+            Take a few steps of each kind of work on this machine.
+        """
+        from omfa.zoo.pretraining import run as pretrain
+
+        lines = [f"{name:12} {store}" for name, store in self.stores.items()]
+        lines += [f"left out     {told}" for told in self.missing]
+        undone = [stage1 for stage1 in self.stage1s if not self.done(stage1)]
+        lines += [
+            f"pre-training {stage1}{'' if stage1 in undone else ' (done)'}"
+            for stage1 in self.stage1s
+        ]
+        if undone and timed:
+            largest = max(undone, key=lambda stage1: len(stage1.corpora))
+            told = pretrain.plan(
+                [self.stores[name] for name in largest.corpora], self.settings(largest)
+            )
+            lines += [f"  {line}" for line in (f"{largest}, the largest:", *told.splitlines())]
+        n_fits: dict[tuple[str, Protocol], int] = {}
+        a_fit: dict[tuple[str, str], float] = {}
+        for row, protocol in self._kinds:
+            like = (row.model, row.dataset)
+            one = self._plan(row, protocol, timed=timed and like not in a_fit)
+            n_fits[row.dataset, protocol] = one.n_fits
+            a_fit.setdefault(like, one.seconds / one.n_fits)
+        fits, seconds = 0, 0.0
+        counted = set()  # tables share rows
+        for row, protocol in self.cells:
+            own = n_fits[row.dataset, protocol] * self.how.n_seeds
+            run = (row.model, row.dataset, row.stage1, str(dict(row.parameters)), protocol)
+            if run not in counted:
+                counted.add(run)
+                fits += own
+                seconds += own * a_fit[row.model, row.dataset]
+            claim = f"; the paper: {row.claim}" if row.claim else ""
+            lines.append(
+                f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits, {protocol}{claim}"
+            )
+        after = f", about {duration(seconds)}" if timed else ""
+        lines.append(
+            f"{len(undone)} pre-trainings, {len(self.cells)} cells of {fits} fits{after} after the "
+            "pre-training; what is finished is read"
+        )
+        return "\n".join(lines)
+
+    def _plan(self, row: Row, protocol: Protocol, *, timed: bool) -> Plan:
+        """Plan a row from scratch: the folds and the work are those from a checkpoint."""
+        parameters = self.parameters(row)
+        if row.stage1 is not None:
+            parameters |= _architecture(self.settings(row.stage1))
+        return plan(
+            row.model,
+            self.dataset(row.dataset),
+            protocol,
+            parameters=parameters,
+            n_jobs=self.workers,
+            timed=timed,
+        )
+
+
+def _architecture(settings: Settings) -> dict[str, Any]:
+    names = ("preset", "encoder", "resampling", "tokens_per_second")
+    return {name: getattr(settings, name) for name in names}
+
+
+def _digest(about: Any) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:8]
+
+
+ATTENDED = 256
+"""Windows, spread over a corpus, that attention is averaged over."""
+
+
+def attend(
+    dataset: StoreDataset, folder: Path, checkpoint: Path, parameters: Mapping[str, Any]
+) -> None:
+    """Fine-tune a model on all of a dataset; write its history and what its graph listens to.
+
+    Nothing is tested. ``folder`` gets ``checkpoint/``, ``history.csv`` (an epoch a row) and
+    ``attention.csv``: for each channel the attention that it receives, 1 being an even share, mean
+    over ``ATTENDED`` windows spread over the dataset.
+    """
+    if (folder / "attention.csv").exists():
+        return
+    import torch
+
+    from omfa.models.explain import channel_attention
+    from omfa.zoo.checkpoints.folder import load
+    from omfa.zoo.finetune import fine_tune
+
+    tuned = folder / "checkpoint"
+    if not (tuned / "card.json").exists():
+        history: list[dict[str, float]] = []
+        fine_tune(
+            dataset,
+            tuned,
+            checkpoint=str(checkpoint),
+            protocol="within-subject",
+            parameters=parameters,
+            report=history.append,
+        )
+        _write(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
+    rows = np.unique(np.linspace(0, len(dataset) - 1, min(ATTENDED, len(dataset))).astype(int))
+    X, present, _ = dataset.take(rows)
+    heard = channel_attention(load(tuned), torch.from_numpy(X), mask=torch.from_numpy(present))
+    share = (heard * torch.from_numpy(present).sum(1, keepdim=True)).mean(0)
+    table = pd.DataFrame({"channel": dataset.channels, "attention": share.numpy()})
+    _write(folder / "attention.csv", table.to_csv(index=False))
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.part")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)

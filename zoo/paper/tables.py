@@ -1,0 +1,214 @@
+"""The rows of the paper's tables, and what the paper claims of each: data, as code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from typing import Any
+
+TABLES = ("within", "transfer", "ablation")
+
+CORPORA = ("seed", "deap", "dreamer")
+
+UNSEEN = "dreamer"
+"""The corpus that the paper transfers to."""
+
+ABLATED = "deap"
+"""The corpus on which the paper compares graphs."""
+
+BASELINES = (
+    "majority",
+    "differential-entropy+ridge",
+    "relative-band-power+logistic",
+    "tangent-space+logistic",
+)
+
+SOURCE = "arXiv 2511.08444, abstract"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the paper says of a row.
+
+    Attributes
+    ----------
+    accuracy : float or None
+        Percent.
+    difference : float or None
+        Points of accuracy from the first row of the table.
+    words : str
+        Where there is no number.
+    source : str
+    """
+
+    accuracy: float | None = None
+    difference: float | None = None
+    words: str = ""
+    source: str = SOURCE
+
+    def __str__(self) -> str:
+        """Tell it in a few characters."""
+        told = [] if self.accuracy is None else [f"{self.accuracy:.2f} %"]
+        told += [] if self.difference is None else [f"{self.difference:+.2f} points"]
+        return ", ".join([*told, *([self.words] if self.words else [])])
+
+
+PAPER: Mapping[tuple[str, str, str], Claim] = {
+    ("within", "pre-trained", "seed"): Claim(99.27),
+    ("within", "pre-trained", "deap"): Claim(93.69),
+    ("within", "pre-trained", "dreamer"): Claim(93.93),
+    ("within", "from scratch", "seed"): Claim(words="collapses"),
+    ("within", "from scratch", "deap"): Claim(difference=-7.65),
+    ("within", "from scratch", "dreamer"): Claim(difference=-3.55),
+    ("transfer", "unseen, channel intersection", "dreamer"): Claim(94.08),
+    ("transfer", "unseen, channel union (UCS)", "dreamer"): Claim(93.05),
+    ("ablation", "graph: GCN, distances", "deap"): Claim(difference=-22.19),
+    ("ablation", "graph: none, mean", "deap"): Claim(difference=-16.44),
+}
+"""By table, row and corpus. That its GCN has edges by distance, and that without GAT it takes the
+mean, is our reading."""
+
+
+@dataclass(frozen=True)
+class Stage1:
+    """A pre-training that rows start from.
+
+    Attributes
+    ----------
+    corpora : tuple of str
+        Whose signals it sees.
+    encoder, resampling : str
+        As in ``omfa.zoo.pretraining.module.Settings``.
+    channels : {"native", "intersection"}
+        All channels, or those that every corpus of the grid has.
+    """
+
+    corpora: tuple[str, ...]
+    encoder: str = "art"
+    resampling: str = "rate"
+    channels: str = "native"
+
+    def __str__(self) -> str:
+        """Name it, for folders, cards and tables."""
+        kind = [self.encoder, self.resampling.replace("+", "_")]
+        kind += ["intersection"] if self.channels == "intersection" else []
+        return "-".join(["_".join(self.corpora), *kind])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, on one corpus.
+
+    Attributes
+    ----------
+    table, name, dataset : str
+    model : str
+        As ``evaluate`` knows it.
+    stage1 : Stage1 or None
+    parameters : mapping
+        Of the model, beside those that all rows have.
+    """
+
+    table: str
+    name: str
+    dataset: str
+    model: str = "omfa"
+    stage1: Stage1 | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def claim(self) -> Claim | None:
+        """What the paper says of it."""
+        return PAPER.get((self.table, self.name, self.dataset))
+
+
+def rows_of(table: str, corpora: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """List a table's rows, and what is left out for want of a corpus.
+
+    Parameters
+    ----------
+    table : str
+        One of ``TABLES``.
+    corpora : sequence of str
+        Those that there are.
+
+    Returns
+    -------
+    rows : list of Row
+        The first on a corpus is the one that the others are compared with.
+    missing : list of str
+        A sentence each.
+    """
+    known = tuple(name for name in CORPORA if name in corpora)
+    rows, missing = _ROWS[table]((*known, *(name for name in corpora if name not in known)))
+    datasets = dict.fromkeys(row.dataset for row in rows)
+    rows += [Row(table, name, dataset, model=name) for dataset in datasets for name in BASELINES]
+    return rows, missing
+
+
+def _not_given(table: str, what: str, corpora: Sequence[str]) -> list[str]:
+    gone = [name for name in CORPORA if name not in corpora]
+    return [f"{table}: {what} {', '.join(gone)}, whose store is not given"] if gone else []
+
+
+def _within(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
+    rows = []
+    for name in corpora:
+        rows.append(Row("within", "pre-trained", name, stage1=Stage1(corpora)))
+        rows.append(Row("within", "from scratch", name, model="omfa:scratch"))
+    return rows, _not_given("within", "no rows on", corpora)
+
+
+def _transfer(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
+    others = tuple(name for name in corpora if name != UNSEEN)
+    if UNSEEN not in corpora or not others:
+        return [], [f"transfer: left out, for it takes the store of {UNSEEN} and of another corpus"]
+    common = Stage1(others, channels="intersection")
+    rows = [
+        Row("transfer", "unseen, channel union (UCS)", UNSEEN, stage1=Stage1(others)),
+        Row("transfer", "unseen, channel intersection", UNSEEN, stage1=common),
+        Row("transfer", "seen, with the others", UNSEEN, stage1=Stage1(corpora)),
+        Row("transfer", "seen alone", UNSEEN, stage1=Stage1((UNSEEN,))),
+        Row("transfer", "from scratch", UNSEEN, model="omfa:scratch"),
+    ]
+    return rows, _not_given("transfer", "pre-trained without", corpora)
+
+
+def _ablation(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
+    if ABLATED not in corpora:
+        return [], [f"ablation: left out, for it takes the store of {ABLATED}"]
+    every = Stage1(corpora)
+    rows = [Row("ablation", "whole model: GAT, ART, rate", ABLATED, stage1=every)]
+
+    def add(name: str, stage1: Stage1, **parameters: Any) -> None:
+        rows.append(Row("ablation", name, ABLATED, "omfa", stage1, parameters))
+
+    for head, name in (
+        ("gcn", "GCN, distances"),
+        ("gcn_learned", "GCN, learned"),
+        ("mean", "none, mean"),
+        ("transformer", "transformer"),
+    ):
+        add(f"graph: {name}", every, head=head)
+    add("graph: GAT without connectivity", every, connectivity=False)
+    for encoder, name in (
+        ("art_no_rotary", "ART without rotary positions"),
+        ("patch", "patches"),
+        ("cnn", "convolutions"),
+    ):
+        add(f"encoder: {name}", replace(every, encoder=encoder))
+    for resampling, name in (("off", "off"), ("rate+content", "rate and content")):
+        add(f"resampling: {name}", replace(every, resampling=resampling))
+    for sources in _subsets(corpora):
+        add(f"pre-trained on {'+'.join(sources)}", replace(every, corpora=sources))
+    return rows, _not_given("ablation", "no pre-training on", corpora)
+
+
+_ROWS = {"within": _within, "transfer": _transfer, "ablation": _ablation}
+
+
+def _subsets(corpora: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the proper subsets, the smallest first."""
+    for size in range(1, len(corpora)):
+        yield from combinations(corpora, size)

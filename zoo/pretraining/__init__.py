@@ -1,0 +1,1 @@
+"""Stage 1: one encoder from the single channels of many stores."""

@@ -1,0 +1,148 @@
+"""Views of single-channel windows for contrastive pre-training, made in batches on their device.
+
+Each function changes some rows of a batch (batch, n_times) in microvolts and draws from torch's
+global generator, so a seed decides. Amplitude is not varied: every encoder here divides by the
+window's spread first, so a factor would change nothing.
+
+The list and its probabilities are this project's choice; the paper's abstract names none.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from omfa.models.front_end import resample, resampling_kernel
+
+RATES = (100.0, 160.0, 200.0, 250.0)
+"""Hz that a view may be resampled to."""
+
+STRETCH = (0.97, 0.98, 0.99, 1.01, 1.02, 1.03)
+"""Factors of time."""
+
+
+@dataclass(frozen=True)
+class Augmentations:
+    """Chances that a view is changed, by each kind of change; 0 turns it off.
+
+    Attributes
+    ----------
+    rereference : float
+        Another channel of the window is subtracted.
+    rate : float
+        The view is resampled to another rate, and the encoder told. One rate for a batch.
+    stretch : float
+        Time runs up to 3 % faster or slower. One factor for a batch.
+    noise : float
+        White noise up to ``noise_sd`` standard deviations of the row.
+    noise_sd : float
+    time_mask : float
+        Up to 0.75 s are replaced by the row's mean.
+    band_stop : float
+        A band 3 to 5 Hz wide between 5 and 42 Hz is taken out.
+    phase : float
+        The phase of every frequency is turned by a random angle of 0.5 rad standard deviation.
+    drift : float
+        A slow wave, under 0.5 Hz, of up to one standard deviation is added.
+    """
+
+    rereference: float = 0.2
+    rate: float = 0.3
+    stretch: float = 0.3
+    noise: float = 0.5
+    noise_sd: float = 0.2
+    time_mask: float = 0.5
+    band_stop: float = 0.3
+    phase: float = 0.2
+    drift: float = 0.2
+
+
+def augment(x: Tensor, sfreq: float, other: Tensor, chances: Augmentations) -> tuple[Tensor, float]:
+    """Make a view of each row.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, n_times)
+        Microvolts.
+    sfreq : float
+        Hz.
+    other : Tensor, shape (batch, n_times)
+        For each row another channel at the same time.
+    chances : Augmentations
+
+    Returns
+    -------
+    x : Tensor, shape (batch, n_times of the new rate)
+    sfreq : float
+        What to tell the encoder.
+    """
+    if chances.rereference:
+        x = torch.where(_some(x, chances.rereference), x - other, x)
+    if chances.band_stop or chances.phase:
+        x = change_spectrum(x, sfreq, chances.band_stop, chances.phase)
+    sd = x.std(-1, keepdim=True)
+    if chances.drift:
+        x = x + _some(x, chances.drift) * sd * slow_wave(x, sfreq)
+    if chances.noise:
+        amount = chances.noise_sd * torch.rand_like(sd) * _some(x, chances.noise)
+        x = x + amount * sd * torch.randn_like(x)
+    if chances.time_mask:
+        x = torch.where(
+            _some(x, chances.time_mask) & short_stretch(x, 0.75 * sfreq),
+            x.mean(-1, keepdim=True),
+            x,
+        )
+    # One draw decides on both, since a stretched odd rate would need a kernel of a million taps.
+    draw = float(torch.rand(()))
+    if draw < chances.rate:
+        return change_rate(x, sfreq, RATES[int(torch.randint(len(RATES), ()))])
+    if draw < chances.rate + chances.stretch:
+        sfreq *= STRETCH[int(torch.randint(len(STRETCH), ()))]
+    return x, sfreq
+
+
+def _some(x: Tensor, chance: float) -> Tensor:
+    """Choose rows, shape (batch, 1)."""
+    return torch.rand(len(x), 1, device=x.device) < chance
+
+
+def change_rate(x: Tensor, sfreq: float, wanted: float) -> tuple[Tensor, float]:
+    """Resample rows by the encoder's own kernel; the rate as it is comes first, then ``wanted``."""
+    ratio = Fraction(wanted / sfreq).limit_denominator(1000)
+    if ratio == 1:
+        return x, sfreq
+    up, down = ratio.numerator, ratio.denominator
+    kernel, reach = resampling_kernel(up, down)
+    return resample(x, kernel.to(x), reach, up, down), sfreq * up / down
+
+
+def change_spectrum(x: Tensor, sfreq: float, band_stop: float, phase: float) -> Tensor:
+    """Take a band out of some rows and turn the phases of others, in one Fourier transform."""
+    n_times = x.shape[-1]
+    spectrum = torch.fft.rfft(x.float())
+    freqs = torch.fft.rfftfreq(n_times, 1 / sfreq, device=x.device)
+    low = 5 + (42 - 5 - 5) * torch.rand(len(x), 1, device=x.device)
+    high = low + 3 + 2 * torch.rand_like(low)
+    inside = (freqs >= low) & (freqs <= high) & _some(x, band_stop)
+    angle = 0.5 * torch.randn_like(spectrum.real) * _some(x, phase)
+    gain = torch.where(inside, torch.zeros_like(angle), torch.ones_like(angle))
+    return torch.fft.irfft(spectrum * torch.polar(gain, angle), n_times)
+
+
+def slow_wave(x: Tensor, sfreq: float) -> Tensor:
+    """Return a wave for each row, under 0.5 Hz and of amplitude up to 1."""
+    seconds = torch.arange(x.shape[-1], device=x.device) / sfreq
+    frequency, phase, size = (torch.rand(len(x), 1, device=x.device) for _ in range(3))
+    return size * torch.sin(2 * math.pi * (0.5 * frequency * seconds + phase))
+
+
+def short_stretch(x: Tensor, longest: float) -> Tensor:
+    """Mark a stretch of up to ``longest`` samples in each row, shape (batch, n_times)."""
+    place = torch.arange(x.shape[-1], device=x.device)
+    length = longest * torch.rand(len(x), 1, device=x.device)
+    start = (x.shape[-1] - length) * torch.rand_like(length)
+    return (place >= start) & (place < start + length)

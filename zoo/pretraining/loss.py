@@ -1,0 +1,147 @@
+"""What contrastive pre-training minimises, and what tells whether it goes well.
+
+NT-Xent (Chen et al. 2020, arXiv 2002.05709) with two things kept out of the denominator. Channels
+of one moment are near copies of each other by volume conduction, so everything of the same
+recording within 8 s is no negative. And bands, rates and amplifiers give a dataset away, so that
+windows of another dataset would be negatives that teach nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch.distributed
+from torch import Tensor
+from torch.nn import functional as F
+
+REACH = 8.0
+"""Seconds between starts of windows of one recording below which they are no negatives."""
+
+
+def nt_xent(
+    z: Tensor,
+    *,
+    unit: Tensor,
+    recording: Tensor,
+    time: Tensor,
+    temperature: float = 0.1,
+    reach: float = REACH,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Contrastive loss of pairs of views; negatives come from all processes.
+
+    Parameters
+    ----------
+    z : Tensor, shape (2, batch, dim)
+        Both views of each window, of any length.
+    unit, recording : Tensor of int, shape (batch,)
+        Numbers of each window's unit, a dataset or a subject, within which negatives are, and of
+        its recording; the same in all processes.
+    time : Tensor, shape (2, batch)
+        Where each view starts in its recording, in seconds.
+    temperature : float
+        Of the cosine similarity.
+    reach : float
+        Seconds.
+
+    Returns
+    -------
+    loss : Tensor, shape ()
+        Mean over this process's anchors.
+    accuracy : Tensor, shape ()
+        Share of anchors whose positive is the nearest of all candidates.
+    negatives : Tensor, shape ()
+        Mean number of negatives.
+    """
+    n, rank = z.shape[1], _rank()
+    z = F.normalize(z.float().transpose(0, 1), dim=-1)  # (batch, 2, dim)
+    time = time.transpose(0, 1)
+    others, of_unit = _gathered(z), _gathered(unit)
+    of_recording, at = _gathered(recording), _gathered(time)
+
+    similarity = z.flatten(0, 1) @ others.flatten(0, 1).T / temperature  # (2 n, 2 all)
+    near = (time.reshape(-1, 1) - at.reshape(1, -1)).abs() < reach
+    near &= _pairs(recording, of_recording)
+    anchor = torch.arange(2 * n, device=z.device)
+    mine = anchor + 2 * n * rank
+    positive = mine ^ 1  # views stand side by side
+    excluded = near | ~_pairs(unit, of_unit)
+    excluded[anchor, positive] = False
+    excluded[anchor, mine] = True
+    similarity = similarity.masked_fill(excluded, -torch.inf)
+    loss = F.cross_entropy(similarity, positive)
+    with torch.no_grad():
+        accuracy = (similarity.argmax(1) == positive).float().mean()
+        negatives = (~excluded).sum(1).float().mean() - 1
+    return loss, accuracy, negatives
+
+
+def _pairs(one: Tensor, other: Tensor) -> Tensor:
+    """Tell for both views of each pair of rows whether they have the same number."""
+    return one.repeat_interleave(2)[:, None] == other.repeat_interleave(2)[None, :]
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def _gathered(x: Tensor) -> Tensor:
+    """Join the rows of all processes; gradients flow back to the process a row came from."""
+    if not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1:
+        return x
+    gathered: Tensor = _Gather.apply(x)
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous()
+        torch.distributed.all_reduce(total)
+        return total.chunk(torch.distributed.get_world_size())[_rank()]
+
+
+def alignment(z: Tensor) -> Tensor:
+    """Mean squared distance between the views of a pair, on the sphere; 0 is best.
+
+    Parameters
+    ----------
+    z : Tensor, shape (2, batch, dim)
+
+    Notes
+    -----
+    Wang & Isola (2020), arXiv 2005.10242, as is ``uniformity``.
+    """
+    one, other = F.normalize(z.float(), dim=-1)
+    return (one - other).square().sum(-1).mean()
+
+
+def uniformity(z: Tensor) -> Tensor:
+    """Log of the mean Gaussian potential between rows, on the sphere; lower is more even.
+
+    Parameters
+    ----------
+    z : Tensor, shape (batch, dim)
+    """
+    return torch.pdist(F.normalize(z.float(), dim=-1)).square().mul(-2).exp().mean().log()
+
+
+def effective_rank(h: Tensor) -> Tensor:
+    """Count the directions that embeddings use: exp of the entropy of their singular values.
+
+    Parameters
+    ----------
+    h : Tensor, shape (batch, dim)
+
+    Notes
+    -----
+    Roy & Vetterli (2007), EUSIPCO, 606-610. 1 is a collapse.
+    """
+    values = torch.linalg.svdvals(h.float() - h.float().mean(0))
+    share = values / values.sum().clamp(min=1e-12)
+    return torch.exp(-(share * share.clamp(min=1e-12).log()).sum())

@@ -1,0 +1,398 @@
+"""Stage 1 as a Lightning module: settings, views, loss, optimizer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from fnmatch import fnmatch
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from omfa.models.encoders import PRESETS, make_encoder
+from omfa.pipeline.recording import DataError
+from omfa.zoo.data.dataset import Batch, Loader, StoreDataset
+from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.data.tiers import stretches
+from omfa.zoo.pretraining.augmentations import Augmentations, augment
+from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
+from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, codes
+
+LEARNING_RATE = {"tiny": 1e-3, "small": 1e-3, "base": 5e-4, "large": 3e-4}
+
+STRIDE = 2.0
+"""Seconds between the long windows that a run reads; where in them views lie is random."""
+
+_UNITS = {"dataset": ("dataset",), "subject": SUBJECT}
+
+N_WATCHED = 512
+"""Rows of a batch that alignment, uniformity and effective rank are taken of."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to pre-train. The defaults are this project's choice.
+
+    Attributes
+    ----------
+    preset : {"tiny", "small", "base", "large"}
+    encoder : {"art", "art_no_rotary", "patch", "cnn"}
+    resampling : {"off", "rate", "rate+content"}
+    tokens_per_second : float
+    window_seconds : float
+        Of a view.
+    lag_seconds : (float, float)
+        Least and greatest time from an anchor's start to its positive's. (0, 0): the same window,
+        moved by up to 0.25 s.
+    steps : int
+        Optimizer steps.
+    batch_size : int
+        Pairs per step and process.
+    channels_per_window : int
+        Pairs that come from one window, of different channels as far as it has so many.
+    negatives_from : {"dataset", "subject"}
+        Whose windows a batch holds, and so what a positive is told from. Other subjects are told
+        apart by who they are; one subject's windows by the channel and by what changes with time.
+    lr : float or None
+        Greatest learning rate; None takes the preset's (1e-3, 1e-3, 5e-4, 3e-4).
+    weight_decay, temperature : float
+    warm_up : float
+        Share of the steps in which the learning rate rises; then it falls along a cosine.
+    drop_path_prob : float
+    augmentations : Augmentations
+    seed : int
+    """
+
+    preset: str = "small"
+    encoder: str = "art"
+    resampling: str = "rate"
+    tokens_per_second: float = 2.0
+    window_seconds: float = 4.0
+    lag_seconds: tuple[float, float] = (4.0, 10.0)
+    steps: int = 20_000
+    batch_size: int = 1024
+    channels_per_window: int = 16
+    negatives_from: Literal["dataset", "subject"] = "dataset"
+    lr: float | None = None
+    weight_decay: float = 0.05
+    temperature: float = 0.1
+    warm_up: float = 0.05
+    drop_path_prob: float = 0.1
+    augmentations: Augmentations = field(default_factory=Augmentations)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        doing = "Reading the settings of a pre-training"
+        if self.preset not in PRESETS:
+            raise DataError(doing, f"preset={self.preset!r}", f"Use one of {', '.join(PRESETS)}")
+        positive = ("window_seconds", "steps", "batch_size", "channels_per_window", "temperature")
+        for name in positive:
+            if getattr(self, name) <= 0:
+                raise DataError(doing, f"{name}={getattr(self, name)}", "Use a positive number")
+        if self.negatives_from not in _UNITS:
+            raise DataError(
+                doing, f"negatives_from={self.negatives_from!r}", f"Use {' or '.join(_UNITS)}"
+            )
+        low, high = self.lag_seconds
+        if not 0 <= low <= high:
+            raise DataError(doing, f"lag_seconds={low}, {high}", "Give least and greatest: 4 10")
+        if self.batch_size % self.channels_per_window or self.batch_size < 4:
+            raise DataError(
+                doing,
+                f"batch_size={self.batch_size}, channels_per_window={self.channels_per_window}",
+                "Use a batch of at least 4 that is a multiple of the channels per window",
+            )
+
+    @property
+    def n_windows(self) -> int:
+        """Windows read for a batch."""
+        return self.batch_size // self.channels_per_window
+
+    @property
+    def span_seconds(self) -> float:
+        """Length of a window that is read: room for both views, anywhere."""
+        return self.window_seconds + max(self.lag_seconds[1], 0.5) + STRIDE
+
+
+class Contrastive(L.LightningModule):
+    """Encoder and projector, and a step of stage 1.
+
+    Parameters
+    ----------
+    settings : Settings
+    reads : mapping
+        Arguments of ``open_reads``.
+    """
+
+    def __init__(self, settings: Settings, reads: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.settings, self.reads = settings, dict(reads)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(settings.seed)
+            self.encoder = make_encoder(
+                settings.encoder,
+                settings.preset,
+                resampling=settings.resampling,  # type: ignore[arg-type]
+                tokens_per_second=settings.tokens_per_second,
+                drop_path_prob=settings.drop_path_prob,
+            )
+            dim = int(self.encoder.dim)  # type: ignore[arg-type]
+            self.projector = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 128))
+
+    def setup(self, stage: str) -> None:
+        """Open the stores in this process."""
+        self.data = open_reads(device=self.trainer.strategy.root_device, **self.reads)
+        check_batches(self.data, self.settings, self.trainer.world_size)
+        names = self.data.metadata
+        start = names["i_start_in_trial"].to_numpy(np.float64)
+        self._recording = torch.from_numpy(codes(names, RECORDING))
+        self._unit = torch.from_numpy(codes(names, _UNITS[self.settings.negatives_from]))
+        self._start = torch.from_numpy(start)
+
+    def train_dataloader(self) -> _Steps:
+        """Return this process's batches from the present step to the last."""
+        loader = self.data.loader(
+            self.settings.n_windows,
+            shuffle=True,
+            drop_last=True,
+            by=self.settings.negatives_from,
+            seed=self.settings.seed,
+            shard=(self.global_rank, self.trainer.world_size),
+            channels_per_window=self.settings.channels_per_window,
+        )
+        return _Steps(loader, self.trainer.global_step, self.settings.steps)
+
+    def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Cut a pair of views for each chosen channel of each window.
+
+        Returns
+        -------
+        x, other : Tensor, shape (2, batch_size, n_times)
+            Microvolts; the views, and another channel of the window at the same times.
+        start : Tensor, shape (2, batch_size)
+            Of the views, in seconds from the start of the window.
+        """
+        settings, k = self.settings, self.settings.channels_per_window
+        n_windows, n_chans, span = batch.X.shape
+        n_times = round(settings.window_seconds * batch.sfreq)
+        weights = batch.present.float().clamp(min=1e-9)
+        again = int(batch.present.sum(1).min()) < k
+        channel = torch.multinomial(weights, k, replacement=again)
+        beside = channel.roll(1, 1)
+        low, high = (round(seconds * batch.sfreq) for seconds in settings.lag_seconds)
+        draw = torch.rand(3, n_windows, k, device=batch.X.device)
+        lag = low + (draw[0] * (high - low + 1)).long().clamp(max=high - low)
+        if high == 0:
+            lag = ((2 * draw[0] - 1) * 0.25 * batch.sfreq).long()
+        first = (-lag).clamp(min=0)
+        room = span - n_times - lag.abs()
+        first = first + (draw[1] * (room + 1)).long().clamp(max=int(room.max())).minimum(room)
+        start = torch.stack((first, first + lag))  # (2, n_windows, k)
+        start = torch.where(draw[2] < 0.5, start, start.flip(0))  # no arrow of time
+        row = torch.arange(n_windows, device=batch.X.device)[:, None] * n_chans
+        flat = batch.X.reshape(-1)
+        x = stretches(flat, (row + channel) * span + start, n_times)
+        other = stretches(flat, (row + beside) * span + start, n_times)
+        other = other * (beside != channel)[..., None]
+        return x.flatten(1, 2), other.flatten(1, 2), start.flatten(1) / batch.sfreq
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch."""
+        settings, step = self.settings, self.trainer.global_step
+        torch.manual_seed(hash((settings.seed, step, self.global_rank)) % 2**63)
+        x, other, start = self.views(batch)
+        h = []
+        for view, beside in zip(x, other, strict=True):
+            seen, sfreq = augment(view, batch.sfreq, beside, settings.augmentations)
+            h.append(self.encoder(seen, sfreq=sfreq).h)
+        z = torch.stack([self.projector(each) for each in h])
+        window = batch.windows.cpu()
+        each = window.repeat_interleave(settings.channels_per_window)
+        begun = (self._start[each] / batch.sfreq).to(start.device, torch.float32)
+        loss, accuracy, negatives = nt_xent(
+            z,
+            unit=self._unit[each].to(z.device),
+            recording=self._recording[each].to(z.device),
+            time=begun + start,
+            temperature=settings.temperature,
+        )
+        if not torch.isfinite(loss.detach()):
+            raise self._not_finite(loss.item(), window)
+        self.log("loss", loss, prog_bar=True)
+        self.log("accuracy", accuracy, prog_bar=True)
+        if step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._watch(z.detach(), h[0].detach(), negatives)
+        return loss
+
+    def _watch(self, z: Tensor, h: Tensor, negatives: Tensor) -> None:
+        """Log what tells a collapse, and how long data are waited for."""
+        few = z[:, :N_WATCHED]
+        steps: _Steps = self.trainer.train_dataloader  # type: ignore[assignment]
+        self.log_dict(
+            {
+                "alignment": alignment(few),
+                "uniformity": uniformity(few[0]),
+                "effective_rank": effective_rank(h[:N_WATCHED]),
+                "negatives": negatives,
+                "chance_loss": (negatives + 1).log(),
+                "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
+                **steps.speed(self.settings.batch_size * self.trainer.world_size),
+            }
+        )
+
+    def _not_finite(self, loss: float, windows: Tensor) -> DataError:
+        rows = self.data.metadata.iloc[windows.numpy()][list(RECORDING)].drop_duplicates()
+        names = ["/".join(row) for row in rows.astype(str).to_numpy()]
+        return DataError(
+            f"Pre-training, step {self.trainer.global_step}",
+            f"the loss is {loss} (windows of {', '.join(names[:3])}"
+            f"{', ...' if len(names) > 3 else ''})",
+            "Run again with a lower --lr; the last checkpoint is kept",
+        )
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, no decay of biases and gains; warm-up and cosine."""
+        settings = self.settings
+        named = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in named if p.ndim >= 2], "weight_decay": settings.weight_decay},
+            {"params": [p for p in named if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        lr = settings.lr or LEARNING_RATE[settings.preset]
+        optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
+        rising = max(1, round(settings.warm_up * settings.steps))
+
+        def scale(step: int) -> float:
+            if step < rising:
+                return (step + 1) / rising
+            done = (step - rising) / max(1, settings.steps - rising)
+            return float(0.5 * (1 + np.cos(np.pi * min(1.0, done))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class _Steps:
+    """The batches of steps ``start`` to ``stop``, epoch after epoch; knows how long it took."""
+
+    def __init__(self, loader: Loader, start: int, stop: int) -> None:
+        self.loader, self.start, self.stop = loader, start, stop
+        self.waited, self.taken, self.since = 0.0, 0, time.perf_counter()
+
+    def __len__(self) -> int:
+        return self.stop
+
+    def __iter__(self) -> Iterator[Batch]:
+        self.loader.epoch, self.loader.skip = divmod(self.start, len(self.loader))
+        batches: Iterator[Batch] = iter(())
+        for _ in range(self.start, self.stop):
+            begun = time.perf_counter()
+            if (batch := next(batches, None)) is None:
+                batches = iter(self.loader)
+                batch = next(batches)
+            self.waited += time.perf_counter() - begun
+            self.taken += 1
+            yield batch
+
+    def speed(self, pairs: int) -> dict[str, float]:
+        """Return pairs and channel-windows a second, and the share of waiting, since last asked."""
+        now = time.perf_counter()
+        rate, share = self.taken / (now - self.since), self.waited / (now - self.since)
+        self.waited, self.taken, self.since = 0.0, 0, now
+        return {"pairs_per_second": pairs * rate, "data_wait_share": share}
+
+
+def open_reads(
+    stores: Sequence[str],
+    settings: Settings,
+    *,
+    hold_out: Sequence[str] = (),
+    channels: Literal["native", "intersection"] = "native",
+    device: str | torch.device = "cpu",
+    **options: Any,
+) -> StoreDataset:
+    """Open stores for pre-training: all signal, good channels, each recording's own rate.
+
+    Parameters
+    ----------
+    stores : sequence of address
+    settings : Settings
+    hold_out : sequence of str
+        ``"dataset/subject"`` of those left out; ``*`` and ``?`` as in file names.
+    channels : {"native", "intersection"}
+        Each recording's own, or those that all recordings have, of those left out too.
+    device : str or torch.device
+    **options
+        Of ``open_dataset``.
+
+    Raises
+    ------
+    DataError
+        As ``open_dataset``; if a name in ``hold_out`` is nobody's, or nobody is left.
+    """
+    data = open_dataset(
+        list(stores),
+        settings.span_seconds,
+        STRIDE,
+        channels=channels,
+        rates="native",
+        cut_from="recordings",
+        mask_bad=True,
+        device=device,
+        **options,
+    )
+    if not hold_out:
+        return data
+    who = data.metadata["dataset"].astype(str) + "/" + data.metadata["subject"].astype(str)
+    known = who.unique()
+    held: set[str] = set()
+    for pattern in hold_out:
+        found = [name for name in known if fnmatch(name, pattern)]
+        if not found:
+            raise DataError(
+                "Leaving subjects out of pre-training",
+                f"nobody is called {pattern!r}; there are {', '.join(known[:3])}, ...",
+                "Write DATASET/SUBJECT; * stands for anything",
+            )
+        held.update(found)
+    if len(held) == len(known):
+        raise DataError(
+            "Leaving subjects out of pre-training",
+            f"nobody of {len(known)} subjects is left",
+            "Leave fewer out",
+        )
+    return data.select(~who.isin(held).to_numpy())
+
+
+def check_batches(data: StoreDataset, settings: Settings, world_size: int = 1) -> None:
+    """Refuse a batch that a dataset or subject has too few windows for: it would never be seen."""
+    names = data.metadata[list(_UNITS[settings.negatives_from])].astype(str).agg("/".join, axis=1)
+    for name, count in names.value_counts().items():
+        if count < settings.n_windows * world_size:
+            raise DataError(
+                f"Making batches of {settings.n_windows} windows for {world_size} process(es)",
+                f"{name} has {count} windows of {settings.span_seconds:g} s",
+                "Lower --batch-size, or raise --channels-per-window",
+            )
+
+
+def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+    """Return settings with other values; those of augmentations are given by their own names."""
+    known, own = asdict(settings.augmentations), asdict(settings)
+    if unknown := [name for name in changes if name not in known and name not in own]:
+        raise DataError(
+            "Reading the settings of a pre-training",
+            f"there is none called {', '.join(unknown)}",
+            f"Use some of {', '.join([*own, *known])}",
+        )
+    inner = {name: value for name, value in changes.items() if name in known}
+    outer = {name: value for name, value in changes.items() if name in own}
+    augmentations = replace(settings.augmentations, **inner)
+    return replace(settings, augmentations=augmentations, **outer)

@@ -1,0 +1,168 @@
+"""What a frozen encoder's embeddings tell of the task, the subject and the dataset.
+
+A probe is logistic regression on the mean embedding of a window's channels, scored by balanced
+accuracy on what it was not fitted to: other subjects for the task, other trials for the subject,
+other recordings for the dataset. A task that rises while subject and dataset do not is what
+pre-training is for; a dataset at 100 % says that the encoder sees the amplifier. The task is also
+probed less each subject's mean, behind which a task may hide.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from lightning.pytorch.utilities import rank_zero_only
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+from omfa.models.front_end import N_SIDE
+from omfa.zoo.data.dataset import StoreDataset
+from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.estimators.embeddings import Embeddings
+from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, TRIAL, codes
+from omfa.zoo.protocols.windows import centred
+
+N_WINDOWS = 400
+"""Windows of a dataset, evenly spread, that its probes are made of."""
+
+
+def embed(
+    encoder: nn.Module, data: StoreDataset, rows: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float32]:
+    """Return the mean embedding of each window's channels, shape (n_windows, dim)."""
+    extract = Embeddings(encoder, threads=2)
+    h = np.empty((len(rows), int(encoder.dim)), np.float32)  # type: ignore[arg-type]
+    rate = data.rates[data.source[rows]]
+    for sfreq in np.unique(rate):
+        of_rate = np.flatnonzero(rate == sfreq)
+        for among in np.array_split(of_rate, max(1, len(of_rate) // 64)):
+            X, present, _ = data.take(rows[among])
+            found = extract(X, present, float(sfreq))[..., :-N_SIDE].astype(np.float32)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # a window without any channel
+                h[among] = np.nan_to_num(np.nanmean(found, axis=1))
+    return h
+
+
+def probe(
+    encoder: nn.Module,
+    stores: Sequence[str],
+    window_seconds: float,
+    *,
+    targets: Mapping[str, Any] | None = None,
+) -> dict[str, float]:
+    """Probe an encoder.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+    stores : sequence of address
+    window_seconds : float
+    targets : mapping, optional
+        For each dataset by name what its task is, as ``open_dataset`` takes it. A dataset that is
+        not named has no probe of a task.
+
+    Returns
+    -------
+    dict of str to float
+        ``"probe_task/DATASET"``, ``"probe_task_centred/DATASET"``, ``"probe_subject/DATASET"``,
+        ``"probe_dataset"``: balanced accuracy. What a store cannot tell, having one subject or one
+        class, is left out.
+    """
+    was_training = encoder.training
+    device = next(encoder.parameters()).device
+    scores: dict[str, float] = {}
+    parts: list[tuple[npt.NDArray[np.float32], pd.DataFrame]] = []
+    for store in stores:
+        target = (targets or {}).get(_dataset_of(store))
+        data = open_dataset(
+            store, window_seconds, channels="native", rates="native", target=target, cache="stream"
+        )
+        rows = np.unique(np.linspace(0, len(data) - 1, N_WINDOWS).astype(np.int64))
+        names = data.metadata.iloc[rows].reset_index(drop=True)
+        h = embed(encoder, data, rows)
+        name = str(names["dataset"].iloc[0])
+        subject = codes(names, SUBJECT)
+        scores[f"probe_subject/{name}"] = _score(h, subject, codes(names, TRIAL))
+        if data.classes:
+            y = names["target"].to_numpy(np.int64)
+            scores[f"probe_task/{name}"] = _score(h, y, subject)
+            scores[f"probe_task_centred/{name}"] = _score(centred(h, subject), y, subject)
+        parts.append((h, names))
+    names = pd.concat([part[1] for part in parts], ignore_index=True)
+    scores["probe_dataset"] = _score(
+        np.concatenate([part[0] for part in parts]),
+        codes(names, ("dataset",)),
+        codes(names, RECORDING),
+    )
+    encoder.to(device).train(was_training)
+    return {key: value for key, value in scores.items() if np.isfinite(value)}
+
+
+def _dataset_of(store: str) -> str:
+    from omfa.pipeline.store import open_store
+
+    return open_store(store).name
+
+
+def _score(
+    h: npt.NDArray[np.float32], y: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
+) -> float:
+    """Balanced accuracy of logistic regression, whole groups held out; NaN if that cannot be."""
+    per_class = [len(np.unique(groups[y == value])) for value in np.unique(y)]
+    if len(per_class) < 2 or min(per_class) < 2:
+        return np.nan
+    model = make_pipeline(
+        StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000)
+    )
+    with warnings.catch_warnings():
+        # Few groups: a fold without a class, or a fit cut short, costs precision and no more.
+        warnings.simplefilter("ignore")
+        folds = StratifiedGroupKFold(min(5, *per_class))
+        found = cross_val_predict(model, h, y, groups=groups, cv=folds)
+        return float(balanced_accuracy_score(y, found))
+
+
+class Probes(L.Callback):
+    """Probes the encoder of a pre-training every so many steps.
+
+    Parameters
+    ----------
+    stores, window_seconds, targets
+        As for ``probe``.
+    every : int
+        Steps.
+    """
+
+    def __init__(
+        self,
+        stores: Sequence[str],
+        window_seconds: float,
+        every: int,
+        targets: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.stores, self.window_seconds = list(stores), window_seconds
+        self.every, self.targets = every, targets
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any) -> None:
+        """Probe on the first process and log."""
+        step = trainer.global_step
+        if step and step % self.every == 0:
+            self._probe(trainer, pl_module)
+            trainer.strategy.barrier()
+
+    @rank_zero_only
+    def _probe(self, trainer: L.Trainer, pl_module: Any) -> None:
+        found = probe(pl_module.encoder, self.stores, self.window_seconds, targets=self.targets)
+        for logger in trainer.loggers:
+            logger.log_metrics(found, step=trainer.global_step - 1)

@@ -1,0 +1,386 @@
+"""Stage 1: contrastive pre-training of one encoder on the single channels of many stores.
+
+A step reads windows long enough for both views of a pair, chooses channels of each, cuts an anchor
+and, some seconds later in the same channel, its positive, changes both (``augmentations``), and
+pulls them together (``contrastive``). A positive that overlaps its anchor would teach the waveform;
+a neighbour teaches what stays for seconds, such as the state that is to be decoded.
+
+Everything that is random in a step comes from the seed, the step's number and the process's rank,
+so that a run that was killed goes on with the same loss curve. Lightning runs the loop.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import lightning as L
+import pandas as pd
+import torch
+from lightning.fabric.utilities.warnings import PossibleUserWarning
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from torch import nn
+
+from omfa.models import OMFA
+from omfa.pipeline.recording import DataError
+from omfa.zoo.data.dataset import StoreDataset
+from omfa.zoo.pretraining.module import Contrastive, Settings, check_batches, open_reads
+from omfa.zoo.pretraining.probes import Probes
+
+if TYPE_CHECKING:
+    from omfa.zoo.checkpoints.cards import Card
+
+
+TIMED_STEPS = 8
+"""Of a dry run."""
+
+
+class _Bar(TQDMProgressBar):
+    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
+        """Leave out which log is written."""
+        return {key: value for key, value in super().get_metrics(*args).items() if key != "v_num"}
+
+
+def pretrain_encoder(
+    stores: str | Path | Sequence[str | Path],
+    out: str | Path,
+    settings: Settings | None = None,
+    *,
+    hold_out: Sequence[str] = (),
+    channels: Literal["native", "intersection"] = "native",
+    name: str | None = None,
+    cache: str = "auto",
+    accelerator: str = "auto",
+    devices: int | str = 1,
+    num_nodes: int = 1,
+    precision: str | None = None,
+    checkpoint_every: int = 500,
+    log_every: int = 20,
+    probe_every: int = 0,
+    probe_targets: Mapping[str, Any] | None = None,
+    progress: bool = False,
+    command: str = "",
+) -> Path:
+    """Pre-train an encoder; go on where an earlier call with the same arguments ended.
+
+    Parameters
+    ----------
+    stores : address or sequence of address
+    out : path
+        The run's folder: ``run.json``, ``checkpoints/`` to go on from, ``logs/`` (CSV and
+        TensorBoard), and at the end ``checkpoint/``, which ``omfa.zoo.load`` reads.
+    settings : Settings, optional
+    hold_out : sequence of str
+        ``"dataset/subject"`` of those left out, with ``*`` and ``?``.
+    channels : {"native", "intersection"}
+        Each recording's own, or those that all recordings have, of those left out too.
+    name : str, optional
+        Of the checkpoint; the folder's name if not given.
+    cache : {"auto", "memory", "memmap", "stream"}
+        See ``open_dataset``.
+    accelerator, devices, num_nodes
+        As for Lightning's Trainer. With several devices, or under ``torchrun``, each process takes
+        its share of the batches and all see the negatives of all.
+    precision : str, optional
+        Lightning's; by default ``"bf16-mixed"`` on a GPU that has it, else ``"32-true"``.
+    checkpoint_every, log_every : int
+        Steps.
+    probe_every : int
+        Steps between linear probes of the encoder (``omfa.zoo.pretraining.probes``); 0 for none.
+    probe_targets : mapping, optional
+        For each dataset by name what its task is for the probes.
+    progress : bool
+        Show a bar.
+    command : str
+        The command line, for the card.
+
+    Returns
+    -------
+    Path
+        The checkpoint's folder.
+
+    Raises
+    ------
+    DataError
+        If the stores do not fit together or to the settings, ``out`` holds another run, or the
+        loss is not finite.
+    """
+    settings = settings or Settings()
+    given = [stores] if isinstance(stores, (str, Path)) else list(stores)
+    addresses = [str(store) for store in given]
+    out = Path(out)
+    done = out / "checkpoint"
+    reads = {
+        "stores": addresses,
+        "settings": settings,
+        "hold_out": tuple(hold_out),
+        "channels": channels,
+        "cache": cache,
+    }
+    data = open_reads(**reads)  # type: ignore[arg-type]
+    check_batches(data, settings)
+    _claim(out, settings, addresses, hold_out, channels, data)
+    if (done / "card.json").exists():
+        return done
+    model = Contrastive(settings, reads)
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if precision is None:
+        precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets)
+    with _quiet():
+        trainer = L.Trainer(
+            accelerator="cuda" if on_gpu else accelerator,
+            devices=devices,
+            num_nodes=num_nodes,
+            strategy=_strategy(devices, num_nodes),
+            precision=precision,  # type: ignore[arg-type]
+            max_steps=settings.steps,
+            gradient_clip_val=1.0,
+            log_every_n_steps=min(log_every, settings.steps),
+            logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
+            callbacks=[
+                ModelCheckpoint(
+                    out / "checkpoints",
+                    "{step}",
+                    every_n_train_steps=checkpoint_every,
+                    save_on_exception=False,
+                ),
+                *([probes] if probe_every else []),
+                *([_Bar()] if progress else []),
+            ],
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+        )
+        trainer.fit(model, ckpt_path=_last(out / "checkpoints"))
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if trainer.is_global_zero:
+        card = _card(name or out.resolve().name, settings, data, hold_out, addresses, command)
+        export(model.encoder, settings, card, done, sfreq=card.input["sfreq"])
+    trainer.strategy.barrier()
+    return done
+
+
+def plan(
+    stores: Sequence[str | Path],
+    settings: Settings,
+    *,
+    hold_out: Sequence[str] = (),
+    cache: str = "auto",
+) -> str:
+    """Describe a run and say how long it will take, from a few steps taken on this machine.
+
+    Raises
+    ------
+    DataError
+        All that ``pretrain_encoder`` raises before its first step.
+    """
+    data = open_reads([str(store) for store in stores], settings, hold_out=hold_out, cache=cache)
+    check_batches(data, settings)
+    pace = pairs_per_second(stores, settings, hold_out=hold_out, cache=cache)
+    pairs = settings.steps * settings.batch_size
+    lines = [
+        f"encoder      {settings.encoder} {settings.preset}, {settings.resampling}, "
+        f"{settings.tokens_per_second:g} tokens/s",
+        *(
+            f"{part['dataset']:12} {len(part['subjects'])} subjects, {part['hours']:g} hours"
+            for part in data.subjects_and_hours()
+        ),
+        f"held out     {', '.join(hold_out) or 'nobody'}",
+        f"signals      {data.tier.name}",
+        f"steps        {settings.steps:,} of {settings.batch_size:,} pairs",
+        f"expected     {pairs / pace / 3600:.1f} hours, {pace:,.0f} pairs/s on this machine",
+    ]
+    return "\n".join(lines)
+
+
+def pairs_per_second(
+    stores: Sequence[str | Path],
+    settings: Settings,
+    *,
+    hold_out: Sequence[str] = (),
+    cache: str = "auto",
+) -> float:
+    """Take a few steps on this machine, and tell its pace."""
+    few = replace(settings, steps=TIMED_STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        pretrain_encoder(
+            stores, folder, few, hold_out=hold_out, cache=cache, log_every=1, name="timed"
+        )
+        return float(learning_curve(folder)["pairs_per_second"].iloc[2:].median())
+
+
+_KNOWN = (
+    # A step's batch follows from its number, so going on within an epoch is exact here.
+    ".*resuming from a checkpoint that ended before the epoch ended.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what Lightning tells that is known, or is not for the user of this program."""
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for category in (FutureWarning, PossibleUserWarning):
+                warnings.filterwarnings("ignore", category=category)
+            for text in _KNOWN:
+                warnings.filterwarnings("ignore", text)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _strategy(devices: int | str, num_nodes: int) -> str:
+    """Start processes here, or join those that torchrun or SLURM has started."""
+    if num_nodes > 1 or {"TORCHELASTIC_RUN_ID", "SLURM_PROCID"} & set(os.environ):
+        return "ddp"
+    return "auto" if str(devices) == "1" else "ddp_spawn"
+
+
+def _claim(
+    out: Path,
+    settings: Settings,
+    stores: Sequence[str],
+    hold_out: Sequence[str],
+    channels: str,
+    data: StoreDataset,
+) -> None:
+    """Write what the run is; refuse a folder that holds another one."""
+    about = {
+        "settings": json.loads(json.dumps(asdict(settings))),
+        "stores": list(stores),
+        "hold_out": list(hold_out),
+        "channels": channels,
+        "recordings": sorted({source.digest for source in data.sources}),
+    }
+    path = out / "run.json"
+    if path.exists():
+        old = json.loads(path.read_text())
+        differ = [key for key in about if old.get(key) != about[key]]
+        if differ:
+            raise DataError(
+                f"Pre-training into {out}",
+                f"it holds a run with other {', '.join(differ)}",
+                "Give another --out, or delete that folder to begin anew",
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    staged = path.with_suffix(f".{os.getpid()}.part")
+    staged.write_text(json.dumps(about, indent=1))
+    staged.replace(path)
+
+
+def _last(folder: Path) -> Path | None:
+    """Find the checkpoint of the most steps."""
+    found = [(int(path.stem.split("=")[1].split("-")[0]), path) for path in folder.glob("*.ckpt")]
+    return max(found)[1] if found else None
+
+
+def _card(
+    name: str,
+    settings: Settings,
+    data: StoreDataset,
+    hold_out: Sequence[str],
+    stores: Sequence[str],
+    command: str,
+) -> Card:
+    from omfa.pipeline.store import open_store
+    from omfa.zoo.checkpoints.cards import Card, source_commit
+
+    opened = [open_store(store) for store in stores]
+    made = [store.settings["preprocessing"] for store in opened]
+    references = list(dict.fromkeys(str(each["reference"]) for each in made))
+    channels = sorted({int(i) for row in data.ids for i in row if i >= 0})
+    return Card(
+        name=name,
+        preset=settings.preset,
+        stage="pretrained",
+        simulated=data.simulated,
+        ucs_version=int(opened[0].settings["ucs_version"]),
+        input={
+            "unit": "uV",
+            "scale": 1.0,
+            "sfreq": float(data.rates[0]),
+            "band": _common_band([each["band"] for each in made], float(data.rates.min())),
+            "reference": " or ".join(references),
+            "channels": [data.ucs.names[i] for i in channels],
+            "window_seconds": settings.window_seconds,
+        },
+        saw=data.subjects_and_hours(),
+        recipe={
+            "command": command,
+            "settings": asdict(settings),
+            "hold_out": list(hold_out),
+            "seed": settings.seed,
+            "versions": {"omfa": version("omfa"), "torch": torch.__version__},
+            "commit": source_commit(),
+        },
+    )
+
+
+def _common_band(bands: Sequence[Sequence[float | None]], sfreq: float) -> list[float]:
+    """Return what all pass; an open side reaches to 0, or to half of the rate."""
+    low = max(0.0 if band[0] is None else float(band[0]) for band in bands)
+    return [low, min(sfreq / 2 if band[1] is None else float(band[1]) for band in bands)]
+
+
+def export(
+    encoder: nn.Module, settings: Settings, card: Card, folder: Path, *, sfreq: float
+) -> Path:
+    """Write an OMFA with this encoder, its head not trained, as a checkpoint."""
+    from omfa.zoo.checkpoints.folder import save_checkpoint
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        model = OMFA(
+            n_outputs=2,
+            sfreq=sfreq,
+            preset=settings.preset,  # type: ignore[arg-type]
+            encoder=settings.encoder,  # type: ignore[arg-type]
+            resampling=settings.resampling,  # type: ignore[arg-type]
+            tokens_per_second=settings.tokens_per_second,
+        )
+    model.encoder.load_state_dict(encoder.state_dict())
+    return save_checkpoint(folder, model, card)
+
+
+def learning_curve(run: str | Path) -> pd.DataFrame:
+    """Read the logs of a run, those of a run that was interrupted joined.
+
+    Parameters
+    ----------
+    run : path
+        The folder given as ``out``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per logged step, by ``step``.
+    """
+    files = sorted(
+        Path(run).glob("logs/version_*/metrics.csv"),
+        key=lambda file: int(file.parent.name.split("_")[1]),
+    )
+    if not files:
+        raise DataError(
+            f"Reading the learning curve of {run}", "there are no logs", "Give the run's folder"
+        )
+    rows = pd.concat([pd.read_csv(file) for file in files], ignore_index=True)
+    # What was logged after the last checkpoint was done again: the later row counts.
+    return rows.groupby("step").last().drop(columns="epoch", errors="ignore")

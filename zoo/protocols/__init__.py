@@ -1,0 +1,1 @@
+"""The ground: what is compared with what, and the proof that a split holds."""
