@@ -20,6 +20,7 @@ from omfa.pipeline.recording import DataError
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 TEMPLATES = Path(__file__).parent / "templates"
 """The templates that every report can extend and import from."""
@@ -55,6 +56,30 @@ def write(
         raise _unwritable(out, error) from error
     finally:
         draft.unlink(missing_ok=True)
+
+
+def part(
+    template: str, macro: str, values: Mapping[str, Any], *, folders: Sequence[Path] = ()
+) -> Markup:
+    """Render one macro of a template, for a page that is put together by a caller.
+
+    Parameters
+    ----------
+    template, macro : str
+        The names of the template and of a macro in it.
+    values : mapping of str to object
+        The macro's arguments.
+    folders : sequence of Path, optional
+        Where templates are looked for before ``TEMPLATES``.
+
+    Returns
+    -------
+    Markup
+        HTML, which templates do not escape again as they do a plain string.
+    """
+    module = _environment(tuple(folders)).get_template(template).module
+    content: Markup = getattr(module, macro)(**values)
+    return content
 
 
 def check_writable(out: Path) -> None:
