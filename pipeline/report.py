@@ -57,8 +57,7 @@ class _Dataset:
     Attributes
     ----------
     anchor, title : str
-    simulated : str
-        Who says that the data are simulated; empty where nothing does.
+    simulated : bool
     counts : list of str
         The cells of the overview after the name.
     failures : list of (str, str)
@@ -73,7 +72,7 @@ class _Dataset:
 
     anchor: str
     title: str
-    simulated: str
+    simulated: bool
     counts: list[str]
     failures: list[tuple[str, str]]
     n_failures: int

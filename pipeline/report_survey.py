@@ -52,8 +52,8 @@ class Survey:
         How many recordings have a stored type, and source facts (as JSON).
     round_trip : float
         The largest round-trip error, uV RMS.
-    says_simulated : bool
-        Whether a recording's source facts have the word in them.
+    simulated : bool
+        Whether any recording's signal is, as its store says.
     unreadable : mapping of str to str
         By recording, why it could not be read.
     """
@@ -71,15 +71,8 @@ class Survey:
     dtypes: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     round_trip: float = 0.0
-    says_simulated: bool = False
+    simulated: bool = False
     unreadable: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def simulated(self) -> str:
-        """Who says that the data are simulated; empty where nothing does."""
-        if self.says_simulated:
-            return "the source's own files say so"
-        return "the name says so" if "simulated" in self.store.path.lower() else ""
 
 
 def sample_size(store: Store) -> int:
@@ -149,8 +142,7 @@ def _read(
         found.labels.setdefault(name, []).append(recording.array(name))
     found.dtypes[attrs["dtype"]] += 1
     found.sources[json.dumps(attrs.get("source", {}), sort_keys=True, ensure_ascii=False)] += 1
-    facts = json.dumps([attrs.get(name) for name in ("source", "participant", "source_files")])
-    found.says_simulated |= "simulated" in facts.lower()
+    found.simulated |= recording.simulated
     found.round_trip = max(found.round_trip, attrs["round_trip_rms_uV"])
     nothing = np.empty((0, len(FREQUENCIES)))
     before, after = (

@@ -89,6 +89,7 @@ class TextReader:
 
     inner: object
     note: str = ""
+    simulated: bool = False
     name: str = "text"
 
     def discover(self, root):
@@ -104,7 +105,11 @@ class TextReader:
             mood=["<b>calm</b> & 平静"] * 29 + ["$tense_"],
             rating=np.linspace(1, 9, 30),
         )
-        return replace(recording, trials=trials, source={"note": self.note, "band": [0.1, 70]})
+        return replace(
+            recording,
+            trials=trials,
+            source={"note": self.note, "band": [0.1, 70], "simulated": self.simulated},
+        )
 
 
 def write_eeg(path, *, seed, channels=CHANNELS, flat=()):
@@ -317,7 +322,7 @@ def test_a_damaged_recording_costs_only_itself(reader, tree, tmp_path):
 
 @pytest.mark.usefixtures("without_maps")
 def test_texts_are_escaped_and_many_ratings_make_a_histogram(reader, tree, tmp_path):
-    ingest(TextReader(reader, "SIMULATED by a test"), tree, tmp_path / "s.zarr", serial=True)
+    ingest(TextReader(reader, "by a test", simulated=True), tree, tmp_path / "s.zarr", serial=True)
     page = Page(write_report([open_store(tmp_path / "s.zarr")], tmp_path / "r.html"))
     assert "<b>calm</b> & 平静 87" in page.text
     assert "$tense_ 3" in page.text
@@ -330,12 +335,20 @@ def test_texts_are_escaped_and_many_ratings_make_a_histogram(reader, tree, tmp_p
 
 
 @pytest.mark.usefixtures("without_maps")
-def test_a_store_named_simulated_is_called_so(stores, tmp_path):
-    path = tmp_path / "Simulated-second.zarr"
-    shutil.copytree(stores[1].path, path)
-    page = Page(write_report([open_store(path)], tmp_path / "r.html"))
-    assert "Simulated data (the name says so)" in page.text
-    assert page.rows("dataset")[0][0] == "Simulated-second simulated"
+def test_words_do_not_make_real_data_simulated(reader, tree, tmp_path):
+    store = tmp_path / "simulated-driving.zarr"
+    ingest(TextReader(reader, "a task of Simulated Driving"), tree, store, serial=True)
+    page = Page(write_report([open_store(store)], tmp_path / "r.html"))
+    assert "Simulated data" not in page.text
+    assert page.rows("dataset")[0][0] == "simulated-driving"
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_a_simulated_store_is_called_so(reader, tree, tmp_path):
+    ingest(TextReader(reader, simulated=True), tree, tmp_path / "second.zarr", serial=True)
+    page = Page(write_report([open_store(tmp_path / "second.zarr")], tmp_path / "r.html"))
+    assert "Simulated data (the source's own files say so)" in page.text
+    assert page.rows("dataset")[0][0] == "second simulated"
 
 
 @pytest.mark.usefixtures("without_maps")

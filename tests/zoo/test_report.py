@@ -24,8 +24,9 @@ NASTY = "<script>alert('x')</script> $x_1$ & \N{GREEK SMALL LETTER ALPHA}"
 @pytest.fixture(scope="module")
 def store(lay_store, tmp_path_factory):
     return lay_store(
-        tmp_path_factory.mktemp("report") / "simulated.zarr",
+        tmp_path_factory.mktemp("report") / "tiny.zarr",
         source="tiny",
+        simulated=True,
         subjects=3,
         trials=tuple((i * 220, 200) for i in range(6)),
         n_times=1400,
@@ -35,7 +36,7 @@ def store(lay_store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(store, tmp_path_factory):
-    """A folder of results as the command leaves it; the store's name says simulated."""
+    """A folder of results as the command leaves it; the store says simulated."""
     out = tmp_path_factory.mktemp("results")
     dataset = open_dataset(store, 1.0, target="emotion")
     for protocol in ("leaky-window", "within-subject"):
