@@ -33,8 +33,8 @@ def write_tables_report(
     Parameters
     ----------
     grid : Grid
-        What was run; its folder has the logs of pre-training and, below ``attention/``, the attention
-        to each channel of a model of each corpus.
+        What was run; its folder has the logs of pre-training and, below ``attention/``, the
+        attention that a model of each corpus pays to each channel.
     cells : sequence of Cell
     out : path
     command : str
