@@ -187,14 +187,19 @@ class Bucket:
     options: tuple[tuple[str, Any], ...] = field(default=(), repr=False)  # may hold credentials
 
     @cached_property
-    def _fs(self) -> Any:
+    def _opened(self) -> tuple[Any, PurePosixPath]:
         import fsspec
 
-        return fsspec.core.url_to_fs(self.address, **dict(self.options))[0]
+        fs, path = fsspec.core.url_to_fs(self.address, **dict(self.options))
+        return fs, PurePosixPath(path)
 
-    @cached_property
+    @property
+    def _fs(self) -> Any:
+        return self._opened[0]
+
+    @property
     def _path(self) -> PurePosixPath:
-        return PurePosixPath(self._fs._strip_protocol(self.address))
+        return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"address": self.address, "options": self.options}
@@ -220,8 +225,7 @@ class Bucket:
         base = self._path / folder
         self._fs.invalidate_cache()
         return sorted(
-            str(PurePosixPath(name).relative_to(self._fs._strip_protocol(str(base))))
-            for name in self._fs.find(str(base))
+            str(PurePosixPath(name).relative_to(base)) for name in self._fs.find(str(base))
         )
 
     def write(self, name: str, content: bytes) -> None:

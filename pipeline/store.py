@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pandas as pd
 import zarr
 from zarr.codecs import BloscCodec
+from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from omfa.pipeline.channels import UCS, UCS_VERSION, ChannelSchema
@@ -123,7 +124,8 @@ def encode(aligned: AlignedRecording, dtype: Dtype, settings_digest: str) -> dic
         By file name, relative to the group.
     """
     signal, error = _narrow(aligned.signal, dtype)
-    memory = MemoryStore()
+    held: dict[str, Buffer] = {}
+    memory = MemoryStore(held)
     group = zarr.open_group(memory, mode="w")
     _put_signal(group, "signal", signal, ("channel", "time"), aligned.sfreq, {"units": "uV"})
     for name, (dims, values, attrs) in _small_arrays(aligned).items():
@@ -139,7 +141,7 @@ def encode(aligned: AlignedRecording, dtype: Dtype, settings_digest: str) -> dic
             "Run again; if it recurs, the machine's memory or its zarr installation is faulty",
         )
     group.update_attributes(_attributes(aligned, signal, error, settings_digest))
-    return _seal(memory)
+    return _seal(memory, held)
 
 
 def _holds(group: zarr.Group, signal: npt.NDArray[np.floating]) -> bool:
@@ -297,14 +299,14 @@ def _attributes(
     }
 
 
-def _seal(memory: MemoryStore) -> dict[str, Content]:
+def _seal(memory: MemoryStore, held: Mapping[str, Buffer]) -> dict[str, Content]:
     """Consolidate a group's metadata and write the checksum of every file into it."""
     with warnings.catch_warnings():
         # Zarr warns that other implementations may ignore consolidated metadata. They may.
         warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
         zarr.consolidate_metadata(memory)
     files: dict[str, Content] = {
-        name: buffer.as_numpy_array().data for name, buffer in sorted(memory._store_dict.items())
+        name: buffer.as_numpy_array().data for name, buffer in sorted(held.items())
     }
     document = json.loads(bytes(files.pop(METADATA)))
     document["attributes"]["checksums"] = {
