@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from omfa.pipeline import cluster
+from omfa.pipeline import cluster, encoding
 from omfa.pipeline import store as stores
 from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
 from omfa.pipeline.errors import DataError
@@ -98,7 +98,7 @@ def _perform(task: _Task) -> list[Outcome]:
             fail(key, error)
     for key, files in encoded.items():
         try:
-            task.location.commit(key.recording, files, last=stores.METADATA, owner=task.owner)
+            task.location.commit(key.recording, files, last=encoding.METADATA, owner=task.owner)
         except Exception as error:
             fail(key, error)
     return list(outcomes.values())
@@ -112,7 +112,7 @@ def _encode(
         raise found
     doubt = plausible_unit(found)
     aligned = align(found, task.recipe)
-    files = stores.encode(aligned, task.recipe.dtype, task.settings_digest)
+    files = encoding.encode(aligned, task.recipe.dtype, task.settings_digest)
     return files, (doubt,) if doubt else ()
 
 
@@ -259,7 +259,7 @@ def plan(
     for key in todo:
         started = time.perf_counter()
         try:
-            files = stores.encode(align(recipe.reader.read(key), recipe), recipe.dtype, "")
+            files = encoding.encode(align(recipe.reader.read(key), recipe), recipe.dtype, "")
         except Exception:  # the run itself will tell what is wrong; estimate from the next
             continue
         scale = size / shares[key] if shares[key] else len(todo)
