@@ -30,7 +30,7 @@ from omfa.pipeline.recording import TRIAL_COLUMNS, Auxiliary, Key, Reader, Recor
 from omfa.pipeline.simulation import Truth
 
 RECIPE = 1
-"""Raised whenever the same settings would give another signal than before."""
+"""Version of the processing, raised whenever the same settings would give another signal."""
 
 SOFTWARE = ("omfa", "numpy", "scipy", "zarr", "numcodecs")
 
@@ -111,11 +111,11 @@ def recipe_for(
         ``"files"``, ``"moabb"``, or one that an installed package offers.
     preprocessing : Preprocessing, optional
     aliases : mapping of str to str, optional
-        Channel names of the source's own, each with its UCS name.
+        Names that the schema does not know, each with the UCS name that it stands for.
     exclude : iterable of str
         Channel names, as the source spells them, to leave out; ``*`` and ``?`` match.
     cerebellar : {"PO9/PO10", "POO7/POO8"}
-        Whose positions CB1 and CB2 take.
+        The channels whose positions CB1 and CB2 take.
     dtype : {"auto", "float16", "float32"}
         ``auto`` is float16 wherever that costs less than 0.1 uV RMS, else float32.
     keep_auxiliary : bool

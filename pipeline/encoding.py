@@ -26,7 +26,7 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content
 
 FORMAT = 1
-"""Raised when a store of the old layout can no longer be read."""
+"""Version of the layout, raised when a store of the old one can no longer be read."""
 
 CHUNK_SAMPLES = 1 << 18
 """Samples of a chunk, which spans all channels; ``docs/store.md`` has the measurement behind it."""
@@ -111,7 +111,7 @@ def encode(aligned: AlignedRecording, dtype: Dtype, settings_digest: str) -> dic
         ``auto`` takes float16 where the round trip costs every channel less than
         ``MAX_ROUND_TRIP``, and float32 elsewhere.
     settings_digest : str
-        Of the store's settings; a recording with another is not current.
+        Digest of the store's settings; a recording with another is not current.
 
     Returns
     -------

@@ -179,11 +179,11 @@ def ingest(
     store : str or Path
         A local path or an fsspec URL. Made if it is not there.
     subjects : iterable of str or int, optional
-        Only these.
+        Subjects to take; by default all.
     workers : int, optional
         Processes on this machine; by default one per core.
     memory_limit : str
-        Of each worker, as Dask writes it: ``"4GB"``, or ``"auto"`` for its share of the memory.
+        Memory of each worker, as Dask writes it: ``"4GB"``; ``"auto"`` is its share of all.
     scheduler : str, optional
         Address of a running Dask cluster, instead of workers of its own.
     serial : bool
@@ -260,7 +260,7 @@ def plan(
         started = time.perf_counter()
         try:
             files = encoding.encode(align(recipe.reader.read(key), recipe), recipe.dtype, "")
-        except Exception:  # the run itself will tell what is wrong; estimate from the next
+        except Exception:  # the run will report it; estimate from the next
             continue
         scale = size / shares[key] if shares[key] else len(todo)
         seconds = (time.perf_counter() - started) * scale

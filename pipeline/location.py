@@ -5,7 +5,7 @@ the files are written to a staging folder and renamed. Object stores cannot rena
 file whose presence makes the set count is written last and removed first.
 
 A set is not flushed to the disk file by file: dozens of small flushes a recording would cost more
-than all the work on it when the disk is busy. After a power cut, checksums tell what did not reach
+than all the work on it when the disk is busy. After a power cut, checksums find what did not reach
 the disk, and a rerun makes it again.
 """
 
@@ -99,7 +99,7 @@ def locate(address: str | Path, options: Mapping[str, Any] | None = None) -> Loc
 
 
 def this_process() -> str:
-    """Name this process so that another run can tell whether it still lives."""
+    """Name this process so that another run can find out whether it still lives."""
     import psutil  # only runs that write need it
 
     return f"{socket.gethostname()}-{os.getpid()}-{int(psutil.Process().create_time())}"

@@ -375,7 +375,7 @@ def state(
     location : Location
     recording : str
     settings_digest : str
-        Of the settings asked for.
+        Digest of the settings asked for.
     source_unchanged : callable
         Takes the ``source_files`` that the recording was made from and returns whether the files
         are still those.

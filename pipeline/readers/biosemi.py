@@ -23,7 +23,7 @@ _BLOCK = 8  # records decoded at a time
 
 @dataclass(frozen=True)
 class BiosemiFile:
-    """What a .bdf's header tells.
+    """The header of a .bdf.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def open_bdf(path: Path, *, doing: str) -> BiosemiFile:
     Raises
     ------
     DataError
-        If the file is not a .bdf of one rate, or has not the length that its header tells.
+        If the file is not a .bdf of one rate, or is not as long as its header says.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)
@@ -119,7 +119,7 @@ def open_bdf(path: Path, *, doing: str) -> BiosemiFile:
     if n_records < 1 or size != expected:
         raise DataError(
             doing,
-            f"it has {size} bytes, and its header tells of {expected}",
+            f"it has {size} bytes, and its header declares {expected}",
             "Download the file again: this copy is cut short or changed",
         )
     scale = physical / digital
