@@ -54,7 +54,7 @@ def connected(cluster: Any) -> Iterator[Any]:
 
     try:
         client = Client(cluster, timeout=20)
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=60)  # batch systems start them after the scheduler
     except (OSError, TimeoutError) as error:
         raise DataError(
             f"Connecting to the Dask scheduler {cluster}",
@@ -79,6 +79,7 @@ def local(workers: int, memory_limit: str = "auto") -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     options = {
+        # A recording that killed two workers would kill the next; Dask would go on to four.
         "distributed.scheduler.allowed-failures": 1,
         # Recordings are not Dask's to spill, and a paused worker would never be woken.
         "distributed.worker.memory.target": False,
