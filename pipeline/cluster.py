@@ -79,7 +79,7 @@ def local(workers: int, memory_limit: str = "auto") -> Iterator[Any]:
     from distributed import Client, LocalCluster
 
     options = {
-        # A recording that killed two workers would kill the next; Dask would go on to four.
+        # A recording that killed two workers would kill the next; Dask would try four.
         "distributed.scheduler.allowed-failures": 1,
         # Recordings are not Dask's to spill, and a paused worker would never be woken.
         "distributed.worker.memory.target": False,

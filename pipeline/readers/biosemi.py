@@ -119,7 +119,7 @@ def open_bdf(path: Path, *, doing: str) -> BiosemiFile:
     if n_records < 1 or size != expected:
         raise DataError(
             doing,
-            f"it has {size} bytes, and its header declares {expected}",
+            f"it has {size} bytes, and its header tells of {expected}",
             "Download the file again: this copy is cut short or changed",
         )
     scale = physical / digital
