@@ -17,8 +17,8 @@ NAME = re.compile(r"\bomfa\.(?:pipeline|models|zoo)(?:\.\w+)*")
 FILE = re.compile(
     r"`((?:pipeline|models|zoo|tests|docs|\.ci)/[\w./-]*|[\w-]+\.(?:py|toml|md|cff))`"
 )
-# Files of users, and of checkpoints.
-EXAMPLES = {"checkpoints.toml"}
+# Files of users and of checkpoints, and those that the recipes write.
+EXAMPLES = {"checkpoints.toml", "mymodels.py", "pipeline/readers/csv_files.py"}
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 
 every_page = pytest.mark.parametrize("page", PRESENT, ids=lambda page: page.name)
