@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from omfa.zoo.finetune import Network, Training
-from omfa.zoo.pretrain import LEARNING_RATE, Contrastive, Settings
-from omfa.zoo.schedule import adamw_and_schedule, rate_at
+from omfa.zoo.estimators.network import Network, Training
+from omfa.zoo.estimators.schedule import adamw_and_schedule, rate_at
+from omfa.zoo.pretraining.module import LEARNING_RATE, Contrastive, Settings
 
 SIZES = [(1, 0.1), (2, 0.1), (7, 0.0), (12, 0.1), (480, 0.1), (480, 0.95), (20_000, 0.05)]
 
@@ -154,7 +154,7 @@ def test_it_is_the_optimizer_that_stage_2_wrote_first_and_uses(how):
 
     def made(network):
         return adamw_and_schedule(
-            network._rates(),
+            network.rates(),
             lr=training.lr,
             weight_decay=training.weight_decay,
             n_steps=30,
@@ -168,14 +168,14 @@ def test_it_is_the_optimizer_that_stage_2_wrote_first_and_uses(how):
             "lr": training.lr * scale,
             "weight_decay": training.weight_decay if matrices else 0.0,
         }
-        for parameters, scale in first._rates()
+        for parameters, scale in first.rates()
         for matrices in (True, False)
     ]
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
     rates = list(first_rates(30, 0.2))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rates.__getitem__)
     same_training((first.network_, optimizer, schedule), (second.network_, *made(second)))
-    same_training((third.network_, *third._optimizer(30)), (fourth.network_, *made(fourth)))
+    same_training((third.network_, *third.optimizer(30)), (fourth.network_, *made(fourth)))
 
 
 def test_parameters_of_no_group_are_none_and_iterators_are_read_once():
