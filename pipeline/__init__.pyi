@@ -3,6 +3,7 @@ from .align import recipe_for as recipe_for
 from .channels import UCS as UCS
 from .channels import UCS_VERSION as UCS_VERSION
 from .channels import ChannelSchema as ChannelSchema
+from .errors import DataError as DataError
 from .ingestion import Outcome as Outcome
 from .ingestion import Plan as Plan
 from .ingestion import Summary as Summary
@@ -10,7 +11,6 @@ from .ingestion import ingest as ingest
 from .ingestion import plan as plan
 from .preprocess import Preprocessing as Preprocessing
 from .recording import Auxiliary as Auxiliary
-from .recording import DataError as DataError
 from .recording import Key as Key
 from .recording import Reader as Reader
 from .recording import Recording as Recording

@@ -123,19 +123,33 @@ def recipe_for(
     **options
         The reader's own, such as ``variant="raw"``.
     """
-    exclude = tuple(exclude)
     if isinstance(source, str):
-        if "auxiliary" in reader_options(reader_class(source)):
-            options = {"auxiliary": keep_auxiliary} | options  # need not be decoded for nothing
-        source = get_reader(source, **options)
+        source = reader_for(source, keep_auxiliary=keep_auxiliary, options=options)
     return Recipe(
         reader=source,
         preprocessing=preprocessing or Preprocessing(),
         schema=UCS.with_options(cerebellar=cerebellar, aliases=aliases),
-        exclude=exclude,
+        exclude=tuple(exclude),
         dtype=dtype,
         keep_auxiliary=keep_auxiliary,
     )
+
+
+def reader_for(source: str, *, keep_auxiliary: bool, options: Mapping[str, Any]) -> Reader:
+    """Make the reader of a source; it decodes auxiliary channels only where they are kept.
+
+    Parameters
+    ----------
+    source : str
+        The reader's name.
+    keep_auxiliary : bool
+        As ``recipe_for``.
+    options : mapping
+        The reader's own.
+    """
+    if "auxiliary" in reader_options(reader_class(source)):
+        options = {"auxiliary": keep_auxiliary} | dict(options)
+    return get_reader(source, **options)
 
 
 # ------------------------------------------------------------------------------- one recording

@@ -12,7 +12,6 @@ choice in use.
 from __future__ import annotations
 
 import csv
-import difflib
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest
 
 UCS_VERSION = "1"
 """Raised whenever a name is appended to ``ucs.csv`` or a position in it changes."""
@@ -118,9 +118,10 @@ class ChannelSchema:
         """
         for raw, name in (aliases or {}).items():
             if name not in self._ids:
+                near = nearest(name, self._canonical, self._canonical)
                 raise DataError(
                     f"Channel alias {raw!r}",
-                    f"its target {name!r} is not in the channel schema{self._nearest(name)}",
+                    f"its target {name!r} is not in the channel schema{near}",
                     "Use a canonical name such as 'Fp1'",
                 )
             if self._canonical.get(_bare(raw).upper(), name) != name:
@@ -153,9 +154,10 @@ class ChannelSchema:
         try:
             return self._canonical[_bare(raw).upper()]
         except KeyError:
+            near = nearest(_bare(raw), self._canonical, self._canonical)
             raise DataError(
                 where,
-                f"channel {raw!r} is not in the channel schema{self._nearest(_bare(raw))}",
+                f"channel {raw!r} is not in the channel schema{near}",
                 "Give its meaning by --alias RAW=NAME, or leave it out by --exclude",
             ) from None
 
@@ -307,10 +309,6 @@ class ChannelSchema:
         """
         sets = [set(store.common_channels) for store in _same_meaning(stores)]
         return self.in_order(set.intersection(*sets)) if sets else []
-
-    def _nearest(self, raw: str) -> str:
-        near = difflib.get_close_matches(raw.upper(), self._canonical, n=3)
-        return f" (nearest: {', '.join(self._canonical[name] for name in near)})" if near else ""
 
 
 def _bare(raw: str) -> str:

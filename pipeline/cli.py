@@ -12,7 +12,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
+
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import duration, size
 
 if TYPE_CHECKING:
     from omfa.pipeline.ingestion import Plan, Summary
@@ -58,9 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nInterrupted. {args.interrupted}", file=sys.stderr)
         return 130
-    except ValueError as error:
-        if type(error).__name__ != "DataError":
-            raise
+    except DataError as error:
         print(f"omfa-ingest: {error}", file=sys.stderr)
         return 2
 
@@ -84,10 +85,17 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="version", version=f"omfa {version('omfa')}")
     parser.set_defaults(interrupted="")
-    verbs = parser.add_subparsers(metavar="VERB", required=True)
-    _simulate_parser(
-        verbs.add_parser("simulate", help="write a simulated corpus in the real format")
+    verbs = parser.add_subparsers(metavar="VERB", required=True, prog="omfa-ingest")
+    simulator = verbs.add_parser(
+        "simulate",
+        help="write a simulated corpus in the real format",
+        description="Write a simulated corpus in the file formats of the real one.",
     )
+    simulator.add_argument("source", choices=("seed", "deap", "dreamer"), metavar="SOURCE")
+    simulator.add_argument("raw", type=Path, metavar="RAW", help="an empty or new folder")
+    simulator.set_defaults(run=_simulate, interrupted="Remove the folder and run it again.")
+    if argv[:1] == ["simulate"]:  # importing the simulator is not for every --help
+        _simulate_flags(simulator)
     for name, run, text in (
         ("inspect", _inspect, "show what a store holds and how it was made"),
         ("verify", _verify, "recompute every checksum and name what is damaged"),
@@ -122,7 +130,6 @@ def _source_parser(source: str, text: str) -> argparse.ArgumentParser:
         prog=f"omfa-ingest {source}",
         description=f"Read {text}. Turn it into a UCS store.",
         epilog="Run the same command again to go on where it ended.",
-        formatter_class=_Help,
     )
     parser.set_defaults(
         source=source,
@@ -134,215 +141,82 @@ def _source_parser(source: str, text: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "store", metavar="STORE", help="a folder, or an address such as s3://b/x.zarr"
     )
-    _preprocessing_flags(parser.add_argument_group("signal"))
-    _store_flags(parser.add_argument_group("channels and store"))
-    _run_flags(parser.add_argument_group("run"))
-    _reader_flags(parser.add_argument_group(f"{source} reader"), source)
+    _settings_flags(parser, source)
     return parser
 
 
-class _Help(argparse.ArgumentDefaultsHelpFormatter):
-    """Tells defaults, but only those that tell something."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        plain = action.default in (None, False, (), []) or "default" in (action.help or "")
-        return action.help if plain else super()._get_help_string(action)
+RUN = ("subjects", "workers", "memory_limit", "scheduler", "serial", "rewrite")
+"""The arguments of ``ingest`` that say how a run goes, and nothing about what comes out."""
 
 
-def _preprocessing_flags(group: Any) -> None:
-    group.add_argument(
-        "--sfreq",
-        type=_number_or_none,
-        default=128.0,
-        metavar="HZ",
-        help="rate of the store; none keeps the source's",
-    )
-    group.add_argument(
-        "--band",
-        type=_number_or_none,
-        nargs=2,
-        default=(0.5, 45.0),
-        metavar=("LOW", "HIGH"),
-        help="pass band in Hz; none leaves a side open",
-    )
-    group.add_argument(
-        "--notch",
-        type=float,
-        nargs="+",
-        default=(),
-        metavar="HZ",
-        help="take out these frequencies, such as 50 100",
-    )
-    group.add_argument(
-        "--reference",
-        nargs="+",
-        default=["source"],
-        metavar="NAME",
-        help="source, average, or the names of channels",
-    )
-    group.add_argument(
-        "--interpolate",
-        action="store_true",
-        help="replace bad channels by spherical splines; recorded in the store",
-    )
+def _settings_flags(parser: argparse.ArgumentParser, source: str) -> None:
+    """Add the flags of what decides the store, of the run, and of the source's reader.
 
+    Imported here: what the settings are defined in takes half a second.
+    """
+    from omfa.pipeline.align import recipe_for
+    from omfa.pipeline.flags import add_flags
+    from omfa.pipeline.ingestion import ingest
+    from omfa.pipeline.preprocess import Preprocessing
+    from omfa.pipeline.readers import reader_class
 
-def _store_flags(group: Any) -> None:
-    group.add_argument(
-        "--alias",
-        nargs="+",
-        default=[],
-        metavar="RAW=NAME",
-        type=_pair,
-        help="the meaning of a channel name that the schema does not know",
+    reader = reader_class(source)
+    add_flags(
+        parser.add_argument_group("signal"),
+        Preprocessing,
+        metavars={"sfreq": "HZ", "band": ("LOW", "HIGH"), "notch": "HZ", "reference": "NAME"},
     )
-    group.add_argument(
-        "--exclude",
-        nargs="+",
-        default=[],
-        metavar="RAW",
-        help="channels to leave out, as the source spells them; * and ? match",
+    add_flags(
+        parser.add_argument_group("channels and store"),
+        recipe_for,
+        only=("aliases", "exclude", "cerebellar", "dtype", "keep_auxiliary"),
+        names={"aliases": "alias"},
+        metavars={"aliases": "RAW=NAME", "exclude": "RAW"},
     )
-    group.add_argument(
-        "--cerebellar",
-        choices=("PO9/PO10", "POO7/POO8"),
-        default="PO9/PO10",
-        help="whose positions CB1 and CB2 take",
+    group = parser.add_argument_group("run")
+    add_flags(
+        group,
+        ingest,
+        only=RUN,
+        metavars={"subjects": "ID", "memory_limit": "SIZE", "scheduler": "ADDRESS"},
     )
-    group.add_argument(
-        "--dtype",
-        choices=("auto", "float16", "float32"),
-        default="auto",
-        help="auto is float16 where that costs less than 0.1 uV RMS",
-    )
-    group.add_argument(
-        "--keep-auxiliary", action="store_true", help="also store the channels that are not EEG"
-    )
-
-
-def _run_flags(group: Any) -> None:
-    group.add_argument("--subjects", nargs="+", metavar="ID", help="only these (default: all)")
-    group.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
-    group.add_argument(
-        "--memory-limit",
-        default="auto",
-        metavar="SIZE",
-        help="of each worker, such as 4GB; auto is its share of the memory",
-    )
-    group.add_argument(
-        "--scheduler", metavar="ADDRESS", help="a running Dask cluster, such as tcp://head:8786"
-    )
-    group.add_argument("--serial", action="store_true", help="run in one process, without Dask")
     group.add_argument(
         "--dry-run",
         action="store_true",
-        help="tell what would be done, how large, how long, and do none of it",
+        help="Show what would be done, how large and how long it is, and do none of it.",
     )
-    group.add_argument("--rewrite", action="store_true", help="make every recording again")
-
-
-def _reader_flags(group: Any, source: str) -> None:
-    """Give each field of the reader a flag of its name."""
-    import dataclasses
-
-    from omfa.pipeline.readers import reader_class, reader_options
-
-    reader = reader_class(source)
-    hints = get_type_hints(reader)
-    texts = _documented(reader.__doc__ or "")
-    for field in dataclasses.fields(reader):  # type: ignore[arg-type]
-        if field.name not in reader_options(reader) or field.name == "auxiliary":
-            continue  # set by --keep-auxiliary
-        default = None if field.default is dataclasses.MISSING else field.default
-        group.add_argument(
-            f"--{field.name.replace('_', '-')}",
-            dest=f"reader_{field.name}",
-            default=default,
-            help=texts.get(field.name, " ").replace("%", "%%"),
-            **_argument(hints[field.name], field.name.upper()),
-        )
-
-
-def _argument(hint: Any, metavar: str) -> dict[str, Any]:
-    """Return how a command line gives a value of a type."""
-    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
-    origin = get_origin(hint)
-    if origin is Literal:
-        return {"choices": kinds}
-    if hint is bool:
-        return {"action": argparse.BooleanOptionalAction}
-    if hint in (int, float):
-        return {"type": hint, "metavar": "N"}
-    if origin is tuple and get_origin(kinds[0]) is not tuple:
-        return {"nargs": "+", "metavar": metavar}
-    if origin is tuple or (isinstance(origin, type) and issubclass(origin, Mapping)):
-        return {"nargs": "+", "type": _pair, "metavar": "A=B"}
-    return _argument(kinds[0], metavar) if kinds else {"metavar": metavar}
-
-
-def _documented(docstring: str) -> dict[str, str]:
-    """Return what a NumPy docstring says of each attribute."""
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in docstring.splitlines():
-        text = line.strip()
-        if " : " in text:
-            names = [name.strip() for name in text.split(" : ")[0].split(",")]
-        elif not text or set(text) == {"-"}:
-            names = []
-        else:
-            found |= {name: f"{found.get(name, '')} {text}".strip() for name in names}
-    return {name: text.replace("`", "") for name, text in found.items()}
-
-
-def _number_or_none(text: str) -> float | None:
-    return None if text.lower() == "none" else float(text)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    left, equals, right = text.partition("=")
-    if not (left and equals and right):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form A=B")
-    return left, right
+    # A reader's own option comes last: of a name that is taken it is --SOURCE-NAME.
+    add_flags(
+        parser.add_argument_group(f"{source} reader"),
+        reader,
+        leave_out=("auxiliary",),  # set by --keep-auxiliary
+        prefix=source,
+    )
 
 
 def _ingest(args: argparse.Namespace) -> int:
+    from inspect import signature
+
+    from omfa.pipeline import flags
+    from omfa.pipeline.align import reader_for, recipe_for
     from omfa.pipeline.ingestion import ingest, plan
     from omfa.pipeline.preprocess import Preprocessing
+    from omfa.pipeline.readers import reader_class
 
-    reference = args.reference[0] if args.reference[0] in ("source", "average") else args.reference
-    options: dict[str, Any] = {
-        "preprocessing": Preprocessing(
-            sfreq=args.sfreq,
-            band=tuple(args.band),
-            notch=tuple(args.notch),
-            reference=reference,
-            interpolate=args.interpolate,
-        ),
-        "aliases": dict(args.alias),
-        "exclude": args.exclude,
-        "cerebellar": args.cerebellar,
-        "dtype": args.dtype,
-        "keep_auxiliary": args.keep_auxiliary,
-        "subjects": args.subjects,
-        "rewrite": args.rewrite,
-    } | {
-        name.removeprefix("reader_"): tuple(value) if isinstance(value, list) else value
-        for name, value in vars(args).items()
-        if name.startswith("reader_")
-    }
-    if args.dry_run:
-        return _show_plan(plan(args.source, args.raw, args.store, **options))
-    summary = ingest(
+    chosen = flags.given(args, recipe_for)
+    # Made here, since an option of the reader may have the name of an argument of `ingest`.
+    reader = reader_for(
         args.source,
-        args.raw,
-        args.store,
-        workers=args.workers,
-        memory_limit=args.memory_limit,
-        scheduler=args.scheduler,
-        serial=args.serial,
-        **options,
+        keep_auxiliary=chosen.get("keep_auxiliary", False),
+        options=flags.given(args, reader_class(args.source)),
     )
+    chosen["preprocessing"] = flags.settings(args, Preprocessing)
+    run = flags.given(args, ingest)
+    if args.dry_run:
+        taken = signature(plan).parameters  # it has no use for workers
+        run = {name: value for name, value in run.items() if name in taken}
+        return _show_plan(plan(reader, args.raw, args.store, **run, **chosen))
+    summary = ingest(reader, args.raw, args.store, **run, **chosen)
     _show_summary(summary)
     return 0 if summary.complete else 1
 
@@ -354,8 +228,8 @@ def _show_plan(plan: Plan) -> int:
         print(f"{states.count(state):6d} recordings are {state} and would be {verb}")
     if plan.tried:
         print(
-            f"{plan.bytes_in / 1e6:,.0f} MB would be read and about {plan.bytes_out / 1e6:,.0f} MB "
-            f"written, in about {_duration(plan.seconds)} of one worker "
+            f"{size(plan.bytes_in)} would be read and about {size(plan.bytes_out)} written, "
+            f"in about {duration(plan.seconds)} of one worker "
             f"(scaled from {plan.tried}, which was processed and not stored)"
         )
     elif plan.bytes_in:
@@ -367,7 +241,7 @@ def _show_summary(summary: Summary) -> None:
     stored, kept, failed = (summary.having(s) for s in ("stored", "kept", "failed"))
     print(
         f"{len(stored)} stored, {len(kept)} kept, {len(failed)} failed in "
-        f"{_duration(summary.seconds)}: {summary.store}"
+        f"{duration(summary.seconds)}: {summary.store}"
     )
     for outcome in stored:
         if outcome.reason != "missing":
@@ -377,11 +251,6 @@ def _show_summary(summary: Summary) -> None:
             print(f"  warning: {warning}", file=sys.stderr)
     for outcome in failed:
         print(f"  failed: {outcome.reason}", file=sys.stderr)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{seconds:.1f} s" if seconds < 60 else f"{minutes} min {rest} s"
 
 
 # ---------------------------------------------------------------------------------- stores
@@ -459,38 +328,23 @@ def _table(rows: list[dict[str, Any]]) -> str:
 # ---------------------------------------------------------------------------------- simulation
 
 
-def _simulate_parser(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Write a simulated corpus in the file formats of the real one."
-    parser.add_argument("source", choices=("seed", "deap", "dreamer"), metavar="SOURCE")
-    parser.add_argument("raw", type=Path, metavar="RAW", help="an empty or new folder")
-    parser.add_argument(
-        "--variant",
-        choices=("preprocessed", "raw", "json"),
-        default="preprocessed",
-        help="raw: SEED's .cnt, DEAP's .bdf; json: DREAMER's other edition",
+def _simulate_flags(parser: argparse.ArgumentParser) -> None:
+    from omfa.pipeline.flags import add_flags
+    from omfa.pipeline.simulation import simulate
+
+    add_flags(
+        parser,
+        simulate,
+        leave_out=("source", "root", "progress"),
+        metavars={"quirks": "NAME", "subjects": "N", "sessions": "N"},
     )
-    parser.add_argument("--subjects", type=int, metavar="N", help="how many (default: all)")
-    parser.add_argument("--sessions", type=int, metavar="N", help="per subject (default: all)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="of a trial (default: real)")
-    parser.add_argument("--effect", type=float, help="strength of what is planted; 0 plants none")
-    parser.add_argument(
-        "--effect-kind",
-        choices=("power", "connectivity"),
-        help="whether the labels change band power, or phase coupling alone",
-    )
-    parser.add_argument("--bad-channels", type=float, help="how many a recording, on average")
-    parser.add_argument("--quirks", nargs="+", metavar="NAME", help="odd forms: see the docs")
-    parser.add_argument("--seed", type=int, help="of the random numbers; the same tree again")
-    parser.set_defaults(run=_simulate, interrupted="Remove the folder and run it again.")
 
 
 def _simulate(args: argparse.Namespace) -> int:
+    from omfa.pipeline.flags import given
     from omfa.pipeline.simulation import Truth, simulate
 
-    names = ["variant", "subjects", "sessions", "seconds", "effect", "effect_kind"]
-    names += ["bad_channels", "quirks", "seed"]
-    options = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    simulate(args.source, args.raw, **options)
+    simulate(args.source, args.raw, **given(args, simulate))
     print(f"Simulated {args.source.upper()}: {args.raw}")
     print(f"What was planted in it: {Truth.path(args.raw)}")
     return 0
@@ -510,9 +364,9 @@ def _demo(args: argparse.Namespace) -> int:
     from omfa.pipeline.store import open_store
 
     rows, opened, complete = [], [], True
-    for source, size in DEMO.items():
+    for source, extent in DEMO.items():
         raw, store = args.folder / f"{source}-simulated", args.folder / f"{source}-simulated.zarr"
-        simulate(source, raw, **size)
+        simulate(source, raw, **extent)
         summary = ingest(source, raw, store, workers=args.workers)
         complete &= summary.complete
         _show_summary(summary)

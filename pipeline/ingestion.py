@@ -28,9 +28,11 @@ from tqdm import tqdm
 
 from omfa.pipeline import store as stores
 from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content, Location, locate, this_process
-from omfa.pipeline.recording import DataError, Key, Reader, Recording, plausible_unit
+from omfa.pipeline.recording import Key, Reader, Recording, plausible_unit
 from omfa.pipeline.store import State
+from omfa.pipeline.words import some
 
 
 @dataclass(frozen=True)
@@ -419,7 +421,7 @@ def _compare(
         if others := location.folders():
             raise DataError(
                 f"Making a store at {location.address}",
-                f"the folder is not empty ({', '.join(others[:3])}) and is no omfa store",
+                f"the folder is not empty ({some(others)}) and is no omfa store",
                 "Choose another folder",
             )
         return None
@@ -437,7 +439,7 @@ def _compare(
         raise DataError(
             doing,
             f"rewriting it with other settings ({differs}) would leave {len(left)} recordings "
-            f"as they were ({', '.join(sorted(left)[:3])})",
+            f"as they were ({some(sorted(left))})",
             "Rewrite all subjects together, or choose another store",
         )
     return found

@@ -15,13 +15,14 @@ import os
 import shutil
 import socket
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
+
+from omfa.pipeline.writing import staged_folder, write_whole
 
 STAGING = ".staging"
 """Where half-written recordings lie; nothing in it has its final name."""
@@ -146,45 +147,25 @@ class Folder:
 
     def write(self, name: str, content: bytes) -> None:
         """Stage, flush, rename over the old file."""
-        self._draft(name, content).replace(self.path / name)
+        write_whole(self.path / name, content, staging=self.path / STAGING / this_process())
 
     def create(self, name: str, content: bytes) -> bool:
         """Link a finished file into place, which fails if the name is taken."""
-        draft = self._draft(name, content)
+        staging = self.path / STAGING / this_process()
         try:
-            os.link(draft, self.path / name)
+            write_whole(self.path / name, content, staging=staging, replace=False)
         except FileExistsError:
             return False
-        finally:
-            draft.unlink()
         return True
 
     def commit(self, folder: str, content: Mapping[str, Content], *, last: str, owner: str) -> None:
         """Stage and rename."""
-        stage = self.path / STAGING / owner / uuid.uuid4().hex
-        try:
+        staging = self.path / STAGING / owner
+        with staged_folder(self.path / folder, staging=staging, flush=False) as stage:
             for name, data in content.items():
                 file = stage / name
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_bytes(data)
-            self._put(stage, folder)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-
-    def _put(self, stage: Path, folder: str) -> None:
-        target = self.path / folder
-        displaced = stage.with_name(stage.name + "-displaced")
-        while True:
-            try:
-                stage.rename(target)
-                break
-            except OSError:
-                if not target.is_dir():
-                    raise
-                # The name is taken. Between the two renames the recording is missing, never wrong.
-                with suppress(FileNotFoundError):
-                    target.rename(displaced)
-                    shutil.rmtree(displaced)
 
     def sweep(self, owner: str) -> None:
         """Remove staging folders whose runs are over."""
@@ -196,19 +177,6 @@ class Folder:
                 shutil.rmtree(run, ignore_errors=True)
         with suppress(OSError):  # another run is staging
             staging.rmdir()
-
-    def _draft(self, name: str, content: bytes) -> Path:
-        draft = self.path / STAGING / this_process() / f"{uuid.uuid4().hex}-{name}"
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with draft.open("wb") as out:
-                out.write(content)
-                out.flush()
-                os.fsync(out.fileno())
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
-        return draft
 
 
 @dataclass(frozen=True)

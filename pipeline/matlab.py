@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip_lib
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 # Element types, and the numeric ones' storage.
 _STORAGE = {

@@ -16,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from omfa.pipeline.errors import DataError as DataError
+from omfa.pipeline.words import some
+
 Segment = npt.NDArray[np.floating]
 """A contiguous piece of signal, shape (n_chans, n_times)."""
 
@@ -31,27 +34,6 @@ TRIAL_COLUMNS = (
 """What every trial table has; every other column is a label or a rating."""
 
 _ENTITY = re.compile(r"^[A-Za-z0-9]+$")
-
-
-class DataError(ValueError):
-    """Something is wrong with data, told in three parts.
-
-    Parameters
-    ----------
-    doing : str
-        What was being done to what: ``"SEED reader: subject 7 session 2"``.
-    found : str
-        What was found.
-    action : str
-        What to do next, without a full stop.
-    """
-
-    def __init__(self, doing: str, found: str, action: str) -> None:
-        super().__init__(doing, found, action)
-
-    def __str__(self) -> str:
-        doing, found, action = self.args
-        return f"{doing}: {found}. {action}."
 
 
 @dataclass(frozen=True, order=True)
@@ -90,8 +72,7 @@ class Key:
         return f"sub-{self.subject}_ses-{self.session}_run-{self.run}"
 
     def __str__(self) -> str:
-        more = ", ..." if len(self.files) > 3 else ""
-        return f"{self.recording} ({', '.join(self.files[:3])}{more})"
+        return f"{self.recording} ({some(self.files)})"
 
     @property
     def paths(self) -> tuple[Path, ...]:

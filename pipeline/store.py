@@ -25,8 +25,8 @@ from zarr.codecs import BloscCodec
 from zarr.storage import MemoryStore
 
 from omfa.pipeline.channels import UCS, UCS_VERSION, ChannelSchema
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content, Location, locate
-from omfa.pipeline.recording import DataError
 
 FORMAT = 1
 """Raised when a store of the old layout can no longer be read."""

@@ -134,7 +134,7 @@ def plan_fine_tuning(
     """
     network, train, validation = _to_fine_tune(dataset, checkpoint, protocol, seed, parameters)
     network.check(train)
-    from omfa.zoo.evaluation.run import duration
+    from omfa.pipeline.words import duration
 
     sample = train.at(np.linspace(0, len(train) - 1, min(len(train), BATCH)).astype(np.int64))
     seconds = network.expected_seconds(sample, [(len(train), len(validation), 0)])

@@ -1,6 +1,6 @@
-"""Checkpoints for others: a folder to serve, its README for Hugging Face, its registry entry.
+"""Publishing a checkpoint: a folder to serve, its README for Hugging Face, its registry entry.
 
-What is written follows from the checkpoint alone, so that publishing again changes nothing.
+The output depends on the checkpoint alone, so that publishing again changes nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from omfa.zoo.checkpoints.downloads import (
     Entry,
     check_source,
     described,
+    enter,
     find,
-    home,
     read_registry,
     registry_text,
 )
@@ -29,24 +29,22 @@ from omfa.zoo.checkpoints.folder import build, locate, obtain, write_files
 if TYPE_CHECKING:
     from omfa.zoo.evaluation.results import Result
 
-
 METRIC = "balanced_accuracy"
-"""What is told of results."""
+"""The metric that a card reports of each result."""
 
 PACKAGED_AT_MOST = 16_000_000
-"""Bytes of all checkpoints that travel with the package."""
+"""Largest size in bytes of all checkpoints together that are installed with the package."""
 
 HUB_LICENCES = (
     *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "gpl-3.0", "lgpl-3.0", "cc0-1.0"),
     *("cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "odc-by", "odbl"),
 )
-"""Licences that Hugging Face knows by these names; others are told as ``other``."""
+"""Licences that Hugging Face has a name for; any other is given to it as ``other``."""
 
 USE = {
     "pretrained": "A start for fine-tuning on labelled EEG, and features of single EEG channels.",
     "finetuned": "Research on the task of the recipe, on signals like those it saw.",
 }
-
 LIMITS = {
     True: "It saw simulated signals: for tests and tutorials, and for no statement about people.",
     False: "For research. Not for diagnosis, nor for decisions about people. What it says of "
@@ -74,23 +72,23 @@ def publish(
     name_or_folder : str or path
         The checkpoint, or the run that made it.
     out : path
-        The folder: the checkpoint's three files, ``README.md`` and ``checkpoints.toml``.
+        The folder to write: the checkpoint's three files, ``README.md`` and ``checkpoints.toml``.
     name : str, optional
-        Another name for it.
+        The name to publish it under. By default the card's.
     sources : sequence of str
-        Where the folder will be found, in the order to ask: ``"https://host/NAME"``,
+        Where others will find the folder, in the order to try: ``"https://host/NAME"``,
         ``"hf://owner/repository@revision"``. A folder in omfa's own ``zoo/weights`` is also found
         in the package, and is entered in omfa's own registry.
     registry : path, optional
-        A ``checkpoints.toml`` to enter it in; made if there is none. Without ``sources`` the entry
-        names the folder itself.
+        A ``checkpoints.toml`` to enter the checkpoint in; it is made if there is none. Without
+        ``sources`` the entry's source is the folder itself.
     licence, use, limits : str, optional
-        In place of the card's.
+        Text that replaces the card's.
     attributions : mapping, optional
-        For each dataset by name, how its data ask to be named.
+        The attribution that the data's terms ask for, by the dataset's name.
     results : sequence of Result, optional
-        In place of the card's: what ``evaluate`` measured from this checkpoint, from scratch and
-        with other models to compare with. Those of one model that differ by seed are averaged.
+        Results of ``evaluate`` that replace the card's: from this checkpoint, from scratch, and
+        of other models to compare with. Results of one model that differ by seed are averaged.
 
     Returns
     -------
@@ -100,8 +98,8 @@ def publish(
     Raises
     ------
     DataError
-        If the checkpoint cannot be read, its card leaves out what others must know, or the folder
-        or the registry hold something else.
+        If the checkpoint cannot be read, its card lacks a fact that its users need, or the folder
+        holds something else, or the registry is damaged.
     """
     from omfa.zoo.checkpoints.folder import digest
 
@@ -129,9 +127,7 @@ def publish(
         else _rows(results, name or card.name, digest(model)),
     )
     if missing := _missing(card):
-        raise DataError(
-            doing, f"its card does not tell {', '.join(missing)}", "Complete its card.json"
-        )
+        raise DataError(doing, f"its card lacks {', '.join(missing)}", "Complete its card.json")
     files = {**files, CARD: card.to_json().encode()}
     packaged = out.resolve().parent == (PACKAGE / "weights").resolve()
     places = (*(["package"] if packaged else []), *map(check_source, sources))
@@ -145,7 +141,7 @@ def publish(
     text = registry_text({card.name: entry})
     write_files(out, {**files, README: readme(entry).encode(), REGISTRY: text.encode()})
     if registry is not None:
-        _enter(Path(registry), entry)
+        enter(Path(registry), entry)
     return text
 
 
@@ -169,24 +165,12 @@ def _check_size(entry: Entry, doing: str) -> None:
         )
 
 
-def _enter(path: Path, entry: Entry) -> None:
-    """Put an entry into a registry, in place of one of the same name."""
-    known = {**read_registry(path), entry.card.name: entry}
-    staged = path.with_name(f".{path.name}.part")
-    try:
-        if path.resolve().parent == home().resolve():
-            home().mkdir(parents=True, exist_ok=True)
-        staged.write_text(registry_text(known), encoding="utf-8")
-        staged.replace(path)
-    except OSError as error:
-        raise DataError(f"Writing {path}", str(error), "Name another --registry") from error
-
-
 def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, Any]]:
-    """Return a row for each model under each protocol, seeds averaged, and for the majority class.
+    """Average results over seeds: a card's row for each model under each protocol.
 
-    A result that started from these ``weights`` is of the checkpoint ``name``, whatever it was
-    called then.
+    The score of always choosing the most frequent class is a row too. A result that started from
+    the weights with the digest ``weights`` is named after the checkpoint ``name``, even if the
+    checkpoint had another name when it was evaluated.
     """
     from omfa.zoo.evaluation.results import by_subject
     from omfa.zoo.protocols.metrics import bootstrap_interval
@@ -197,7 +181,7 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
         models.setdefault(_model(result, name, weights), []).append(result)
     rows = []
     for (data, protocol), models in groups.items():
-        told = {"dataset": data, "protocol": protocol, "metric": METRIC}
+        shared = {"dataset": data, "protocol": protocol, "metric": METRIC}
         for model, seeds in models.items():
             subjects = by_subject(seeds)
             low, high = bootstrap_interval(subjects[METRIC])
@@ -205,9 +189,9 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
             many = f"{len(seeds)} seeds averaged, " if len(seeds) > 1 else ""
             note = f"{len(subjects)} subjects, {many}classes by {seeds[0].config['rule']}"
             rounded = {key: round(float(value), 4) for key, value in scores.items()}
-            rows.append({**told, "model": model, **rounded, "note": note})
+            rows.append({**shared, "model": model, **rounded, "note": note})
         majority = round(float(subjects[f"majority_{METRIC}"].mean()), 4)
-        rows.append({**told, "model": "majority", "score": majority})
+        rows.append({**shared, "model": "majority", "score": majority})
     return rows
 
 
@@ -229,7 +213,7 @@ def _model(result: Result, name: str, weights: str) -> str:
 
 
 def entry_of(name_or_folder: str | Path) -> Entry:
-    """Return the registry's entry of a name, or one made for a folder."""
+    """Return the registry's entry for a name, or an entry without sources for a folder."""
     if locate(name_or_folder) is None:
         return find(str(name_or_folder))
     files = obtain(name_or_folder)
@@ -237,8 +221,11 @@ def entry_of(name_or_folder: str | Path) -> Entry:
     return Entry(card, (), {file: described(files[file]) for file in FILES})
 
 
+# ---------------------------------------------------------------------- the pages made from cards
+
+
 def readme(entry: Entry) -> str:
-    """Return the README of a published folder: Hugging Face's metadata, then ``describe``."""
+    """Return the README of a published folder: Hugging Face's metadata, then the card."""
     return f"---\n{_metadata(entry.card)}\n---\n\n{describe(entry)}"
 
 
@@ -273,8 +260,8 @@ def _metadata(card: Card) -> str:
 
 
 def describe(entry: Entry) -> str:
-    """Return a checkpoint's card for people, in Markdown."""
-    card, told = entry.card, entry.card.input
+    """Return a checkpoint's card as a page for people, in Markdown."""
+    card, signal = entry.card, entry.card.input
     simulated = (
         "**Trained on simulated signals.** It says nothing about people.\n\n"
         if card.simulated
@@ -287,7 +274,7 @@ def describe(entry: Entry) -> str:
         if card.stage == "pretrained"
         else "Encoder and classifier are trained on labels."
     )
-    band = "as in the source" if not told.get("band") else _dash(told["band"], "Hz")
+    band = "as in the source" if not signal.get("band") else _dash(signal["band"], "Hz")
     saw = "\n".join(
         f"| {'simulated ' * card.simulated}{part['dataset']} | {len(part['subjects'])} | "
         f"{part.get('hours', '')} | {' '.join(part['subjects'])} | {part.get('attribution', '')} |"
@@ -326,12 +313,12 @@ From a folder, or a Hugging Face repository that it was uploaded to:
 
 | | |
 |---|---|
-| unit | {told.get("unit", "not told")}, times {told.get("scale", 1.0):g} |
-| rate | {told.get("sfreq", float("nan")):g} Hz; {resampled} |
+| unit | {signal.get("unit", "not stated")}, times {signal.get("scale", 1.0):g} |
+| rate | {signal.get("sfreq", float("nan")):g} Hz; {resampled} |
 | band | {band} |
-| reference | {told.get("reference") or "not told"} |
-| windows | {told.get("window_seconds", float("nan")):g} s |
-| channels | {" ".join(told.get("channels", []))} |
+| reference | {signal.get("reference") or "not stated"} |
+| windows | {signal.get("window_seconds", float("nan")):g} s |
+| channels | {" ".join(signal.get("channels", []))} |
 | channel names | UCS version {card.ucs_version} |
 
 ## What it saw
@@ -366,12 +353,19 @@ MARKS = (
 
 
 def write_table(path: str | Path, entries: Mapping[str, Entry]) -> None:
-    """Write the tables of checkpoints between the marks of a Markdown file.
+    """Replace what is between the marks of a Markdown file by the tables of checkpoints.
+
+    Parameters
+    ----------
+    path : str or path
+        The file, which must have each of ``MARKS`` once.
+    entries : mapping of str to Entry
+        The checkpoints by name.
 
     Raises
     ------
     DataError
-        If the file has no marks.
+        If the file cannot be read, or has no marks.
     """
     doing = f"Writing the table of checkpoints into {path}"
     try:
@@ -385,7 +379,7 @@ def write_table(path: str | Path, entries: Mapping[str, Entry]) -> None:
 
 
 def table(entries: Mapping[str, Entry]) -> str:
-    """Return the tables of ``docs/checkpoints.md``."""
+    """Return the tables of ``docs/checkpoints.md``: the checkpoints, and their results."""
     if not entries:
         return "There are none yet.\n"
     rows = "".join(
@@ -399,10 +393,10 @@ def table(entries: Mapping[str, Entry]) -> str:
 
 
 def _input(card: Card) -> str:
-    told = card.input
-    parts = [told.get("unit"), f"{told['sfreq']:g} Hz" if told.get("sfreq") else None]
-    parts += [_dash(told["band"], "Hz") if told.get("band") else "band as in the source"]
-    parts += [f"{len(told.get('channels', []))} channels"]
+    signal = card.input
+    parts = [signal.get("unit"), f"{signal['sfreq']:g} Hz" if signal.get("sfreq") else None]
+    parts += [_dash(signal["band"], "Hz") if signal.get("band") else "band as in the source"]
+    parts += [f"{len(signal.get('channels', []))} channels"]
     return ", ".join(part for part in parts if part)
 
 

@@ -7,7 +7,8 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
-from omfa.pipeline.recording import DataError, Reader
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.recording import Reader
 
 READERS = {
     "seed": "omfa.pipeline.readers.seed:SeedReader",

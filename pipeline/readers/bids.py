@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.raw import (
     ChannelRules,
     Pairs,
@@ -27,7 +28,7 @@ from omfa.pipeline.readers.raw import (
     to_recording,
     told,
 )
-from omfa.pipeline.recording import TRIAL_COLUMNS, DataError, Key, Recording
+from omfa.pipeline.recording import TRIAL_COLUMNS, Key, Recording
 
 if TYPE_CHECKING:
     import mne_bids

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 _HEAD = 256  # bytes of the header, and again for each channel
 _MAX_CHANNELS = 1024

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from omfa.pipeline.recording import DataError, Key
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.recording import Key
+from omfa.pipeline.words import some
 
 
 def find(root: str | Path, folders: Sequence[str], pattern: str, *, corpus: str) -> list[Path]:
@@ -47,7 +49,7 @@ def find(root: str | Path, folders: Sequence[str], pattern: str, *, corpus: str)
             )
         for names in found.values():
             return names
-    inside = ", ".join(sorted(p.name for p in root.iterdir())[:5]) or "nothing"
+    inside = some(sorted(path.name for path in root.iterdir()), 5) or "nothing"
     raise DataError(
         doing,
         f"there is no file like those of {corpus} in it or in a folder {' or '.join(folders)}; "

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers import corpora
 from omfa.pipeline.readers.biosemi import onsets, open_bdf
 from omfa.pipeline.readers.pickled import read_arrays
-from omfa.pipeline.recording import Auxiliary, DataError, Key, Recording
+from omfa.pipeline.recording import Auxiliary, Key, Recording
 
 # fmt: off
 CHANNELS = (

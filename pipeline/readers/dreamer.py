@@ -20,8 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline import matlab
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers import corpora
-from omfa.pipeline.recording import Auxiliary, DataError, Key, Recording, Segment
+from omfa.pipeline.recording import Auxiliary, Key, Recording, Segment
 
 CHANNELS = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
 """The columns of the arrays."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.raw import (
     ChannelRules,
     Pairs,
@@ -26,7 +27,7 @@ from omfa.pipeline.readers.raw import (
     plain,
     to_recording,
 )
-from omfa.pipeline.recording import TRIAL_COLUMNS, DataError, Key, Recording
+from omfa.pipeline.recording import TRIAL_COLUMNS, Key, Recording
 
 EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".ahdr", ".set", ".fif", ".cnt", ".nxe", ".lay")
 """Single files that MNE reads as EEG and that are not also the names of other things."""

@@ -8,15 +8,15 @@ before any of its own filtering.
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.raw import (
     ChannelRules,
     Pairs,
@@ -25,7 +25,8 @@ from omfa.pipeline.readers.raw import (
     plain,
     to_recording,
 )
-from omfa.pipeline.recording import DataError, Key, Recording
+from omfa.pipeline.recording import Key, Recording
+from omfa.pipeline.words import nearest
 
 if TYPE_CHECKING:
     import mne
@@ -150,7 +151,7 @@ class MoabbReader:
             if name not in known:
                 raise DataError(
                     f"moabb reader: {name}",
-                    f"MOABB has no dataset of that name{_nearest(name, known)}",
+                    f"MOABB has no dataset of that name{nearest(name, known)}",
                     "Give the name of its class, such as 'BNCI2014_001'",
                 )
             try:
@@ -206,8 +207,3 @@ def _literal(value: Any) -> Any:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return value
-
-
-def _nearest(name: str, known: Mapping[str, type]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
-    return f" (nearest: {', '.join(near)})" if near else ""

@@ -17,7 +17,7 @@ from typing import NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 _SETUP, _ELECTRODE, _TABLE = 900, 75, 9  # bytes
 _MAX_CHANNELS = 1024

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 _NAMES = {
     ("numpy.core.multiarray", "_reconstruct"): "array",

@@ -22,8 +22,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.whole import check_brainvision, check_edf, check_fif, read_edf_header
-from omfa.pipeline.recording import Auxiliary, DataError, Key, Recording
+from omfa.pipeline.recording import Auxiliary, Key, Recording
+from omfa.pipeline.words import some
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -373,7 +375,7 @@ def _sort_channels(
     if not eeg:
         raise DataError(
             where,
-            f"none of its {len(raw.ch_names)} channels is EEG ({', '.join(raw.ch_names[:6])} ...)",
+            f"none of its {len(raw.ch_names)} channels is EEG ({some(raw.ch_names, 6)})",
             "Leave the file out, or name fewer channels by --not-eeg",
         )
     return eeg, rest

@@ -19,9 +19,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline import matlab
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers import corpora
 from omfa.pipeline.readers.neuroscan import open_cnt
-from omfa.pipeline.recording import Auxiliary, DataError, Key, Recording
+from omfa.pipeline.recording import Auxiliary, Key, Recording
+from omfa.pipeline.words import some
 
 # fmt: off
 CHANNELS = (
@@ -214,7 +216,7 @@ def _read_preprocessed(key: Key, doing: str) -> Recording:
         raise _wrong(
             doing,
             f"{len(trials)} trials, expected {len(labels)}"
-            + (f"; {', '.join(map(str, missing[:5]))} missing" if missing else ""),
+            + (f"; {some(missing, 5)} missing" if missing else ""),
             "Download the file and label.mat again",
         )
     numbers = sorted(trials)

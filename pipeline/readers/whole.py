@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 _AGAIN = "Get the file again from its source: this copy is not whole"
 

@@ -20,7 +20,6 @@ from omfa.pipeline.simulation.formats import (
     mat_numbers,
     mat_struct,
     mat_text,
-    staged,
     write_mat,
 )
 from omfa.pipeline.simulation.plan import (
@@ -40,6 +39,7 @@ from omfa.pipeline.simulation.signals import (
     record,
     rng,
 )
+from omfa.pipeline.writing import staged
 
 DREAMER_CHANNELS = words("AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4")
 # The published figures fix the first, the shortest, the longest and the sum; the others are ours.

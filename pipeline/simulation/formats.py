@@ -14,13 +14,13 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
+
+from omfa.pipeline.writing import staged
 
 DISCLAIMER = "Simulated by omfa; not a recording of a person"
 
@@ -49,19 +49,6 @@ BDF_STEP = (BDF_RANGE[1] - BDF_RANGE[0]) / (2**24 - 1)
 
 CNT_STEP = 1e6 / 2**25
 """Microvolts per digit of the simulated Neuroscan amplifier."""
-
-
-@contextmanager
-def staged(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its name only when it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("wb") as out:
-            yield out
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 # MATLAB level 5

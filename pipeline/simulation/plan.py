@@ -10,9 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.simulation.formats import (
-    staged,
-)
 from omfa.pipeline.simulation.signals import (
     Effect,
     Mixture,
@@ -22,6 +19,7 @@ from omfa.pipeline.simulation.signals import (
     draw_mixture,
     rng,
 )
+from omfa.pipeline.writing import write_whole
 
 Signal = npt.NDArray[np.floating]
 
@@ -151,7 +149,6 @@ def text_file(text: str) -> Write:
     """Return the writer of a text file."""
 
     def write(path: Path, tick: Tick) -> None:
-        with staged(path) as out:
-            out.write(text.encode("ascii"))
+        write_whole(path, text.encode("ascii"))
 
     return write

@@ -29,8 +29,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
-import scipy.special
+import scipy  # its parts load when first used
 
 from omfa.pipeline.channels import UCS
 

@@ -10,7 +10,7 @@ from typing import get_args
 import numpy as np
 from tqdm import tqdm
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.simulation import deap, dreamer
 from omfa.pipeline.simulation import seed as seed_corpus
 from omfa.pipeline.simulation.plan import (
@@ -26,6 +26,7 @@ from omfa.pipeline.simulation.signals import (
     best_accuracy,
 )
 from omfa.pipeline.simulation.truth import Truth
+from omfa.pipeline.writing import is_draft
 
 _PLANS = {
     ("seed", "preprocessed"): seed_corpus.plan_preprocessed,
@@ -90,6 +91,7 @@ def simulate(
         What a label changes: the power of rhythms, or the phase coupling of pairs of them while
         every channel's spectrum stays equal.
     seed : int
+        Of the random numbers: the same seed gives the same bytes.
     bad_channels : float
         Bad channels to expect in a recording.
     quirks : collection of str
@@ -177,11 +179,15 @@ def _clear(root: Path) -> None:
     if root.exists() and not root.is_dir():
         raise DataError(f"Simulating into {root}", "it is a file", "Give a new folder")
     found = {path for path in root.rglob("*") if not path.is_dir()}
-    ours = set()
+    listed = set()
     if found and Truth.path(root).exists():
-        listed = [root / name for name in Truth.load(root).files]
-        ours = {*listed, *(path.with_name(path.name + ".part") for path in listed)}
-    if strange := sorted(found - ours):
+        listed = {root / name for name in Truth.load(root).files}
+    strange = sorted(
+        path
+        for path in found - listed
+        if not any(path.parent == file.parent and is_draft(path, of=file) for file in listed)
+    )
+    if strange:
         raise DataError(
             f"Simulating into {root}",
             f"the folder holds {len(strange)} files that are not of a simulated tree, "

@@ -7,13 +7,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omfa.pipeline.recording import DataError
-from omfa.pipeline.simulation.formats import (
-    staged,
-)
-from omfa.pipeline.simulation.signals import (
-    EffectKind,
-)
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.simulation.signals import EffectKind
+from omfa.pipeline.writing import write_whole
 
 
 @dataclass(frozen=True)
@@ -97,6 +93,4 @@ class Truth:
 
     def save(self, root: str | Path) -> None:
         """Write the truth beside a tree."""
-        path = self.path(root)
-        with staged(path) as out:
-            out.write(json.dumps(asdict(self), indent=1).encode())
+        write_whole(self.path(root), json.dumps(asdict(self), indent=1))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omfa.pipeline.channels import MAX_DISPLACEMENT, UCS, UCS_VERSION, ChannelSchema
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 # fmt: off
 SEED = [

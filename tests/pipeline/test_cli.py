@@ -37,6 +37,18 @@ def test_help_teaches_without_importing_anything_heavy():
         assert word in run.stdout
 
 
+def test_a_sources_help_imports_neither_a_cluster_nor_a_reader_of_formats():
+    code = (
+        "import sys; from omfa.pipeline.cli import main\n"
+        "try: main(['deap', '--help'])\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'torch', 'mne', 'dask', 'distributed', 'matplotlib', 'scipy.signal'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 def test_ingest_does_not_import_torch(seed_tree, tmp_path):
     code = (
         "import sys; from omfa.pipeline.cli import main\n"

@@ -17,6 +17,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import signal
 
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.preprocess import (
     Preprocessing,
     kernel,
@@ -24,7 +25,6 @@ from omfa.pipeline.preprocess import (
     preprocess,
     resample_span,
 )
-from omfa.pipeline.recording import DataError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real-eeg"
 RATES = st.sampled_from([100.0, 125.0, 127.5, 128.0, 160.0, 200.0, 250.0, 256.0, 500.0, 512.0])

@@ -16,12 +16,15 @@ import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from omfa.pipeline import open_store
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.cli import main
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers import get_reader
 from omfa.pipeline.readers.bids import BidsReader
 from omfa.pipeline.readers.files import FilesReader
 from omfa.pipeline.readers.moabb_datasets import MoabbReader
-from omfa.pipeline.recording import DataError, Reader
+from omfa.pipeline.recording import Reader
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = REPOSITORY.parent / "shared" / "real-eeg"
@@ -934,6 +937,14 @@ def test_the_documented_reader_runs_as_an_installed_package(tmp_path, monkeypatc
     assert recording.trials[recording.labels].to_dict("records") == [{"emotion": "sad"}]
     with pytest.raises(DataError, match="csv reader"):
         reader.discover(tmp_path)
+
+    store = tmp_path / "s.zarr"
+    args = "--serial --csv-sfreq 128 --sfreq 64 --band 4 30"
+    assert main([name, str(raw), str(store), *args.split()]) == 0
+    settings = open_store(store).settings
+    assert settings["reader"] == {"class": "CsvReader", "sfreq": 128.0}
+    assert settings["preprocessing"]["sfreq"] == 64.0
+
     (raw / "8_calm.csv").write_text("FP1,O2\n1,x\n")
     with pytest.raises(DataError, match=r"8_calm\.csv"):
         reader.read(reader.discover(raw)[-1])

@@ -457,6 +457,25 @@ def test_without_network_the_error_tells_what_was_tried(home, checkpoint, tmp_pa
         zoo.load("omfa-unheard-of")
 
 
+@pytest.mark.parametrize("host", ["", "[::1", "127.0.0.1:port", ".example"])
+def test_no_password_is_in_the_error_of_an_address_that_cannot_be(home, checkpoint, host):
+    publish(home, checkpoint, f"http://user:secret@{host}/tiny")
+    with pytest.raises(DataError, match="Downloading") as raised:
+        zoo.download(NAME)
+    assert f"http://{host}/tiny: " in str(raised.value)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_file_of_another_size_is_not_copied(home, checkpoint, tmp_path):
+    (tmp_path / "large").mkdir()
+    with (tmp_path / "large" / "config.json").open("wb") as sparse:
+        sparse.truncate(1 << 30)
+    publish(home, checkpoint, (tmp_path / "large").as_uri())
+    with pytest.raises(DataError, match=r"the file there has 1073741824 bytes"):
+        zoo.download(NAME)
+    assert in_cache(home) == []
+
+
 def test_a_hub_that_cannot_be_reached_is_passed_over(home, serve, checkpoint, monkeypatch):
     import huggingface_hub
 

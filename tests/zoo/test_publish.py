@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -100,6 +102,12 @@ def test_what_is_published_loads_by_name_where_its_entry_is_put(run, tmp_path, h
         assert "omfa-three" in verify(checked)
 
 
+def test_a_registry_in_a_folder_that_is_not_there_is_refused(run, tmp_path):
+    with pytest.raises(DataError, match="registry"):
+        publish(run(), tmp_path / "out", registry=tmp_path / "nowhere" / REGISTRY)
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_publishing_again_writes_the_same_bytes(run, tmp_path):
     registry = tmp_path / REGISTRY
     publish(run("b"), tmp_path / "b", registry=registry)
@@ -113,6 +121,36 @@ def test_publishing_again_writes_the_same_bytes(run, tmp_path):
     assert set(before[0]) == {
         *("config.json", "model.safetensors", "card.json", "README.md", REGISTRY)
     }
+
+
+def test_entries_that_are_made_at_once_are_all_kept(tmp_path):
+    registry = tmp_path / REGISTRY
+    code = """if True:
+        import sys
+        from dataclasses import replace
+        from pathlib import Path
+        from omfa.zoo.downloads import PACKAGE, REGISTRY, enter, read_registry
+
+        entry = next(iter(read_registry(PACKAGE / REGISTRY).values()))
+        print("ready", flush=True)
+        input()
+        for i in range(5):
+            card = replace(entry.card, name=f"{sys.argv[1]}-{i}")
+            enter(Path(sys.argv[2]), replace(entry, card=card))
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    racing = [
+        subprocess.Popen([sys.executable, "-c", code, who, str(registry)], **pipes)
+        for who in "abcd"
+    ]
+    assert [process.stdout.readline() for process in racing] == ["ready\n"] * 4
+    for process in racing:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in racing:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in racing] == [0] * 4
+    assert list(read_registry(registry)) == [f"{who}-{i}" for who in "abcd" for i in range(5)]
 
 
 @pytest.mark.parametrize(("licence", "told"), [("BSD-3-Clause", "bsd-3-clause"), ("X", "other")])

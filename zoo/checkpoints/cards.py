@@ -1,7 +1,7 @@
-"""Cards: what a checkpoint is, what it saw, what its input must be, and what it reached.
+"""Cards: what a checkpoint is, which data trained it, what input it needs, and how it scored.
 
-A card is JSON beside the weights. The same facts make the README of a published folder, with the
-metadata that Hugging Face reads, and the table of ``docs/checkpoints.md``.
+A card is a JSON file beside the weights. The README of a published folder, with the metadata that
+Hugging Face reads, and the tables of ``docs/checkpoints.md`` are made from it.
 """
 
 from __future__ import annotations
@@ -18,59 +18,60 @@ from typing import Any
 from omfa.pipeline.recording import DataError
 
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
-"""What a checkpoint's folder holds."""
+"""The files of a checkpoint's folder."""
 
 README = "README.md"
-"""The card for people, in a published folder."""
+"""The card as a page for people, in a published folder."""
 
 FORMAT = 1
-
 STAGES = ("pretrained", "finetuned")
-
 PRESETS = ("tiny", "small", "base", "large")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Of a checkpoint: a folder's and a Hugging Face repository's alike."""
+"""A checkpoint's name; folders and Hugging Face repositories can have it too."""
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a checkpoint is, what it saw and what its input must be.
+    """What a checkpoint is, which data trained it and what input it needs.
 
-    What is not known is left out of ``input``, ``recipe`` and the entries of the lists.
+    Unknown facts are left out of ``input``, ``recipe`` and the entries of the lists.
 
     Attributes
     ----------
     name : str
-        Letters, digits, dots, dashes and underscores.
+        Up to 64 letters, digits, dots, dashes and underscores.
     preset : {"tiny", "small", "base", "large"}
+        The size of the model.
     stage : {"pretrained", "finetuned"}
-        After stage 1 the encoder is trained and the classifier is not.
+        A pre-trained checkpoint has a trained encoder, and a classifier of random weights.
     ucs_version : int
-        Of the channel names.
+        Version of the channel schema that ``input["channels"]`` is written in.
     input : dict
-        What signals must have had: ``unit``, ``scale``, ``sfreq`` (Hz), ``band`` (Hz, two edges),
-        ``reference``, ``channels`` (UCS names), ``window_seconds``.
+        The signals that the model was trained on: ``unit``; ``scale``, a factor from that unit to
+        the model's input; ``sfreq`` (Hz); ``band`` (two edges in Hz, None for an open one);
+        ``reference``; ``channels`` (UCS names); ``window_seconds``.
     saw : list of dict
-        All signals that decided any weight: ``dataset``, ``subjects``, ``hours``, and where the
-        data ask for it ``attribution``.
+        All data that influenced any weight: ``dataset``, ``subjects``, ``hours``, and
+        ``attribution`` where the data's terms ask for one.
     recipe : dict
-        How to make it again: ``command``, ``settings``, ``seed``, ``versions``, ``commit``.
+        How to train it again: ``command``, ``settings``, ``seed``, ``versions``, ``commit``.
     simulated : bool
         Whether any of the signals were simulated.
     licence : str
         SPDX identifier.
     results : list of dict
-        ``dataset, protocol, metric, model, score``, an interval ``low, high``, a ``note``.
+        Measured scores: ``dataset, protocol, metric, model, score``, the ends ``low, high`` of a
+        95 % interval, and a ``note``.
     use, limits : str
-        What it is meant for, and what it must not be trusted with.
+        What the model is meant for, and what it must not be used for.
     format : int
-        Of the card.
+        Version of the card's format.
 
     Raises
     ------
     DataError
-        If a field has a value that it cannot have.
+        If a field has an invalid value.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Card:
     def __post_init__(self) -> None:
         for name in ("input", "saw", "recipe", "results"):
             try:
-                # As it will be read back: tuples are lists.
+                # Through JSON, so that a card equals itself read back: tuples become lists.
                 plain = json.loads(json.dumps(getattr(self, name), allow_nan=False))
             except (TypeError, ValueError) as error:
                 raise self._wrong(f"{name} is not JSON ({error})") from error
@@ -125,18 +126,18 @@ class Card:
         return self._problem_of_input() or self._problem_of_lists()
 
     def _problem_of_input(self) -> str | None:
-        told = self.input
+        signal = self.input
         for name in ("sfreq", "scale", "window_seconds"):
-            if told.get(name) is not None and not _positive(told[name]):
-                return f"input.{name} is {told[name]!r}, not a positive number"
-        band = told.get("band")
+            if signal.get(name) is not None and not _positive(signal[name]):
+                return f"input.{name} is {signal[name]!r}, not a positive number"
+        band = signal.get("band")
         if band is not None and not (
             isinstance(band, list)
             and len(band) == 2
             and all(edge is None or _positive(edge) for edge in band)
         ):
             return f"input.band is {band!r}, not two edges in Hz"
-        channels = told.get("channels", [])
+        channels = signal.get("channels", [])
         if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
             return "input.channels is not a list of names"
         return None
@@ -157,7 +158,7 @@ class Card:
 
     @property
     def datasets(self) -> str:
-        """The datasets it saw, with subjects and hours, simulated ones called so."""
+        """The training data in words: each dataset with its subjects and hours."""
         parts = [
             f"{'simulated ' * self.simulated}{part['dataset']} ({len(part['subjects'])} subjects"
             + (f", {part['hours']:.3g} h)" if _number(part.get("hours")) else ")")
@@ -166,46 +167,55 @@ class Card:
         return ", ".join(parts) or "nothing"
 
     def to_json(self) -> str:
-        """Write as JSON."""
+        """Return the card as JSON text."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Card:
-        """Read from JSON.
+        """Read a card from JSON text.
 
         Raises
         ------
         DataError
-            If it is no JSON, a field is missing or unknown, or has a value it cannot have.
+            If the text is not JSON, or a field is missing, unknown or invalid.
         """
         try:
-            told = json.loads(text)
+            card = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise DataError("Reading a card", f"it is not JSON ({error})", _AGAIN) from error
-        if not isinstance(told, dict):
-            raise DataError("Reading a card", f"it is a {type(told).__name__}", _AGAIN)
-        return cls.from_dict(told)
+        if not isinstance(card, dict):
+            raise DataError("Reading a card", f"it is a {type(card).__name__}", _AGAIN)
+        return cls.from_dict(card)
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> Card:
-        """Make a card of its fields; as ``from_json``."""
+    def from_dict(cls, card: Mapping[str, Any]) -> Card:
+        """Make a card from its fields.
+
+        Raises
+        ------
+        DataError
+            If a field is missing, unknown or invalid.
+        """
         known = [f.name for f in fields(cls)]
         needed = ("name", "preset", "stage", "ucs_version", "input", "saw", "recipe")
-        doing = f"Reading the card of the checkpoint {told.get('name')!r}"
-        if told.get("format", FORMAT) != FORMAT:
-            found = f"it has format {told['format']!r}, this omfa reads {FORMAT}"
+        doing = f"Reading the card of the checkpoint {card.get('name')!r}"
+        if card.get("format", FORMAT) != FORMAT:
+            found = f"it has format {card['format']!r}, this omfa reads {FORMAT}"
             raise DataError(doing, found, "Install the omfa that wrote it")
         for what, names in (
-            ("does not tell", [name for name in needed if name not in told]),
-            ("has unknown fields", [name for name in told if name not in known]),
+            ("lacks", [name for name in needed if name not in card]),
+            ("has unknown fields", [name for name in card if name not in known]),
         ):
             if names:
                 raise DataError(doing, f"it {what} {', '.join(names)}", _AGAIN)
-        return cls(**told)
+        return cls(**card)
 
 
 def source_commit() -> str | None:
-    """Return the commit that this omfa runs from, "+" if changed since; None if not from git."""
+    """Return the git commit of this omfa's source, None outside of git.
+
+    A "+" is appended if tracked files have changed since.
+    """
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None

@@ -1,8 +1,9 @@
-"""The checkpoints that have names, and how their files get here.
+"""The registry of named checkpoints, and the downloading of their files.
 
-``checkpoints.toml`` holds for each its card, where its files are, and their digests. Whatever the
-source, a file has its name in the cache only once its digest is right; a broken download goes on
-where it stopped, from another source too, since the digest says that it is the same file.
+A registry, ``checkpoints.toml``, holds for each checkpoint its card, the sources of its files, and
+their digests. Whatever the source, a file gets its name in the cache only once its digest is right.
+A broken download is resumed, from another source too, since the digest proves that it is the same
+file.
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import re
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from omfa.pipeline.recording import DataError
 from omfa.zoo.checkpoints.cards import FILES, Card
+
+if TYPE_CHECKING:
+    from filelock import AcquireReturnProxy
 
 PACKAGE = Path(__file__).parents[1]
 """The zoo's folder, which holds ``checkpoints.toml`` and ``weights``."""
@@ -31,25 +35,30 @@ PACKAGE = Path(__file__).parents[1]
 REGISTRY = "checkpoints.toml"
 
 TIMEOUT = 30.0
-"""Seconds that a server may be silent."""
+"""Seconds for which a server may send nothing before it is given up."""
 
 TRIES = 4
-"""Of one source, as long as each brings some bytes more."""
+"""Attempts at one source; a source is left earlier if an attempt brings no new bytes."""
+
+CHUNK = 1 << 16
+"""Bytes that are written at once; a broken connection loses less than this."""
 
 HEADER = "# Made by `omfa-zoo publish`: checkpoints, their sources and digests.\n\n"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A checkpoint that has a name.
+    """A named checkpoint, as a registry describes it.
 
     Attributes
     ----------
     card : Card
+        The checkpoint's card, which can so be read without its weights.
     sources : tuple of str
-        In order: ``"package"``, ``https://FOLDER``, ``hf://OWNER/REPO@REVISION``, ``file://FOLDER``.
+        Where its folder is, in the order to try: ``"package"``, ``https://FOLDER``,
+        ``hf://OWNER/REPO@REVISION`` or ``file://FOLDER``.
     files : dict
-        For each file its SHA-256 and its size in bytes.
+        The SHA-256 and the size in bytes of each file, by its name.
     """
 
     card: Card
@@ -58,12 +67,16 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes of all files."""
+        """Size of all files together, in bytes."""
         return sum(size for _, size in self.files.values())
 
     @property
     def folders(self) -> list[Path]:
-        """Where its files may be on this machine: in the package, in the cache."""
+        """Where its files may be on this machine: in the package, then in the cache.
+
+        The cache has a folder per version, so that a checkpoint published again under its name
+        does not overwrite the one that an older registry asks for.
+        """
         known = "".join(self.files[file][0] for file in FILES)
         version = hashlib.sha256(known.encode()).hexdigest()[:12]
         inside = [PACKAGE / "weights" / self.card.name] if "package" in self.sources else []
@@ -71,20 +84,28 @@ class Entry:
 
 
 def home() -> Path:
-    """Return where omfa keeps what it downloads: ``OMFA_HOME``, or the user's cache folder."""
+    """Return the folder for downloads: ``OMFA_HOME``, or ``omfa`` in the user's cache folder."""
     import pooch
 
     given = os.environ.get("OMFA_HOME")
     return Path(given).expanduser() if given else Path(pooch.os_cache("omfa"))
 
 
+# ------------------------------------------------------------------------------------ the registry
+
+
 def entries() -> dict[str, Entry]:
-    """Read the checkpoints that have names: the package's, and those of ``OMFA_HOME``.
+    """Read the registry of the package and the user's own, in ``OMFA_HOME``.
+
+    Returns
+    -------
+    dict
+        The checkpoints by name.
 
     Raises
     ------
     DataError
-        If a registry is damaged, or two have the same name.
+        If a registry is damaged, or the user's own repeats a name of the package's.
     """
     found = read_registry(PACKAGE / REGISTRY)
     own = home() / REGISTRY
@@ -96,12 +117,12 @@ def entries() -> dict[str, Entry]:
 
 
 def find(name: str) -> Entry:
-    """Return the checkpoint of a name.
+    """Look a checkpoint up by its name.
 
     Raises
     ------
     DataError
-        If there is none; the names that there are are told.
+        If no registry has the name; the message lists the names that there are.
     """
     known = entries()
     if name not in known:
@@ -115,16 +136,22 @@ def find(name: str) -> Entry:
 
 
 def read_registry(path: Path) -> dict[str, Entry]:
-    """Read a registry; none is an empty one."""
+    """Read a registry; a file that does not exist counts as an empty one.
+
+    Raises
+    ------
+    DataError
+        If the file is not TOML, or an entry lacks a field or has an invalid one.
+    """
     doing = f"Reading {path}"
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise DataError(doing, str(error), "Correct it, or install omfa again") from error
     found = {}
-    for name, entry in sorted(told.items()):
+    for name, entry in sorted(tables.items()):
         try:
             card = Card.from_dict(_from_toml(entry["card"]))
             files = {f: (entry["files"][f]["sha256"], entry["files"][f]["size"]) for f in FILES}
@@ -142,7 +169,7 @@ def read_registry(path: Path) -> dict[str, Entry]:
 
 
 def registry_text(found: Mapping[str, Entry]) -> str:
-    """Write a registry: the same entries give the same text."""
+    """Return the text of a registry; the same entries give the same text."""
     import tomli_w
 
     return HEADER + tomli_w.dumps(
@@ -160,8 +187,46 @@ def registry_text(found: Mapping[str, Entry]) -> str:
     )
 
 
+def enter(path: Path, entry: Entry) -> None:
+    """Put an entry into a registry, in place of one of the same name.
+
+    Several processes may do so at the same time: each waits for its turn to read and write.
+
+    Parameters
+    ----------
+    path : Path
+        The registry; it is made if there is none.
+    entry : Entry
+        The checkpoint.
+
+    Raises
+    ------
+    DataError
+        If the registry is damaged, or cannot be written.
+    """
+    from filelock import FileLock
+
+    staged = path.with_name(f".{path.name}.part")
+    try:
+        if path.resolve().parent == home().resolve():
+            home().mkdir(parents=True, exist_ok=True)
+        path.parent.resolve(strict=True)  # the lock would make a folder whose name was mistyped
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            known = {**read_registry(path), entry.card.name: entry}
+            staged.write_text(registry_text(known), encoding="utf-8")
+            staged.replace(path)
+    except OSError as error:
+        raise DataError(f"Writing {path}", str(error), "Name another --registry") from error
+
+
 def check_source(source: str) -> str:
-    """Return a source; refuse one of no known kind."""
+    """Return a source unchanged.
+
+    Raises
+    ------
+    DataError
+        If it is of no known kind.
+    """
     if source == "package" or source.startswith(("https://", "http://", "file://")):
         return source
     if re.fullmatch(r"hf://[\w.-]+/[\w.-]+@[\w./-]+", source):
@@ -174,7 +239,7 @@ def check_source(source: str) -> str:
 
 
 def _to_toml(value: Any) -> Any:
-    """TOML has no null; NaN, which cards cannot hold, stands for it."""
+    """Put NaN for None: TOML has no null, and cards hold no NaN."""
     if isinstance(value, dict):
         return {key: _to_toml(entry) for key, entry in value.items()}
     if isinstance(value, list):
@@ -190,19 +255,23 @@ def _from_toml(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+# ----------------------------------------------------------------------------------- on the machine
+
+
 def described(content: bytes) -> tuple[str, int]:
-    """Return a file's SHA-256 and size."""
+    """Return a file's SHA-256 and size in bytes, as a registry holds them."""
     return hashlib.sha256(content).hexdigest(), len(content)
 
 
 def local_files(entry: Entry, *, problems: list[str] | None = None) -> dict[str, bytes] | None:
-    """Read a checkpoint's files from this machine, if they are here and right.
+    """Read a checkpoint's files from this machine; None unless all are here with their digests.
 
     Parameters
     ----------
     entry : Entry
-    problems : list, optional
-        Is told what is wrong with files that are here.
+        The checkpoint.
+    problems : list of str, optional
+        A line is appended for each file that is here with another digest.
     """
     for folder in entry.folders:
         files = {}
@@ -226,7 +295,7 @@ def download(name: str, *, progress: bool = False) -> Path:
     Parameters
     ----------
     name : str
-        Of ``list_checkpoints()``.
+        One of ``list_checkpoints()``.
     progress : bool
         Show a bar for each file on standard error.
 
@@ -238,7 +307,7 @@ def download(name: str, *, progress: bool = False) -> Path:
     Raises
     ------
     DataError
-        If no source has it, with what each answered.
+        If no source has it; the message says how each failed.
     """
     entry = find(name)
     for folder in entry.folders:
@@ -260,29 +329,31 @@ def download(name: str, *, progress: bool = False) -> Path:
     return folder
 
 
-@contextmanager
-def _alone(lock: Path, name: str, progress: bool) -> Iterator[None]:
-    """Let others wait, and then find the files; the lock goes when its process ends."""
+def _alone(lock: Path, name: str, progress: bool) -> AcquireReturnProxy:
+    """Hold a lock, which goes when its process ends; others wait, and then find the files."""
     from filelock import FileLock, Timeout
 
     one = FileLock(lock)
     try:
-        one.acquire(timeout=1)
+        return one.acquire(timeout=1)
     except Timeout:
         if progress:
             print(f"Waiting for another process that downloads {name}", file=sys.stderr)
-        one.acquire()
-    try:
-        yield
-    finally:
-        one.release()
+        return one.acquire()
 
 
 def _right(path: Path, expected: tuple[str, int]) -> bool:
+    sha256, size = expected
     try:
-        return path.stat().st_size == expected[1] and described(path.read_bytes()) == expected
+        with path.open("rb") as file:
+            same_size = path.stat().st_size == size
+            return same_size and hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _bring(entry: Entry, file: str, path: Path, progress: bool, failed: set[str]) -> None:
@@ -290,51 +361,54 @@ def _bring(entry: Entry, file: str, path: Path, progress: bool, failed: set[str]
     expected = entry.files[file]
     if _right(path, expected):
         return
-    path.unlink(missing_ok=True)  # whatever it is, it has no right to the name
+    path.unlink(missing_ok=True)  # nothing but the published file may have this name
     part = path.with_name(f"{file}.part")
     answers = []
-    ways = _ways(entry, file, expected[1], progress)
-    for source, get in sorted(ways, key=lambda way: way[0] in failed):
-        answer = _get(get, part, expected)
+    for place in sorted(_places(entry), key=failed.__contains__):
+        fetch = partial(_fetch, place, file, part, expected[1], progress)
+        answer = _fill(part, expected, fetch)
         if answer is None:
             part.replace(path)
             return
-        failed.add(source)
-        answers.append(f"{source}: {answer}")
+        failed.add(place)
+        answers.append(f"{place}: {answer}")
     raise DataError(
         f"Downloading {file} of the checkpoint {entry.card.name}",
-        "; ".join(answers) or "it has no source to download from, and the package lacks it",
+        _without_passwords("; ".join(answers))
+        or "it has no source to download from, and the package lacks it",
         "Check the network, set OMFA_ZOO_MIRROR to a server or folder that has it, or set "
         "OMFA_HOME to a cache that was filled elsewhere with omfa-zoo download",
     )
 
 
-def _get(get: Callable[[Path], None], part: Path, expected: tuple[str, int]) -> str | None:
-    """Fill the partial file, going on as long as bytes come; return what went wrong."""
+def _fill(part: Path, expected: tuple[str, int], fetch: Callable[[], None]) -> str | None:
+    """Fetch from one source until the partial file is right; return why it cannot be, or None."""
+    size = expected[1]
     answer = ""
     for _ in range(TRIES):
-        before = part.stat().st_size if part.exists() else 0
-        if before < expected[1]:
+        begun = _size(part)
+        if begun < size:
             try:
-                get(part)
-            except Exception as error:  # of requests, the hub, the disk: the next source may do
+                fetch()
+            except Exception as error:  # requests, the hub or the disk: the next source may do
                 answer = _plain(error)
-        size = part.stat().st_size if part.exists() else 0
-        if size >= expected[1]:
-            if _right(part, expected):
-                return None
+        if _right(part, expected):
+            return None
+        now = _size(part)
+        if now >= size:
             part.unlink()
-            answer = "the file there is not the published one (wrong digest)"
-            if not before:
+            what = "larger than the published one" if now > size else "not the published one"
+            answer = f"the file there is {what} (wrong digest)"
+            if not begun:
                 return answer
-            # Begun from another source, or before: this one may be right from its start.
-        elif size <= before:
-            return answer or f"the file there is cut off after {size} of {expected[1]} bytes"
+            # Its beginning was another source's: this one may have the right file from its start.
+        elif now <= begun:
+            return answer or f"the file there is cut off after {now} of {size} bytes"
     return answer
 
 
 def _plain(error: Exception) -> str:
-    """Say in a few words why a download failed; without addresses, which may hold passwords."""
+    """Say in a few words why a source failed."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -349,99 +423,70 @@ def _plain(error: Exception) -> str:
     return lines[0][:200]
 
 
-def _ways(
-    entry: Entry, file: str, size: int, progress: bool
-) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    """Go through the sources, a mirror first: what to call each, and how to get the file."""
+def _without_passwords(text: str) -> str:
+    """Leave ``user:password@`` out of every address in a text, however malformed."""
+    return re.sub("//[^/]*@", "//", text)
+
+
+# ------------------------------------------------------------------------------------- the sources
+
+
+def _places(entry: Entry) -> list[str]:
+    """List where a checkpoint's folder may be fetched from, a mirror first."""
     mirror = os.environ.get("OMFA_ZOO_MIRROR")
-    places = [f"{mirror.rstrip('/')}/{entry.card.name}"] if mirror else []
-    for place in [*places, *(source for source in entry.sources if source != "package")]:
-        kind = urlsplit(place).scheme
-        if kind == "hf":
-            yield place, _Hub(place, file)
-        elif kind in ("http", "https"):
-            yield _without_password(place), _Web(f"{place.rstrip('/')}/{file}", size, progress)
-        else:
-            folder = url2pathname(urlsplit(place).path) if kind == "file" else place
-            yield place, _Copy(Path(folder).expanduser() / file)
+    mirrors = [f"{mirror.rstrip('/')}/{entry.card.name}"] if mirror else []
+    return [*mirrors, *(source for source in entry.sources if source != "package")]
 
 
-def _without_password(address: str) -> str:
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-@dataclass(frozen=True)
-class _Copy:
-    path: Path
-
-    def __call__(self, part: Path) -> None:
-        shutil.copyfile(self.path, part)
-
-
-@dataclass(frozen=True)
-class _Hub:
-    """A repository of Hugging Face, by its own library: its cache, tokens and HF_ENDPOINT."""
-
-    place: str
-    file: str
-
-    def __call__(self, part: Path) -> None:
+def _fetch(place: str, file: str, part: Path, size: int, progress: bool) -> None:
+    """Fetch a file into ``part``: from a web server what is missing, from elsewhere the whole."""
+    kind = urlsplit(place).scheme
+    if kind in ("http", "https"):
+        _fetch_rest(f"{place.rstrip('/')}/{file}", part, size, progress)
+        return
+    if kind == "hf":
         from huggingface_hub import hf_hub_download
 
-        repo, _, revision = self.place.removeprefix("hf://").partition("@")
-        shutil.copyfile(hf_hub_download(repo, self.file, revision=revision), part)
+        repo, _, revision = place.removeprefix("hf://").partition("@")
+        path = Path(hf_hub_download(repo, file, revision=revision))
+    else:
+        folder = url2pathname(urlsplit(place).path) if kind == "file" else place
+        path = Path(folder).expanduser() / file
+    # Before a byte is copied: a mirror's file may be larger than the disk, or have no end.
+    if (found := path.stat().st_size) != size:
+        raise OSError(f"the file there has {found} bytes, the published one {size}")
+    shutil.copyfile(path, part)
 
 
-@dataclass(frozen=True)
-class _Web:
-    """A web server, by pooch; what is there of the file is not asked for again."""
+# The only transfer that omfa does itself, because no library resumes across runs and sources.
+# Measured with pooch 1.9 and huggingface_hub 2.4: `pooch.retrieve` and `hf_hub_download` delete a
+# broken download. `huggingface_hub.file_download.http_get` resumes, but drops up to 10 MB at each
+# break, asks no server while HF_HUB_OFFLINE is set, and, like pooch, prints passwords of addresses.
+def _fetch_rest(url: str, part: Path, size: int, progress: bool) -> None:
+    """Append to ``part`` what it lacks of a web server's file, at most a chunk beyond ``size``."""
+    import requests
+    from tqdm import tqdm
 
-    url: str
-    size: int
-    progress: bool
-
-    def __call__(self, part: Path) -> None:
-        from pooch import HTTPDownloader
-
-        with part.open("ab") as file:
-            start = file.tell()
-            headers = {"Accept-Encoding": "identity"}  # else a range is of the packed bytes
-            if start:
-                headers["Range"] = f"bytes={start}-"
-
-            def begin(response: Any, *_: Any, **__: Any) -> None:
-                told = response.headers.get("Content-Range", "")
-                if response.status_code == 206 and told.startswith(f"bytes {start}-"):
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"}  # a range of compressed bytes would not fit
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        response.raise_for_status()
+        # A server may ignore the range and send the whole file.
+        resumed = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
+        with (
+            part.open("ab" if resumed else "wb") as file,
+            tqdm(
+                desc=part.stem,
+                total=size,
+                initial=file.tell(),
+                unit="B",
+                unit_scale=True,
+                disable=not progress,
+            ) as bar,
+        ):
+            for chunk in response.iter_content(CHUNK):
+                bar.update(file.write(chunk))
+                if file.tell() > size:
                     return
-                if response.status_code in (200, 206):  # all of it, or something else
-                    file.seek(0)
-                    file.truncate()
-                if response.status_code == 206:
-                    raise OSError("the server sends another part than was asked for")
-
-            downloader = HTTPDownloader(
-                progressbar=self.progress,
-                chunk_size=1 << 16,
-                timeout=TIMEOUT,
-                headers=headers,
-                hooks={"response": begin},
-            )
-            downloader(self.url, _AtMost(file, self.size), None)
-
-
-class _AtMost:
-    """A file that takes no more bytes than it is to have."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self.file, self.size = file, size
-
-    def write(self, content: bytes) -> None:
-        if self.file.tell() + len(content) > self.size:
-            self.file.seek(0)
-            self.file.truncate()
-            raise OSError("the file there is larger than the published one")
-        self.file.write(content)
-
-    def flush(self) -> None:
-        self.file.flush()

@@ -1,9 +1,10 @@
-"""Checkpoints: a folder with weights, the model's arguments and a card, safe to read.
+"""Checkpoints: folders with weights, the model's arguments and a card, which are safe to read.
 
-A checkpoint is ``model.safetensors``, ``config.json`` and ``card.json``. Reading one runs nothing
-that lies in it: weights are safetensors and never pickles, an argument may name an activation of
-torch and nothing else, names and shapes of weights must be those of the model. One that has a name
-(``omfa.zoo.checkpoints.downloads``) is read only if its files have the published digests.
+A checkpoint is ``model.safetensors``, ``config.json`` and ``card.json``. Reading one never runs
+code from it: weights are safetensors and never pickles, an argument can name one of torch's own
+activations and nothing else, and the weights must have the names and shapes of the model's. The
+files of a named checkpoint (``checkpoints/downloads.py``) are read only if their digests are the
+published ones.
 """
 
 from __future__ import annotations
@@ -28,9 +29,8 @@ if TYPE_CHECKING:
 
     from omfa.models.omfa import OMFA
 
-
 LONGEST_JSON = 4_000_000
-"""Bytes of a configuration or a card that are read; real ones have thousands."""
+"""Largest size of a configuration or a card in bytes; real ones have thousands."""
 
 BOUNDS = {
     "n_outputs": (1, 1e6),
@@ -40,7 +40,11 @@ BOUNDS = {
     "sfreq": (1, 1e6),
     "tokens_per_second": (1e-3, 1e3),
 }
-"""Of numbers in a configuration, so that none asks for any amount of memory; others are chances."""
+"""Allowed range of each number in a configuration, so that a malformed one cannot request unbounded
+memory. Arguments not listed are probabilities in [0, 1].
+"""
+
+# ------------------------------------------------------------------------------------- a folder
 
 
 def save_checkpoint(folder: str | Path, model: OMFA, card: Card) -> Path:
@@ -49,9 +53,11 @@ def save_checkpoint(folder: str | Path, model: OMFA, card: Card) -> Path:
     Parameters
     ----------
     folder : path
-        A checkpoint that is there already is replaced.
+        Where to write it. A checkpoint that is there already is replaced.
     model : OMFA
+        The model, whose weights and arguments are written.
     card : Card
+        The checkpoint's card.
 
     Returns
     -------
@@ -61,7 +67,7 @@ def save_checkpoint(folder: str | Path, model: OMFA, card: Card) -> Path:
     Raises
     ------
     DataError
-        If the folder holds something else, or the model would not be read back.
+        If the folder holds something else, or ``load`` would refuse the model's arguments.
     """
     from safetensors.torch import save
 
@@ -84,12 +90,19 @@ def save_checkpoint(folder: str | Path, model: OMFA, card: Card) -> Path:
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a folder with these files, in place of a checkpoint; it has its name when it is whole.
+    """Write a folder of files, which gets its name only when it is whole.
+
+    Parameters
+    ----------
+    folder : Path
+        A checkpoint that is there already is replaced.
+    files : mapping of str to bytes
+        The content of each file, by its name.
 
     Raises
     ------
     DataError
-        If the folder holds something else than a checkpoint.
+        If the folder holds anything else than a checkpoint.
     """
     doing = f"Writing the checkpoint {folder}"
     if folder.exists():
@@ -114,12 +127,17 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
-    """Read a checkpoint's files once, so that what is checked is what is used.
+    """Read a checkpoint's files, once, so that the bytes that are checked are those that are used.
+
+    Returns
+    -------
+    dict of str to bytes
+        The content of each file, by its name.
 
     Raises
     ------
     DataError
-        If one is missing, or is larger than any real one.
+        If a file is missing, or its card or configuration is larger than any real one.
     """
     doing = f"Reading the checkpoint {folder}"
     files = {}
@@ -138,15 +156,26 @@ def read_files(folder: Path) -> dict[str, bytes]:
 _ANOTHER = "Give the folder of a whole checkpoint"
 
 
-def check_config(config: Any, *, doing: str) -> None:
-    """Refuse arguments of a model that ``OMFA`` does not have, or that would import something.
+# -------------------------------------------------------------------------------- arguments, safely
 
-    braindecode imports what an argument names by a dotted path. Here only torch's own activations
-    may be named.
+
+def check_config(config: Any, *, doing: str) -> None:
+    """Refuse arguments that ``OMFA`` does not have, or that would import something.
+
+    braindecode imports whatever an argument names by a dotted path. Here an argument can name one
+    of torch's own activations and nothing else.
+
+    Parameters
+    ----------
+    config : Any
+        The content of a ``config.json``.
+    doing : str
+        What is being done to which checkpoint, for the error message.
 
     Raises
     ------
     DataError
+        If an argument is unknown or invalid.
     """
     from omfa.models.omfa import ACTIVATIONS, OMFA
 
@@ -192,21 +221,26 @@ def _is_chs_info(value: Any) -> bool:
 
 
 def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) -> OMFA:
-    """Build the model of a checkpoint's files.
+    """Build a model from a checkpoint's files.
 
     Parameters
     ----------
-    files : mapping
-        As ``read_files`` gives them.
+    files : mapping of str to bytes
+        The content of each file, as ``read_files`` returns it.
     signal : mapping
-        Signal arguments in place of the saved ones; None where not given.
+        Signal arguments that replace the saved ones; None keeps the saved one.
     doing : str
-        For errors.
+        What is being done to which checkpoint, for the error message.
+
+    Returns
+    -------
+    OMFA
+        In evaluation mode. Another ``n_outputs`` than the saved one gives a new classifier.
 
     Raises
     ------
     DataError
-        If an argument or a weight is not one of OMFA's.
+        If an argument is unknown or invalid, or the weights are not exactly the model's.
     """
     from omfa.models.omfa import OMFA
 
@@ -219,7 +253,7 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
     weights = _weights(files[WEIGHTS], doing)
     saved = config.get("n_outputs")
     head = weights.get("final_layer.weight")
-    # Before a number in a file can ask for any amount of memory.
+    # Checked before the model is built: a false number of outputs could request any memory.
     if saved is None or head is None or head.shape[0] != saved:
         raise DataError(
             doing, f"its {CONFIG} and {WEIGHTS} have different numbers of outputs", again
@@ -260,7 +294,7 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
 
 
 def _without(config: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the saved arguments that those given decide."""
+    """Leave out the saved arguments that the given ones replace or imply."""
     decided = {"braindecode_version"}
     if {"n_chans", "chs_info"} & given.keys():
         decided |= {"n_chans", "chs_info"}
@@ -286,12 +320,16 @@ def _weights(content: bytes, doing: str) -> dict[str, Tensor]:
         ) from error
 
 
+# ------------------------------------------------------------------------------- by name or folder
+
+
 def locate(name_or_folder: str | Path) -> Path | None:
-    """Return the folder of a checkpoint, which a run has as ``checkpoint``; None for a name."""
+    """Return the folder of a checkpoint, inside a run its ``checkpoint``; None for a name."""
     folder = Path(name_or_folder)
     if (folder / "checkpoint" / CARD).exists() and not (folder / CARD).exists():
         return folder / "checkpoint"
-    # What has a name is found by it, whatever lies in the folder that a program was started in.
+    # A registered name wins over a folder of that name in the working directory: otherwise what
+    # `load(NAME)` reads would depend on where a program was started.
     by_name = isinstance(name_or_folder, str) and NAME.fullmatch(name_or_folder)
     if by_name and (not folder.is_dir() or name_or_folder in entries()):
         return None
@@ -299,12 +337,17 @@ def locate(name_or_folder: str | Path) -> Path | None:
 
 
 def obtain(name_or_folder: str | Path, *, progress: bool = False) -> dict[str, bytes]:
-    """Return a checkpoint's files: of a folder, or of a name, downloaded if they must be.
+    """Return the files of a checkpoint, given by folder or by name; a name may be downloaded.
+
+    Returns
+    -------
+    dict of str to bytes
+        The content of each file, by its name.
 
     Raises
     ------
     DataError
-        If there is no such checkpoint, or it cannot be had whole and as it was published.
+        If there is no such checkpoint, or no source has all of its published files.
     """
     folder = locate(name_or_folder)
     if folder is not None:
@@ -324,12 +367,12 @@ def obtain(name_or_folder: str | Path, *, progress: bool = False) -> dict[str, b
 
 
 def load_card(name_or_folder: str | Path) -> Card:
-    """Read a checkpoint's card; that of a name without downloading anything.
+    """Read a checkpoint's card. The card of a name is read from the registry, without a download.
 
     Raises
     ------
     DataError
-        If there is no such checkpoint, or it has no readable card.
+        If there is no such checkpoint, or its card is invalid.
     """
     folder = locate(name_or_folder)
     if folder is None:
@@ -355,40 +398,42 @@ def load(
     band: tuple[float | None, float | None] | None = None,
     progress: bool = False,
 ) -> OMFA:
-    """Load a model.
+    """Load a model from a checkpoint.
 
     Parameters
     ----------
     name_or_folder : str or path
         A name of ``list_checkpoints()``, or the folder of a checkpoint or of the run that made it.
-        A name is downloaded if it is not here.
+        A name is downloaded if its files are not on this machine.
     n_outputs : int, optional
-        Classes. Another number than the checkpoint's replaces its classifier by a new one.
+        Number of classes. Another number than the checkpoint's gives a new classifier.
     n_chans, chs_info, n_times, input_window_seconds, sfreq : optional
-        Of the signals to be read, as for OMFA; by default the checkpoint's.
+        Properties of the signals that the model will read, as OMFA takes them. By default the
+        checkpoint's.
     unit : str, optional
-        Of the signals: ``"uV"``, ``"V"``, ... In another unit than the card's the model scales its
-        input by itself. By default the card's.
+        Unit of the signals, such as ``"uV"`` or ``"V"``. If it is not the card's, the model scales
+        its input itself. By default the card's.
     band : (float or None, float or None), optional
-        Hz that the signals were filtered to.
+        Edges in Hz that the signals were filtered to, None for an open one.
     progress : bool
-        Show the download on standard error.
+        Show a bar for each file that is downloaded, on standard error.
 
     Returns
     -------
     OMFA
-        In evaluation mode. After stage 1 its encoder is trained and its classifier is not.
+        In evaluation mode. A pre-trained one has a trained encoder, and a classifier of random
+        weights.
 
     Raises
     ------
     DataError
-        If there is no such checkpoint, it is not whole and as it was written, or the signals are
-        not what it can read.
+        If there is no such checkpoint, its files are not those that were written or published, or
+        the model cannot read such signals.
 
     Warns
     -----
     InputWarning
-        If the signals differ from those it learned from, and it can read them all the same.
+        If the signals differ from those of its training, and the model can read them still.
     """
     files = obtain(name_or_folder, progress=progress)
     card = Card.from_json(files[CARD])
@@ -407,21 +452,24 @@ def load(
 
 
 def verify(name_or_folder: str | Path) -> str:
-    """Check a checkpoint as ``load`` does, and its digests where it has a name.
+    """Check a checkpoint as ``load`` does, and for a name the digests of its files.
+
+    Nothing is downloaded.
 
     Parameters
     ----------
     name_or_folder : str or path
+        As for ``load``.
 
     Returns
     -------
     str
-        What was found, in a line.
+        One line: the number of weights, and whether the files are published ones.
 
     Raises
     ------
     DataError
-        If something about it is wrong, or a name is not on this machine.
+        If a file is missing, changed or invalid, or a name has no files on this machine.
     """
     folder = locate(name_or_folder)
     doing = f"Verifying the checkpoint {name_or_folder}"

@@ -1,7 +1,7 @@
-"""What a checkpoint's input must be, and what is done where signals differ.
+"""Comparison of signals with the input that a checkpoint was trained on.
 
-A wrong unit, a missing band or no known channel gives numbers that look like results. What can be
-adapted is, with a warning that says so; the rest is refused.
+A wrong unit, a missing band or unknown channels still give numbers that look like results. So a
+difference that the model can bridge raises a warning, and any other is refused.
 """
 
 from __future__ import annotations
@@ -20,21 +20,24 @@ if TYPE_CHECKING:
     from omfa.zoo.checkpoints.cards import Card
     from omfa.zoo.protocols.windows import Dataset
 
-
 UNITS = {"V": 1e6, "mV": 1e3, "uV": 1.0, "µV": 1.0, "μV": 1.0, "nV": 1e-3}
-"""Microvolts in each; micro is written in three ways."""
+"""Microvolts per unit; micro is written as u, as the micro sign and as the Greek letter."""
 
 LEAST_BAND = 0.5
-"""Share of the card's band, in octaves, below which signals are refused. Our choice."""
+"""Share of the card's band, in octaves, that signals must have. The half is our choice.
+
+In octaves, because each rhythm of EEG spans about one; in Hz gamma alone would decide.
+"""
 
 LOWEST = 0.1
-"""Hz from which octaves are counted where a band is open below."""
+HIGHEST = 1000.0
+"""Edges in Hz that stand for the open ends of a band; a number of octaves needs both."""
 
 Band = Sequence[float | None]
 
 
 class InputWarning(UserWarning):
-    """Signals differ from those that a checkpoint learned from, and are read all the same."""
+    """Signals differ from those of a checkpoint's training, but the model can read them."""
 
 
 def check_signal(
@@ -45,18 +48,20 @@ def check_signal(
     unit: str | None = None,
     band: Band | None = None,
 ) -> None:
-    """Compare signals with what a card asks for; None where it is not known.
+    """Compare signals with the input that a card describes; what is None is not compared.
 
     Parameters
     ----------
     card : Card
+        The checkpoint's card.
     sfreq : float, optional
-        Hz.
+        Sampling rate in Hz.
     chs_info : sequence of dict, optional
-        As OMFA takes it: ``ch_name``, and ``loc`` where known.
+        Channels as OMFA takes them: ``ch_name``, and ``loc`` (m) where it is known.
     unit : str, optional
+        One of ``UNITS``.
     band : (float or None, float or None), optional
-        Hz.
+        Edges in Hz that the signals were filtered to, None for an open one.
 
     Raises
     ------
@@ -66,7 +71,7 @@ def check_signal(
     Warns
     -----
     InputWarning
-        If they differ and it can.
+        If they differ and the model can read them.
     """
     found = [
         *_about_rate(card, sfreq),
@@ -79,13 +84,14 @@ def check_signal(
 
 
 def check_input(card: Card, dataset: Dataset) -> None:
-    """Compare a dataset with what a card asks for.
+    """Compare a dataset with the input that a card describes.
 
     Parameters
     ----------
     card : Card
+        The checkpoint's card.
     dataset : Dataset
-        A ``StoreDataset``, or one of one's own, of which the band is not known.
+        A ``StoreDataset``, or any other dataset, whose band is then not compared.
 
     Raises
     ------
@@ -95,9 +101,10 @@ def check_input(card: Card, dataset: Dataset) -> None:
     Warns
     -----
     InputWarning
-        If it differs and the model can.
+        If it differs and the model can read it.
     """
     from omfa.pipeline.channels import UCS
+    from omfa.zoo.protocols.windows import as_dataset
 
     if str(card.ucs_version) != UCS.version:
         raise _refused(
@@ -106,15 +113,16 @@ def check_input(card: Card, dataset: Dataset) -> None:
             f"version {UCS.version}",
             "Use the omfa that made it, or another checkpoint",
         )
-    chs_info = getattr(dataset, "chs_info", [{"ch_name": name} for name in dataset.channels])
-    bands = _bands(getattr(dataset, "recipe", {}).get("stores", ()))
+    dataset = as_dataset(dataset)
+    chs_info = dataset.chs_info or [{"ch_name": name} for name in dataset.channels]
+    bands = _bands((dataset.recipe or {}).get("stores", ()))
     check_signal(card, sfreq=dataset.sfreq, chs_info=chs_info, band=bands[0] if bands else None)
     for band in bands[1:]:
         check_signal(card, band=band)
 
 
 def _bands(stores: Sequence[str]) -> list[Band]:
-    """Read the bands of stores; of those that keep their source's it is not known."""
+    """Return the different bands of stores; a store that was not filtered has no known band."""
     from omfa.pipeline.store import open_store
 
     found = [open_store(store).settings.get("preprocessing", {}).get("band") for store in stores]
@@ -122,7 +130,17 @@ def _bands(stores: Sequence[str]) -> list[Band]:
 
 
 def scale_input(model: nn.Module, card: Card, unit: str | None) -> None:
-    """Make a model scale its input, where that is in another unit than its card's."""
+    """Make a model multiply its input by the factor from ``unit`` to the unit that it expects.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Gets a forward hook, which is not saved with its weights.
+    card : Card
+        Its ``input`` has the expected unit and the ``scale`` used in training.
+    unit : str or None
+        Unit of the signals to come, one of ``UNITS``; None for the card's.
+    """
     factor = float(card.input.get("scale") or 1.0)
     if unit is not None:
         factor *= UNITS[unit] / UNITS[card.input.get("unit") or "uV"]
@@ -136,6 +154,9 @@ def _scaled(
     if inputs:
         return (inputs[0] * factor, *inputs[1:]), named
     return inputs, {**named, "x": named["x"] * factor}
+
+
+# ------------------------------------------------------------------------- one property at a time
 
 
 def _refused(card: Card, found: str, action: str) -> DataError:
@@ -181,7 +202,7 @@ def _about_channels(card: Card, chs_info: Sequence[dict[str, Any]] | None) -> li
     lost = [name for name, here in zip(names, known, strict=True) if not here]
     found = []
     if lost:
-        found.append(f"the place of {_some(lost)} is not known: told from others by signal alone")
+        found.append(f"the place of {_some(lost)} is not known: only the signal distinguishes them")
 
     def canonical(name: str) -> str:
         return UCS.name(name) if name in UCS else name
@@ -217,15 +238,15 @@ def _about_band(card: Card, band: Band | None) -> list[str]:
     if has == needs:
         return []
     common = max(0.0, min(has[1], needs[1]) - max(has[0], needs[0]))
-    told = f"signals are of {_edges(band)}, and it learned from {_edges(expected)}"
+    text = f"signals are of {_edges(band)}, and it learned from {_edges(expected)}"
     if common < LEAST_BAND * (needs[1] - needs[0]):
-        raise _refused(card, told, f"Filter to {_edges(expected)}, from unfiltered recordings")
-    return [told]
+        raise _refused(card, text, f"Filter to {_edges(expected)}, from unfiltered recordings")
+    return [text]
 
 
 def _octaves(band: Band) -> tuple[float, float]:
     low, high = band
-    return math.log2(low or LOWEST), math.log2(high or 1000)
+    return math.log2(low or LOWEST), math.log2(high or HIGHEST)
 
 
 def _edges(band: Band) -> str:

@@ -1,8 +1,9 @@
 """Stores as datasets: windows cut on reading, for torch, for braindecode, in batches.
 
 ``open_dataset`` reads the trial tables of one or many stores, gives each trial its target, and
-lists the windows; signals stay where the chosen tier keeps them (``omfa.zoo.data.tiers``). Nothing is
-written per window, so another window length, stride, target or choice of channels costs nothing.
+lists the windows; signals stay where the chosen tier keeps them (``omfa.zoo.data.tiers``).
+Nothing is written per window, so another window length, stride, target or choice of channels costs
+nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset as TorchDataset
 
 from omfa.pipeline.channels import UCS, ChannelSchema
 from omfa.pipeline.recording import DataError
@@ -29,6 +30,7 @@ from omfa.zoo.data.targets import Target
 from omfa.zoo.data.tiers import Tier
 from omfa.zoo.data.trials import Cuts
 from omfa.zoo.protocols.protocol import RECORDING, TRIAL
+from omfa.zoo.protocols.windows import Dataset, KnownFeatures
 
 if TYPE_CHECKING:
     pass
@@ -60,8 +62,8 @@ class Batch(NamedTuple):
     sfreq: float
 
 
-@dataclass(eq=False, repr=False)
-class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
+@dataclass(eq=False, repr=False, kw_only=True)
+class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
     """Windows of stored recordings. ``open_dataset`` makes one.
 
     An item is braindecode's ``(X, y, [i_window_in_trial, i_start, i_stop])``. ``take`` gives many
@@ -100,6 +102,7 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
     rows: npt.NDArray[np.int64]
     ids: npt.NDArray[np.int64]
     ucs: ChannelSchema
+    known_features: KnownFeatures | None = field(default=None, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.cuts)
@@ -178,6 +181,11 @@ class StoreDataset(Dataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
     def classes(self) -> tuple[str, ...]:
         """Names of the classes 0, 1, ...; empty without a target and for numbers."""
         return self.target.classes
+
+    @property
+    def rule(self) -> str:
+        """How the target was made, in words."""
+        return self.target.rule
 
     @property
     def n_outputs(self) -> int:

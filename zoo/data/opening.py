@@ -134,7 +134,18 @@ def open_dataset(
         "cache_dir": str(cache_dir) if cache_dir else None,
         "buffer_bytes": buffer_bytes,
     }
-    return StoreDataset(tier, made, recipe, chosen, sources, trials, cuts, rows, ids, opened[0].ucs)
+    return StoreDataset(
+        tier=tier,
+        target=made,
+        recipe=recipe,
+        device=chosen,
+        sources=sources,
+        trials=trials,
+        cuts=cuts,
+        rows=rows,
+        ids=ids,
+        ucs=opened[0].ucs,
+    )
 
 
 def _opened(stores: Stores, options: Mapping[str, Any] | None) -> list[Store]:

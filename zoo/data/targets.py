@@ -346,15 +346,13 @@ def rule_text(rating: Rating) -> str:
 
 def labels_of(dataset: Dataset, target: OneTarget | None) -> Target:
     """Take the dataset's own classes where it has some, else make them of the metadata."""
-    own = getattr(dataset, "classes", None)
-    if target is not None or own is None:
+    if target is not None or dataset.classes is None:
         return make_labels(dataset.metadata, target)
-    if not own:
+    if not dataset.classes:
         raise DataError(
             "Reading the classes of the dataset",
             "it was opened without a target, or with numbers for one",
             "Pass target='COLUMN' or target=Rating(...) here or to open_dataset",
         )
-    rule = getattr(getattr(dataset, "target", None), "rule", "the dataset's target")
     codes = dataset.metadata["target"].to_numpy(dtype=np.int64)
-    return Target.of_classes(codes, own, rule)
+    return Target.of_classes(codes, dataset.classes, dataset.rule)

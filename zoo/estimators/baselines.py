@@ -36,7 +36,7 @@ from threadpoolctl import threadpool_limits
 from omfa.pipeline.recording import DataError
 from omfa.zoo.protocols.metrics import confusion_matrix
 from omfa.zoo.protocols.protocol import Rows
-from omfa.zoo.protocols.windows import Windows
+from omfa.zoo.protocols.windows import Estimator, Extract, Extractor, Windows
 
 Floats = npt.NDArray[np.floating]
 
@@ -125,7 +125,7 @@ def relative_band_power(X: Floats, present: npt.NDArray[np.bool_], sfreq: float)
     return (log_variance - mean).reshape(len(X), -1)
 
 
-class BandCovariance:
+class BandCovariance(Extractor):
     """Extractor of the covariance between channels in each band, shrunk towards the identity."""
 
     def __repr__(self) -> str:
@@ -259,7 +259,7 @@ class BandTangentSpace(TransformerMixin, BaseEstimator):
         return out
 
 
-class FeatureClassifier:
+class FeatureClassifier(Estimator):
     """Features of each window, a scikit-learn transformer and a scikit-learn classifier.
 
     Parameters
@@ -275,9 +275,11 @@ class FeatureClassifier:
         together; the best itself would be the luck of a few validation trials or subjects.
     """
 
+    features: Extract
+
     def __init__(
         self,
-        features: Callable[[Floats, npt.NDArray[np.bool_], float], Floats],
+        features: Extract,
         prepare: Any,
         candidates: Sequence[Any],
     ) -> None:
@@ -324,7 +326,7 @@ def _recall(predicted: npt.NDArray[np.int64], windows: Windows) -> tuple[float, 
     return float(recall.mean()), float(np.sqrt(np.sum(recall * (1 - recall) / n)) / len(n))
 
 
-class Majority:
+class Majority(Estimator):
     """The commonest class of training and validation, the first among equals."""
 
     def fit(self, train: Windows, validation: Windows) -> Self:

@@ -16,10 +16,10 @@ from omfa.models.front_end import recorded
 from omfa.models.graph import electrode_positions
 from omfa.zoo.checkpoints.folder import digest
 from omfa.zoo.estimators.device import _ONE_AT_A_TIME, choose_device, threads
-from omfa.zoo.protocols.windows import Windows
+from omfa.zoo.protocols.windows import Extractor, Windows
 
 
-class Embeddings:
+class Embeddings(Extractor):
     """Extractor of what a frozen encoder says of every channel, so that it is computed once.
 
     Parameters
@@ -111,12 +111,11 @@ def signal_arguments(windows: Windows) -> dict[str, Any]:
     places[:, :3] = np.nan_to_num(
         electrode_positions([{"ch_name": name} for name in windows.channels])
     )
-    known = getattr(windows.dataset, "chs_info", None)
     return {
         "n_outputs": len(windows.classes),
         "n_times": int(X.shape[-1]),
         "sfreq": float(windows.sfreq),
-        "chs_info": known
+        "chs_info": windows.dataset.chs_info
         or [
             {"ch_name": name, "kind": "eeg", "loc": loc}
             for name, loc in zip(windows.channels, places, strict=True)

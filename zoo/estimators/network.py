@@ -21,7 +21,7 @@ from omfa.pipeline.recording import DataError
 from omfa.zoo.estimators.device import _ONE_AT_A_TIME, choose_device, threads
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
 from omfa.zoo.protocols.metrics import confusion_matrix, scores
-from omfa.zoo.protocols.windows import BATCH, Windows
+from omfa.zoo.protocols.windows import BATCH, Estimator, Windows
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ Build = Callable[[Windows], nn.Module]
 """Makes an untrained network for the training side; ``network(inputs, present) -> logits``."""
 
 
-class Network:
+class Network(Estimator):
     """A network that is fitted to labelled windows; an ``Estimator``.
 
     Parameters
@@ -151,7 +151,7 @@ class Network:
         layer_decay: float | None = None,
     ) -> None:
         self.name, self.build, self.training, self.seed = name, build, training, seed
-        self.features = features
+        self.features, self.reads_signals = features, features is None
         self.report: Callable[[dict[str, float]], None] | None = None
         self.frozen_epochs = frozen_epochs
         self.encoder_lr_scale, self.layer_decay = encoder_lr_scale, layer_decay

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import shutil
-import tempfile
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -24,7 +21,16 @@ from omfa.zoo.data.targets import Target
 from omfa.zoo.estimators.names import Factory
 from omfa.zoo.evaluation.results import write_whole
 from omfa.zoo.protocols.protocol import SIDES, Fold, Protocol
-from omfa.zoo.protocols.windows import BATCH, Dataset, Estimator, Extractor, Windows, feature_name
+from omfa.zoo.protocols.windows import (
+    BATCH,
+    Dataset,
+    Estimator,
+    Extract,
+    KnownFeatures,
+    Windows,
+    as_estimator,
+    feature_name,
+)
 
 TIMED_OF_AT_MOST = 256
 """Windows that a plan takes its time from."""
@@ -40,7 +46,7 @@ def expected_seconds(job: Job, folds: Sequence[Fold], todo: Sequence[Fold]) -> f
     rows = np.unique(np.concatenate(some))
     job, model = copy.copy(job), job.make(0)
     total = 0.0
-    if (extract := getattr(model, "features", None)) is not None:
+    if (extract := model.features) is not None:
         job.windows(rows[:1]).features(extract)  # what the first call alone takes
         started = time.perf_counter()
         known = job.windows(rows).features(extract)
@@ -50,9 +56,9 @@ def expected_seconds(job: Job, folds: Sequence[Fold], todo: Sequence[Fold]) -> f
         stored[rows] = known
         job.features = {feature_name(extract): stored}
     sample = job.windows(rows)
-    sizes = [tuple(len(fold.side(side)) for side in SIDES) for fold in todo]
-    if (told := getattr(model, "expected_seconds", None)) is not None:
-        return total + told(sample, sizes)
+    sizes = [(len(fold.train), len(fold.validation), len(fold.test)) for fold in todo]
+    if (expected := model.expected_seconds(sample, sizes)) is not None:
+        return total + expected
     model.fit(sample, sample)  # what the first call alone takes
     started = time.perf_counter()
     model.fit(sample, sample)
@@ -74,7 +80,7 @@ class Job:
     def make(self, fold: int) -> Estimator:
         """Make a fold's estimator, its seed derived from the run's and the fold's number."""
         seed = int(np.random.SeedSequence([self.seed, fold]).generate_state(1)[0]) % 2**31
-        return self.factory(seed=seed, **self.parameters)
+        return as_estimator(self.factory(seed=seed, **self.parameters))
 
     def windows(
         self, rows: npt.NDArray[np.int64], *, labelled: bool = True, whole: bool = True
@@ -226,36 +232,19 @@ def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]
     return arrays if np.array_equal(arrays["test"], fold.test) else None
 
 
-class _Features:
-    """An extractor's features of some windows of a dataset, in a mapped file that goes with it."""
-
-    def __init__(self, extract: Extractor, rows: npt.NDArray[np.int64]) -> None:
-        self.extract, self.rows = extract, rows
-        folder = tempfile.mkdtemp(prefix="omfa-")
-        self.path = Path(folder) / "features.npy"
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-
-
-_LAST: weakref.WeakKeyDictionary[Dataset, _Features] = weakref.WeakKeyDictionary()
-"""Of each dataset of stores, whose signals do not change, the features that were last computed:
-those of a frozen encoder serve all seeds, and all protocols that use the same windows. Only the
-same: sums over a batch of other windows may end in another last bit."""
-
-
 def compute_features(
     job: Job, folds: Sequence[Fold], spread: Spread, *, progress: bool
-) -> _Features | None:
+) -> KnownFeatures | None:
     """Compute the estimator's features of every window in use, once.
 
     No statistic crosses a split by this: an extractor sees a window at a time.
     """
-    extract: Extractor | None = getattr(job.make(0), "features", None)
+    extract = job.make(0).features
     if extract is None:
         return None
-    used, of_stores = _used(folds), getattr(job.dataset, "recipe", None) is not None
-    known = _LAST.get(job.dataset) if of_stores else None
+    used, known = _used(folds), job.dataset.known_features
     if known is None or known.extract != extract or not np.array_equal(known.rows, used):
-        known, stored = _Features(extract, used), None
+        known, stored = KnownFeatures(extract, used), None
         chunks = [used[start : start + BATCH] for start in range(0, len(used), BATCH)]
         done = spread(partial(_extract, extract=extract), job, chunks)
         progress = progress and len(chunks) > 1
@@ -266,8 +255,8 @@ def compute_features(
             stored[rows] = part
         assert stored is not None  # a fold is never empty
         stored.flush()
-        if of_stores:
-            _LAST[job.dataset] = known
+        if job.dataset.recipe is not None:
+            job.dataset.known_features = known
     job.features = {feature_name(extract): known.path}
     return known
 
@@ -277,6 +266,6 @@ def _used(folds: Sequence[Fold]) -> npt.NDArray[np.int64]:
 
 
 def _extract(
-    job: Job, rows: npt.NDArray[np.int64], extract: Extractor
+    job: Job, rows: npt.NDArray[np.int64], extract: Extract
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     return rows, job.windows(rows, whole=False).features(extract)

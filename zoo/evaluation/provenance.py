@@ -80,15 +80,14 @@ def _bare(subject: object) -> str:
 
 def describe_dataset(dataset: Dataset) -> dict[str, Any]:
     metadata = dataset.metadata
-    recipe = getattr(dataset, "recipe", None)
     return {
         "datasets": sorted(metadata["dataset"].astype(str).unique()),
-        "simulated": bool(getattr(dataset, "simulated", False)),
+        "simulated": dataset.simulated,
         "subjects": len(metadata[list(SUBJECT)].drop_duplicates()),
         "windows": len(metadata),
         "channels": list(dataset.channels),
         "sfreq": float(dataset.sfreq),
-        "recipe": None if recipe is None else dict(recipe),
+        "recipe": None if dataset.recipe is None else dict(dataset.recipe),
         "fingerprint": fingerprint(dataset),
     }
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import joblib
 import pandas as pd
@@ -59,35 +59,14 @@ from omfa.zoo.protocols.protocol import (
     describe_folds,
 )
 from omfa.zoo.protocols.splits import split
-from omfa.zoo.protocols.windows import Dataset, Estimator, check_dataset
+from omfa.zoo.protocols.windows import Dataset, Estimator, as_dataset
 
 
-def evaluate(
-    estimator: str | Factory,
-    dataset: Dataset,
-    protocol: str | Protocol = "within-subject",
-    *,
-    target: OneTarget | None = None,
-    seed: int = 0,
-    parameters: Mapping[str, Any] | None = None,
-    pretraining: Pretraining | None = None,
-    transductive: bool = False,
-    out: str | Path | None = None,
-    n_jobs: int = 1,
-    scheduler: Any = None,
-    progress: bool = False,
-) -> Result:
-    """Train and test a model on every fold of a protocol.
+class Deciding(TypedDict, total=False):
+    """What decides a result beside the model, the data and the protocol.
 
-    Parameters
+    Attributes
     ----------
-    estimator : str or callable
-        A name in ``BASELINES``, ``"omfa"``, ``"braindecode:EEGNet"`` (any of braindecode's
-        classification models), ``"module:function"``, or the function itself; called as
-        ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
-    dataset : Dataset
-    protocol : str or Protocol, default="within-subject"
-        A name in ``PROTOCOLS`` or ``PRESETS``, or a protocol with settings.
     target : str, Rating or None
         A label's column, a rating and the rule that makes classes of it, or None for the
         dataset's ``target``.
@@ -100,6 +79,37 @@ def evaluate(
         What pre-training saw; nothing, if not given. Not for checkpoints.
     transductive : bool
         Allow a checkpoint whose pre-training saw signals of tested subjects; the result says so.
+    """
+
+    target: OneTarget | None
+    seed: int
+    parameters: Mapping[str, Any] | None
+    pretraining: Pretraining | None
+    transductive: bool
+
+
+def evaluate(
+    estimator: str | Factory,
+    dataset: Dataset,
+    protocol: str | Protocol = "within-subject",
+    *,
+    out: str | Path | None = None,
+    n_jobs: int = 1,
+    scheduler: Any = None,
+    progress: bool = False,
+    **deciding: Unpack[Deciding],
+) -> Result:
+    """Train and test a model on every fold of a protocol.
+
+    Parameters
+    ----------
+    estimator : str or callable
+        A name in ``BASELINES``, ``"omfa"``, ``"braindecode:EEGNet"`` (any of braindecode's
+        classification models), ``"module:function"``, or the function itself; called as
+        ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
+    dataset : Dataset
+    protocol : str or Protocol, default="within-subject"
+        A name in ``PROTOCOLS`` or ``PROTOCOL_PRESETS``, or a protocol with settings.
     out : str or Path, optional
         Folder for the result's file, whose name starts with the protocol's and ends with a digest
         of all that decides the result. Folds are kept there as they finish: the same call goes on
@@ -110,6 +120,8 @@ def evaluate(
         A Dask cluster to run on instead, as an address or as its client. Results are the same.
     progress : bool
         Show a bar.
+    **deciding
+        ``target``, ``seed``, ``parameters``, ``pretraining``, ``transductive``: see ``Deciding``.
 
     Returns
     -------
@@ -123,18 +135,8 @@ def evaluate(
         be run again by although ``out`` is given. At the end: if folds failed (the others are
         kept).
     """
-    run = _prepare(
-        estimator,
-        dataset,
-        protocol,
-        target=target,
-        seed=seed,
-        parameters=parameters,
-        pretraining=pretraining,
-        transductive=transductive,
-        needs_name=out is not None,
-    )
-    return _run(run, out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress)
+    run = prepare(estimator, dataset, protocol, needs_name=out is not None, **deciding)
+    return run.run(out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress)
 
 
 def rerun(
@@ -179,8 +181,7 @@ def rerun(
             )
         # Not at the top: a dataset of one's own needs no store, and no Zarr.
         dataset = importlib.import_module("omfa.zoo.data.opening").open_dataset(**recipe)
-    assert dataset is not None
-    check_dataset(dataset)
+    dataset = as_dataset(dataset)
     described = describe_dataset(dataset)
     if described["fingerprint"] != old.config["dataset"]["fingerprint"]:
         differ = [
@@ -207,9 +208,9 @@ def rerun(
                 f"the weights of the checkpoint {name} are not those it was made with",
                 "Put the checkpoint of then in its place, or evaluate the new one",
             )
-    run = _Run(config, factory, dataset, labels, folds)
+    run = Run(config, factory, dataset, labels, folds)
     run.check()
-    return _run(run, out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress, anew=True)
+    return run.run(out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress, anew=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,64 +258,62 @@ def plan(
     dataset: Dataset,
     protocol: str | Protocol = "within-subject",
     *,
-    target: OneTarget | None = None,
-    seed: int = 0,
-    parameters: Mapping[str, Any] | None = None,
-    pretraining: Pretraining | None = None,
-    transductive: bool = False,
     out: str | Path | None = None,
     n_jobs: int = 1,
     timed: bool = True,
+    **deciding: Unpack[Deciding],
 ) -> Plan:
-    """Tell what ``evaluate`` would do with these arguments and how long it would take.
+    """Return what ``evaluate`` would do with these arguments, and how long it would take.
 
-    The time is measured: a few steps, or a small fit, on windows of the first fold. With
-    ``timed=False`` it is not, and stays unknown.
+    Parameters
+    ----------
+    estimator, dataset, protocol, out, n_jobs, **deciding
+        As for ``evaluate``.
+    timed : bool
+        Measure the time: a few steps, or a small fit, on windows of the first fold. Otherwise it
+        is NaN.
+
+    Returns
+    -------
+    Plan
 
     Raises
     ------
     DataError
         All that ``evaluate`` raises before it trains anything.
     """
-    run = _prepare(
-        estimator,
-        dataset,
-        protocol,
-        target=target,
-        seed=seed,
-        parameters=parameters,
-        pretraining=pretraining,
-        transductive=transductive,
-        needs_name=out is not None,
-    )
-    folds, todo = run.folds, list(run.folds)
-    if out is not None:
-        path = Path(out) / _file_name(run.config)
-        kept = path.with_suffix(".folds")
-        todo = [fold for k, fold in enumerate(folds) if read_fold(kept, k, fold) is None]
-        todo = [] if path.exists() else todo
-    described = describe_folds(dataset.metadata, folds, run.labels.codes)
-    seconds = 0.0
-    if todo:
-        seconds = expected_seconds(run.job, folds, todo) if timed else float("nan")
-    at_once = max(1, min(joblib.effective_n_jobs(n_jobs), len(todo), joblib.cpu_count()))
-    return Plan(run.config, described, len(todo), seconds / at_once)
+    run = prepare(estimator, dataset, protocol, needs_name=out is not None, **deciding)
+    return run.plan(out=out, n_jobs=n_jobs, timed=timed)
 
 
-def _prepare(
+def prepare(
     estimator: str | Factory,
     dataset: Dataset,
     protocol: str | Protocol,
     *,
-    target: OneTarget | None,
-    seed: int,
-    parameters: Mapping[str, Any] | None,
-    pretraining: Pretraining | None,
-    transductive: bool,
-    needs_name: bool,
-) -> _Run:
-    """Do all of a run that takes no time, and refuse what cannot be done."""
-    check_dataset(dataset)
+    target: OneTarget | None = None,
+    seed: int = 0,
+    parameters: Mapping[str, Any] | None = None,
+    pretraining: Pretraining | None = None,
+    transductive: bool = False,
+    needs_name: bool = False,
+) -> Run:
+    """Do all of a run that takes no time, and refuse what cannot be done.
+
+    Parameters
+    ----------
+    estimator, dataset, protocol
+        As for ``evaluate``.
+    target, seed, parameters, pretraining, transductive
+        See ``Deciding``.
+    needs_name : bool
+        Refuse a model that cannot be found again by its name, since its result is to be kept.
+
+    Returns
+    -------
+    Run
+    """
+    dataset = as_dataset(dataset)
     protocol, parameters = as_protocol(protocol), dict(parameters or {})
     labels = labels_of(dataset, target)
     folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
@@ -353,13 +352,13 @@ def _prepare(
         "dataset": describe_dataset(dataset),
         "versions": versions(factory),
     }
-    run = _Run(config, factory, dataset, labels, folds)
+    run = Run(config, factory, dataset, labels, folds)
     run.check()
     return run
 
 
 @dataclass(frozen=True, eq=False)
-class _Run:
+class Run:
     """A run that may start: what ``evaluate`` was asked for, checked."""
 
     config: dict[str, Any]
@@ -388,14 +387,12 @@ class _Run:
         model = self.job.make(0)
         if self.job.centred is not None:
             self._check_centring(model, self.job.centred)
-        check = getattr(model, "check", None)
-        if check is not None:
-            check(self.job.windows(self.folds[0].train))
+        model.check(self.job.windows(self.folds[0].train))
 
     def _check_centring(self, model: Estimator, by: str) -> None:
         """Refuse a model of signals, and a test side from which centring would take the class."""
         doing = f"Evaluating {self.config['estimator']} with features centred by {by}"
-        if getattr(model, "features", ...) is None:
+        if model.reads_signals:
             raise DataError(
                 doing,
                 "it reads signals, not features",
@@ -413,57 +410,77 @@ class _Run:
                     "Leave the centring out, or use fewer folds",
                 )
 
-
-def _run(
-    run: _Run,
-    *,
-    out: str | Path | None,
-    n_jobs: int,
-    scheduler: Any,
-    progress: bool,
-    anew: bool = False,
-) -> Result:
-    config, folds, job = run.config, run.folds, run.job
-    with tempfile.TemporaryDirectory() as temporary:
-        path, kept = None, Path(temporary) / "folds"
+    def plan(self, *, out: str | Path | None, n_jobs: int, timed: bool) -> Plan:
+        """Return what ``run`` would do; see the function ``plan``."""
+        folds, todo = self.folds, list(self.folds)
         if out is not None:
-            path = Path(out) / _file_name(config)
-            if path.exists() and not anew:
-                return Result.load(path)
+            path = Path(out) / _file_name(self.config)
             kept = path.with_suffix(".folds")
-        kept.mkdir(parents=True, exist_ok=True)
-        started = datetime.now(UTC)
-        todo = [k for k in range(len(folds)) if read_fold(kept, k, folds[k]) is None]
-        spread = partial(spread_over, n_jobs=n_jobs, scheduler=scheduler, folder=Path(temporary))
-        # Features are on disk for as long as something holds them.
-        features = compute_features(job, folds, spread, progress=progress) if todo else None
-        failed = run_folds(job, folds, todo, kept, spread, progress=progress)
-        del features
-        if failed:
-            k, error = failed[0]
-            raise DataError(
-                f"Evaluating {config['estimator']} under {config['protocol_label']}",
-                f"{len(failed)} of {len(folds)} folds failed, first {folds[k].name}: {error}",
-                "Mend it and run the same again; finished folds are kept"
-                if out
-                else "Mend it and run again; with out=FOLDER finished folds are kept",
+            todo = [fold for k, fold in enumerate(folds) if read_fold(kept, k, fold) is None]
+            todo = [] if path.exists() else todo
+        described = describe_folds(self.dataset.metadata, folds, self.labels.codes)
+        seconds = 0.0
+        if todo:
+            seconds = expected_seconds(self.job, folds, todo) if timed else float("nan")
+        at_once = max(1, min(joblib.effective_n_jobs(n_jobs), len(todo), joblib.cpu_count()))
+        return Plan(self.config, described, len(todo), seconds / at_once)
+
+    def run(
+        self,
+        *,
+        out: str | Path | None,
+        n_jobs: int,
+        scheduler: Any,
+        progress: bool,
+        anew: bool = False,
+    ) -> Result:
+        """Run the folds that are not kept yet; see ``evaluate``.
+
+        With ``anew`` a finished result is made again.
+        """
+        config, folds, job = self.config, self.folds, self.job
+        with tempfile.TemporaryDirectory() as temporary:
+            path, kept = None, Path(temporary) / "folds"
+            if out is not None:
+                path = Path(out) / _file_name(config)
+                if path.exists() and not anew:
+                    return Result.load(path)
+                kept = path.with_suffix(".folds")
+            kept.mkdir(parents=True, exist_ok=True)
+            started = datetime.now(UTC)
+            todo = [k for k in range(len(folds)) if read_fold(kept, k, folds[k]) is None]
+            spread = partial(
+                spread_over, n_jobs=n_jobs, scheduler=scheduler, folder=Path(temporary)
             )
-        predicted = [read_fold(kept, k, fold) for k, fold in enumerate(folds)]
-        config = {
-            **config,
-            "created": started.isoformat(timespec="seconds"),
-            "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
-        }
-        result = Result(
-            config,
-            fold_table(folds, run.dataset.metadata, leaky=config["leaky"]),
-            prediction_table(folds, predicted, run.dataset.metadata, run.labels),
-            path,
-        )
-        if path is not None:
-            result.save(path)
-            shutil.rmtree(kept)
-        return result
+            # Features are on disk for as long as something holds them.
+            features = compute_features(job, folds, spread, progress=progress) if todo else None
+            failed = run_folds(job, folds, todo, kept, spread, progress=progress)
+            del features
+            if failed:
+                k, error = failed[0]
+                raise DataError(
+                    f"Evaluating {config['estimator']} under {config['protocol_label']}",
+                    f"{len(failed)} of {len(folds)} folds failed, first {folds[k].name}: {error}",
+                    "Mend it and run the same again; finished folds are kept"
+                    if out
+                    else "Mend it and run again; with out=FOLDER finished folds are kept",
+                )
+            predicted = [read_fold(kept, k, fold) for k, fold in enumerate(folds)]
+            config = {
+                **config,
+                "created": started.isoformat(timespec="seconds"),
+                "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
+            }
+            result = Result(
+                config,
+                fold_table(folds, self.dataset.metadata, leaky=config["leaky"]),
+                prediction_table(folds, predicted, self.dataset.metadata, self.labels),
+                path,
+            )
+            if path is not None:
+                result.save(path)
+                shutil.rmtree(kept)
+            return result
 
 
 def _file_name(config: Mapping[str, Any]) -> str:

@@ -167,7 +167,7 @@ def entries(cells: Sequence[Cell]) -> list[Entry]:
 
 
 def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
-    """Return what ``omfa.zoo.reports.tables.summary_table`` does, what the paper says, and what failed.
+    """Return ``summary_table`` of the cells, with what the paper says and what failed.
 
     Parameters
     ----------

@@ -26,23 +26,20 @@ LEAKY = "leaky-window"
 
 LEAKY_LABEL = "leaky-window (LEAKY: windows of one trial on both sides)"
 
+# The columns that together name a subject, a session, ...: names repeat across datasets.
 SUBJECT = ("dataset", "subject")
-
 SESSION = (*SUBJECT, "session")
-
 RECORDING = (*SESSION, "run")
-
 TRIAL = (*RECORDING, "trial")
-
 STIMULUS = ("dataset", "stimulus")
 
 SIDES = ("train", "validation", "test")
 
 CENTRED_BY = {"subject": SUBJECT, "session": SESSION}
-"""Whose windows features are centred over."""
+"""The columns that name the group over which features are centred."""
 
 _APART: dict[str, dict[str, tuple[tuple[str, ...], ...]]] = {
-    # What no two sides share, and what the test side shares with neither other.
+    # all: what no two sides share. test: what only the test side shares with neither of the others.
     LEAKY: {"all": (), "test": ()},
     "within-subject": {"all": (TRIAL,), "test": ()},
     "cross-session": {"all": (TRIAL,), "test": (SESSION,)},
@@ -231,10 +228,11 @@ def shared(
     Parameters
     ----------
     metadata : pandas.DataFrame
-    left, right : ndarray of int
-        Rows of the two sides.
+        A row per window.
+    left, right : ndarray of int, shape (n_left,) and (n_right,)
+        Positions of the two sides' windows.
     columns : sequence of str
-        What is asked about; the trial by default.
+        The columns that together name what may be shared; a trial's by default.
 
     Returns
     -------
@@ -258,19 +256,22 @@ def shared_samples(metadata: pd.DataFrame, left: Rows, right: Rows) -> int:
     Parameters
     ----------
     metadata : pandas.DataFrame
-    left, right : ndarray of int
-        Rows of the two sides.
+        A row per window, with ``i_start_in_trial`` and ``i_stop_in_trial``.
+    left, right : ndarray of int, shape (n_left,) and (n_right,)
+        Positions of the two sides' windows.
 
     Returns
     -------
     int
+        Windows of ``right``.
     """
     both = metadata.iloc[np.concatenate([left, right])]
     start = both["i_start_in_trial"].to_numpy(dtype=np.int64)
     stop = both["i_stop_in_trial"].to_numpy(dtype=np.int64)
-    # All recordings on one line, each in a stretch of its own.
+    # All recordings are laid on one line, each in a stretch of its own: one sort serves all.
     offset = codes(both, RECORDING) * (stop.max(initial=0) + 1)
     start, stop, n = start + offset, stop + offset, len(left)
+    # A window overlaps none if as many of left begin before its end as end by its start.
     begun = np.searchsorted(np.sort(start[:n]), stop[n:], side="left")
     ended = np.searchsorted(np.sort(stop[:n]), start[n:], side="right")
     return int((begun > ended).sum())
@@ -324,9 +325,10 @@ def describe_folds(metadata: pd.DataFrame, folds: Sequence[Fold], y: Rows) -> pd
     Parameters
     ----------
     metadata : pandas.DataFrame
+        A row per window.
     folds : sequence of Fold
-    y : ndarray of int
-        Classes of the windows.
+    y : ndarray of int, shape (n_windows,)
+        Classes; -1 for windows that are left out.
 
     Returns
     -------

@@ -1,4 +1,9 @@
-"""The six ways to divide windows into folds."""
+"""The six ways to divide windows into folds.
+
+Windows are grouped into pools (a subject's, a session's, or all of them), each pool is cut by its
+protocol's function, and every fold that comes out is checked by ``check_fold``. Units (trials,
+subjects, clips) are dealt to folds by class, so that each fold holds its share of every class.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +56,7 @@ def _stratified_share(
     Where none has three, one unit of the largest stratum; none at all where every unit is the only
     one of its stratum.
     """
+    # At least two units of a stratum stay for training.
     chosen = np.zeros(len(strata), dtype=bool)
     values, counts = np.unique(strata, return_counts=True)
     for value, count in zip(values, counts, strict=True):
@@ -204,7 +210,7 @@ def _learning(pool: _Pool, others: Rows, fold: int) -> Rows:
 
 
 def _tested(pool: _Pool) -> npt.NDArray[np.bool_]:
-    """Tell which subjects, by number, the protocol tests."""
+    """Return whether the protocol tests each subject, shape (n_subjects,)."""
     who = pool.metadata[list(SUBJECT)].astype(str).drop_duplicates().agg("/".join, axis=1)
     found = [any(fnmatch(name, pattern) for pattern in pool.protocol.tested or "*") for name in who]
     for pattern in pool.protocol.tested:
@@ -271,7 +277,7 @@ def _cross_dataset(pool: _Pool) -> Iterator[Fold]:
 
 
 _SPLITS: dict[str, tuple[tuple[str, ...], typing.Callable[[_Pool], Iterator[Fold]]]] = {
-    # What a pool is, and how it is cut.
+    # The columns that name a pool (none: all windows are one), and the function that cuts it.
     LEAKY: (SUBJECT, _leaky_window),
     "within-subject": (SESSION, _within_subject),
     "cross-session": (SUBJECT, _cross_session),
@@ -394,7 +400,8 @@ def hold_out(metadata: pd.DataFrame, y: Rows, protocol: str | Protocol) -> Fold:
     Parameters
     ----------
     metadata : pandas.DataFrame
-    y : ndarray of int
+        A row per window.
+    y : ndarray of int, shape (n_windows,)
         Classes; -1 where a window is not used.
     protocol : str or Protocol
         ``"within-subject"`` sets trials apart, ``"cross-subject"`` subjects; a share of

@@ -1,9 +1,18 @@
-"""What evaluation asks of a dataset, and the side of a fold that a model gets to see."""
+"""What evaluation asks of datasets, extractors and models, and what a model gets to see.
+
+``Dataset``, ``Extractor`` and ``Estimator`` declare all that evaluation uses, with defaults. One's
+own may lack what has a default, and an extractor may be a plain function: ``as_dataset``,
+``as_extractor`` and ``as_estimator`` fill the defaults in, each in one place.
+"""
 
 from __future__ import annotations
 
-import typing
+import shutil
+import tempfile
+import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,25 +22,20 @@ import pandas as pd
 from omfa.pipeline.recording import DataError
 from omfa.zoo.protocols.protocol import CENTRED_BY, Rows, codes
 
-Extractor = Callable[[npt.NDArray[Any], npt.NDArray[np.bool_], float], npt.NDArray[Any]]
-"""``features(X, present, sfreq)``: a batch of windows in, one row of features for each out. One
-with a method ``for_windows(windows)`` is asked by it for the extractor that knows their channels;
-one with a method ``centre(features)`` centres those of a subject by it, where the mean is not to be
-subtracted.
-"""
-
 COLUMNS = (
     *("dataset", "subject", "session", "run", "trial", "stimulus"),
     *("i_window_in_trial", "i_start_in_trial", "i_stop_in_trial"),
 )
-"""What a dataset tells of each window beside its labels."""
+"""The columns of a dataset's metadata that are no labels."""
 
 BATCH = 256
+"""Windows that are read, or given to a model, at once."""
 
 
-@typing.runtime_checkable
-class Dataset(typing.Protocol):
+class Dataset(ABC):
     """Windows that can be taken by position.
+
+    One's own needs ``metadata``, ``sfreq``, ``channels`` and ``take``; the rest has defaults.
 
     Attributes
     ----------
@@ -42,30 +46,145 @@ class Dataset(typing.Protocol):
     sfreq : float
         Hz.
     channels : sequence of str
-    recipe : mapping, optional
+    recipe : mapping or None
         JSON arguments with which ``open_dataset`` opens the same dataset again.
-    classes : sequence of str, optional
-        Names of the classes that ``target`` numbers; empty if it numbers none.
-    target : optional
-        Its ``rule`` says how ``target`` was made.
+    classes : sequence of str or None
+        Names of the classes that ``target`` numbers; empty if it numbers none, None if the values
+        of ``target`` are the classes.
+    rule : str
+        How ``target`` was made, in words.
+    simulated : bool
+        Whether any of the signals are simulated.
+    chs_info : list of dict or None
+        ``ch_name``, ``kind`` and ``loc`` of each channel, as braindecode's models take them; None
+        where the names alone are known.
+    known_features : KnownFeatures or None
+        The features that were last computed of it. ``evaluate`` keeps them here if there is a
+        recipe: signals of stores do not change.
     """
 
+    recipe: Mapping[str, Any] | None = None
+    known_features: KnownFeatures | None = None
+
     @property
+    @abstractmethod
     def metadata(self) -> pd.DataFrame:
         """A row per window."""
 
     @property
+    @abstractmethod
     def sfreq(self) -> float:
         """Hz."""
 
     @property
+    @abstractmethod
     def channels(self) -> Sequence[str]:
         """The rows of a window."""
+
+    @property
+    def classes(self) -> Sequence[str] | None:
+        """Names of the classes."""
+        return None
+
+    @property
+    def rule(self) -> str:
+        """How the target was made."""
+        return "the dataset's target"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any of the signals are simulated."""
+        return False
+
+    @property
+    def chs_info(self) -> list[dict[str, Any]] | None:
+        """Names and places of the channels."""
+        return None
+
+    @abstractmethod
+    def take(
+        self, indices: npt.ArrayLike, /
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Any]:
+        """Read windows.
+
+        Parameters
+        ----------
+        indices : array of int, shape (batch,)
+
+        Returns
+        -------
+        X : ndarray of float32, shape (batch, n_chans, n_times)
+            Microvolts.
+        present : ndarray of bool, shape (batch, n_chans)
+            Which channels exist.
+        y : sequence, shape (batch,)
+            Labels.
+        """
+
+
+class KnownFeatures:
+    """Features of some windows of a dataset, in a mapped file that is deleted with this object.
+
+    Attributes
+    ----------
+    extract : Extractor or function
+    rows : ndarray of int, shape (n_rows,)
+        The windows that have features. They serve exactly these: batching other windows can change
+        the last bit of a sum.
+    path : Path
+        A ``.npy`` file, shape (n_windows, ...).
+    """
+
+    def __init__(self, extract: Extract, rows: Rows) -> None:
+        self.extract, self.rows = extract, rows
+        folder = tempfile.mkdtemp(prefix="omfa-")
+        self.path = Path(folder) / "features.npy"
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+
+
+def _of_own(name: str) -> Any:
+    """Make a property that reads a member of one's own dataset, or else ``Dataset``'s default."""
+    return property(lambda self: getattr(self.own, name, getattr(super(_OwnDataset, self), name)))
+
+
+class _OwnDataset(Dataset):
+    """A dataset of one's own, which may lack what has a default."""
+
+    metadata, sfreq, channels = map(_of_own, ("metadata", "sfreq", "channels"))
+    recipe, classes, rule = map(_of_own, ("recipe", "classes", "rule"))
+    simulated, chs_info = map(_of_own, ("simulated", "chs_info"))
+
+    def __init__(self, own: Any) -> None:
+        self.own = own
 
     def take(
         self, indices: npt.ArrayLike, /
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Any]:
-        """Return windows (batch, n_chans, n_times) in microvolts, which channels exist, labels."""
+        return self.own.take(indices)
+
+
+def as_dataset(dataset: Any) -> Dataset:
+    """Return a dataset with all that ``Dataset`` declares, once its metadata can be split.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, or a window's trial has no name.
+    """
+    metadata = dataset.metadata
+    doing = f"Reading the metadata of {len(metadata)} windows"
+    if missing := [name for name in COLUMNS if name not in metadata]:
+        raise DataError(
+            doing, f"it lacks {', '.join(missing)}", "Open the stores with open_dataset()"
+        )
+    for name in COLUMNS[:5]:
+        if metadata[name].isna().any():
+            raise DataError(
+                doing,
+                f"{int(metadata[name].isna().sum())} windows have no {name}",
+                "Give every recording and trial a name",
+            )
+    return dataset if isinstance(dataset, Dataset) else _OwnDataset(dataset)
 
 
 class ArrayDataset:
@@ -107,7 +226,7 @@ class ArrayDataset:
     def take(
         self, indices: npt.ArrayLike, /
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], npt.NDArray[Any]]:
-        """Return windows, which channels exist, and targets."""
+        """Read windows, as ``Dataset.take`` does; the labels are the targets, shape (batch,)."""
         rows = np.asarray(indices)
         return self.X[rows], self.present[rows], self.metadata["target"].to_numpy()[rows]
 
@@ -125,9 +244,10 @@ class Windows:
     y : ndarray of int or None
         Classes of ``rows``; None on the test side.
     features : mapping of str to ndarray, optional
-        Features of all windows of the dataset that have been computed already, by ``feature_name``.
+        By ``feature_name``, features that have been computed already, a row per window of the
+        dataset.
     centred : {"subject", "session"} or None
-        Whose windows on this side the features are centred over; signals are given as they are.
+        The group over whose windows on this side features are centred; signals stay as they are.
     """
 
     def __init__(
@@ -140,7 +260,7 @@ class Windows:
         features: Mapping[str, npt.NDArray[Any]] | None = None,
         centred: str | None = None,
     ) -> None:
-        self.dataset, self.rows, self.classes = dataset, rows, classes
+        self.dataset, self.rows, self.classes = as_dataset(dataset), rows, classes
         self._y, self._features, self._centred = y, features or {}, centred
 
     def __len__(self) -> int:
@@ -171,12 +291,25 @@ class Windows:
     def take(
         self, indices: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Return windows by their position on this side, and which channels exist."""
+        """Read windows.
+
+        Parameters
+        ----------
+        indices : ndarray of int, shape (batch,)
+            Positions on this side.
+
+        Returns
+        -------
+        X : ndarray of float32, shape (batch, n_chans, n_times)
+            Microvolts.
+        present : ndarray of bool, shape (batch, n_chans)
+            Which channels exist.
+        """
         X, present, _ = self.dataset.take(self.rows[indices])
         return X, present
 
     def at(self, indices: npt.NDArray[np.int64]) -> Windows:
-        """Return some windows of this side, by position."""
+        """Return the windows at some positions of this side, shape (n,), as a side of their own."""
         return Windows(
             self.dataset,
             self.rows[indices],
@@ -204,95 +337,196 @@ class Windows:
         for start in range(0, len(self), size):
             yield self.take(np.arange(start, min(start + size, len(self))))
 
-    def features(self, extract: Extractor) -> npt.NDArray[Any]:
+    def features(self, extract: Extract) -> npt.NDArray[Any]:
         """Return ``extract`` of every window, from memory where it has been computed before.
 
         Centred over the windows of each subject or session, if the protocol says so.
         """
+        extractor = as_extractor(extract)
         if (known := self._features.get(feature_name(extract))) is not None:
-            return self._centre(known[self.rows], extract)
-        if (bind := getattr(extract, "for_windows", None)) is not None:
-            extract = bind(self)
-        found = [extract(X, there, self.sfreq) for X, there in self.batches()]
-        return self._centre(np.concatenate(found), extract)
-
-    def _centre(self, values: npt.NDArray[Any], extract: Extractor) -> npt.NDArray[Any]:
+            values = known[self.rows]
+        else:
+            bound = extractor.for_windows(self)
+            values = np.concatenate([bound(X, there, self.sfreq) for X, there in self.batches()])
         if self._centred is None:
             return values
-        of = codes(self.dataset.metadata.iloc[self.rows], CENTRED_BY[self._centred])
-        return centred(values, of, getattr(extract, "centre", None))
+        groups = codes(self.dataset.metadata.iloc[self.rows], CENTRED_BY[self._centred])
+        return centred(values, groups, extractor.centre)
 
 
-def centred(
-    values: npt.NDArray[Any],
-    of: Rows,
-    centre: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]] | None = None,
-) -> npt.NDArray[np.float32]:
-    """Centre the rows of each group: subtract their mean, or what else ``centre`` does.
+def less_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Subtract the mean over windows; NaN, which stands for an absent channel, is in no mean.
 
     Parameters
     ----------
-    values : ndarray of float, shape (n, ...)
-    of : ndarray of int, shape (n,)
-        Each row's group, 0, 1, ...
-    centre : callable, optional
+    values : ndarray of float32, shape (n_windows, ...)
 
     Returns
     -------
-    ndarray of float32, shape (n, ...)
+    ndarray of float32, shape (n_windows, ...)
     """
-    out = values.astype(np.float32)
-    for one in range(of.max(initial=-1) + 1):
-        out[of == one] = (centre or _less_mean)(out[of == one])
-    return out
-
-
-def _less_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Subtract the mean over windows; what is absent, NaN, is in none."""
     there = np.isfinite(values)
     total = np.where(there, values, 0).sum(axis=0, dtype=np.float64)
     mean = total / np.maximum(there.sum(axis=0), 1)
     return (values - mean).astype(np.float32)
 
 
-def feature_name(extract: Extractor) -> str:
+def centred(
+    values: npt.NDArray[Any],
+    groups: Rows,
+    centre: Callable[[npt.NDArray[np.float32]], npt.NDArray[Any]] = less_mean,
+) -> npt.NDArray[np.float32]:
+    """Centre the rows of each group.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n_windows, ...)
+    groups : ndarray of int, shape (n_windows,)
+        The group of each row, 0, 1, ...
+    centre : callable
+        What centring one group's rows means; by default their mean is subtracted.
+
+    Returns
+    -------
+    ndarray of float32, shape (n_windows, ...)
+    """
+    out = values.astype(np.float32)
+    for group in range(groups.max(initial=-1) + 1):
+        out[groups == group] = centre(out[groups == group])
+    return out
+
+
+def feature_name(extract: Extract) -> str:
     """Name an extractor, so that its features are computed once."""
     return f"{extract.__module__}:{getattr(extract, '__qualname__', repr(extract))}"
 
 
-class Estimator(typing.Protocol):
+# ---- what evaluation asks of extractors and models ------------------------------------------
+
+
+class Extractor(ABC):
+    """Features of windows, computed once for all folds: they depend on each window alone."""
+
+    @abstractmethod
+    def __call__(
+        self, X: npt.NDArray[Any], present: npt.NDArray[np.bool_], sfreq: float, /
+    ) -> npt.NDArray[Any]:
+        """Extract features.
+
+        Parameters
+        ----------
+        X : ndarray of float32, shape (batch, n_chans, n_times)
+            Microvolts.
+        present : ndarray of bool, shape (batch, n_chans)
+            Which channels exist.
+        sfreq : float
+            Hz.
+
+        Returns
+        -------
+        ndarray, shape (batch, ...)
+        """
+
+    def for_windows(self, windows: Windows, /) -> Extractor:
+        """Return a copy bound to the channels of ``windows``; by default the extractor itself."""
+        return self
+
+    def centre(self, features: npt.NDArray[np.float32], /) -> npt.NDArray[Any]:
+        """Centre the features of one subject or session; by default subtract their mean."""
+        return less_mean(features)
+
+
+Extract = Extractor | Callable[[npt.NDArray[Any], npt.NDArray[np.bool_], float], npt.NDArray[Any]]
+"""An extractor, or a function ``extract(X, present, sfreq)`` with an extractor's defaults."""
+
+
+class _Function(Extractor):
+    """A plain function as an extractor."""
+
+    def __init__(self, extract: Extract) -> None:
+        self.extract = extract
+
+    def __call__(
+        self, X: npt.NDArray[Any], present: npt.NDArray[np.bool_], sfreq: float, /
+    ) -> npt.NDArray[Any]:
+        return self.extract(X, present, sfreq)
+
+
+def as_extractor(extract: Extract) -> Extractor:
+    """Return an extractor; one made of a plain function has the defaults of ``Extractor``."""
+    return extract if isinstance(extract, Extractor) else _Function(extract)
+
+
+class Estimator(ABC):
     """A model that can be evaluated.
 
-    ``fit`` learns from ``train`` and chooses (when to stop, how much to regularise) on
-    ``validation``; ``predict`` returns a class per window. An attribute ``features``, an
-    extractor, is computed once for all folds.
+    One's own needs ``fit`` and ``predict``; the rest has defaults, which ``as_estimator`` fills in.
+
+    Attributes
+    ----------
+    features : Extractor, function or None
+        Its input, if that is features of each window; they are computed once for all folds. None
+        for a model of signals, and for one that computes features only as it needs them.
+    reads_signals : bool
+        Whether it learns from signals, so that there are no features to centre.
     """
 
-    def fit(self, train: Windows, validation: Windows) -> Any:
-        """Learn."""
+    features: Extract | None = None
+    reads_signals: bool = False
 
+    @abstractmethod
+    def fit(self, train: Windows, validation: Windows) -> Any:
+        """Learn from ``train``; choose when to stop, how much to regularise, on ``validation``.
+
+        Both have ``y``, the classes, shape (n_windows,).
+        """
+
+    @abstractmethod
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
         """Return a class for each window, shape (n_windows,)."""
 
+    def check(self, windows: Windows) -> None:
+        """Refuse windows that the model cannot read, before anything is trained.
 
-def check_dataset(dataset: Dataset) -> None:
-    """Refuse a dataset whose metadata cannot be split.
+        Raises
+        ------
+        DataError
+            By default never.
+        """
 
-    Raises
-    ------
-    DataError
-        If a column is missing, or a part of a trial's name is.
-    """
-    metadata = dataset.metadata
-    doing = f"Reading the metadata of {len(metadata)} windows"
-    if missing := [name for name in COLUMNS if name not in metadata]:
-        raise DataError(
-            doing, f"it lacks {', '.join(missing)}", "Open the stores with open_dataset()"
-        )
-    for name in COLUMNS[:5]:
-        if metadata[name].isna().any():
-            raise DataError(
-                doing,
-                f"{int(metadata[name].isna().sum())} windows have no {name}",
-                "Give every recording and trial a name",
-            )
+    def expected_seconds(
+        self, sample: Windows, sizes: Sequence[tuple[int, int, int]]
+    ) -> float | None:
+        """Return how long fits would take; by default None, and a fit of ``sample`` is timed.
+
+        Parameters
+        ----------
+        sample : Windows
+            Some labelled windows to take time on.
+        sizes : sequence of (int, int, int)
+            Windows for training, validation and test of each fit.
+        """
+        return None
+
+
+_OPTIONAL = ("features", "reads_signals", "check", "expected_seconds")
+
+
+class _Own(Estimator):
+    """A model of one's own, which may lack what has a default."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        there = [name for name in _OPTIONAL if hasattr(model, name)]
+        vars(self).update({name: getattr(model, name) for name in there})
+
+    def fit(self, train: Windows, validation: Windows) -> Any:
+        return self.model.fit(train, validation)
+
+    def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
+        return self.model.predict(windows)
+
+
+def as_estimator(model: Any) -> Estimator:
+    """Return a model with all that ``Estimator`` declares."""
+    return model if isinstance(model, Estimator) else _Own(model)
