@@ -1,4 +1,8 @@
-"""Open stores as one dataset of windows."""
+"""Open stores as one dataset of windows.
+
+``open_dataset`` reads the trial tables, gives each trial its target, cuts windows, joins the
+channels of the recordings and chooses the tier that decoded signals lie in.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,9 @@ import numpy.typing as npt
 import torch
 
 from omfa.pipeline.channels import UCS
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, open_store
-from omfa.zoo.data.dataset import StoreDataset, _listed
+from omfa.zoo.data.dataset import StoreDataset, rates_in_words
 from omfa.zoo.data.flat import hold, map_sources
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.streamed import stream
@@ -23,12 +27,115 @@ from omfa.zoo.data.tiled import SHORTEST, hold_tiles, tile_length
 from omfa.zoo.data.trials import Cuts, cut, read_trials
 
 Channels = Literal["union", "intersection", "native"]
-
 Rates = Literal["one", "native"]
-
 CutFrom = Literal["trials", "recordings"]
-
 Stores = str | Path | Store | Sequence["str | Path | Store"]
+"""One store or several, opened or by their addresses."""
+
+
+def _opened(stores: Stores, options: Mapping[str, Any] | None) -> list[Store]:
+    given = [stores] if isinstance(stores, (str, Path, Store)) else list(stores)
+    if not given:
+        raise DataError("Opening a dataset", "no store was given", "Name at least one")
+    return [
+        store if isinstance(store, Store) else open_store(store, storage_options=options)
+        for store in given
+    ]
+
+
+def _check_rates(stores: Sequence[Store], sfreq: npt.NDArray[np.float64], rates: Rates) -> None:
+    """Refuse recordings of different rates, unless they are asked for."""
+    if rates == "native" or len(np.unique(sfreq)) == 1:
+        return
+    each = [
+        f"{store.path} {rates_in_words(np.unique(store.recordings['sfreq'].to_numpy(float)))}"
+        for store in stores
+    ]
+    raise DataError(
+        "Opening stores as one dataset",
+        f"the recordings are sampled at different rates ({'; '.join(each)})",
+        "Ingest them again with one --sfreq, or pass rates='native' for batches of one rate each",
+    )
+
+
+def _montages(
+    sources: Sequence[Source],
+    channels: Channels,
+    union: list[str],
+    common: list[str],
+    where: str,
+    mask_bad: bool,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Join the channels of recordings to the rows of a window.
+
+    Returns
+    -------
+    rows, ids : ndarray of int64, shape (n_sources, n_chans)
+        For each recording and each row of a window, the row of the stored signal, -1 where the
+        recording lacks the channel or it is bad, and the channel's UCS id, -1 where the row only
+        pads the recording's montage.
+    """
+    if channels == "intersection" and not common:
+        raise DataError(
+            f"Joining the channels of {where}",
+            "no channel is in all recordings",
+            "Use channels='union'",
+        )
+    lists = {
+        "union": [union] * len(sources),
+        "intersection": [common] * len(sources),
+        "native": [list(source.channels) for source in sources],
+    }
+    if channels not in lists:
+        raise DataError(
+            f"Opening {where}",
+            f"channels={channels!r}",
+            f"Use one of {', '.join(map(repr, lists))}",
+        )
+    width = max(map(len, lists[channels]))
+    rows = np.full((len(sources), width), -1)
+    ids = np.full((len(sources), width), -1)
+    for i, (source, names) in enumerate(zip(sources, lists[channels], strict=True)):
+        row = {name: number for number, name in enumerate(source.channels)}
+        for name in source.bad_channels if mask_bad else ():
+            row.pop(name, None)
+        rows[i, : len(names)] = [row.get(name, -1) for name in names]
+        ids[i, : len(names)] = UCS.ids(names)
+    return rows, ids
+
+
+def _tier(
+    cache: Cache,
+    sources: Sequence[Source],
+    source: npt.NDArray[np.int64],
+    cuts: Cuts,
+    stride_seconds: float,
+    device: torch.device,
+    folder: Path,
+    buffer_bytes: float,
+) -> Tier:
+    """Make the tier that ``cache`` names, or the first that fits."""
+    if cache == "auto":
+        cache = choose(sum(one.nbytes for one in sources), device, folder)
+    match cache:
+        case "memory":
+            # Tiles are the faster layout, unless some windows would be many short ones.
+            steps = [round(stride_seconds * one.sfreq) for one in sources]
+            stride = np.array(steps, np.int64)[source]
+            shortest = min(
+                tile_length(*pair)
+                for pair in set(zip(cuts.n_times.tolist(), stride.tolist(), strict=True))
+            )
+            if shortest < SHORTEST:
+                return hold(sources, device)
+            return hold_tiles(sources, source, cuts.start, cuts.n_times, stride, device)
+        case "memmap":
+            return map_sources(sources, folder)
+        case "stream":
+            return stream(sources, source, cuts.start, cuts.n_times, buffer_bytes)
+    raise DataError(
+        "Opening a dataset", f"cache={cache!r}", "Use 'auto', 'memory', 'memmap' or 'stream'"
+    )
 
 
 def open_dataset(
@@ -52,8 +159,10 @@ def open_dataset(
     Parameters
     ----------
     stores : address, Store, or sequence of these
+        One store or several; an address is a local path or an fsspec URL.
     window_seconds : float
-        Windows are cut from trials, whole ones only, from each trial's first sample on.
+        Length of a window. Windows are cut from trials, whole ones only, from each trial's first
+        sample on.
     stride_seconds : float, optional
         From one window's start to the next; by default windows do not overlap.
     channels : {"union", "intersection", "native"}
@@ -64,22 +173,23 @@ def open_dataset(
         ``"valence<4.5|>5.5"``, which leaves the middle out), or one of these for each dataset by
         name. None for windows without a target.
     cache : {"auto", "memory", "memmap", "stream"}
-        The tier. ``"memory"``: decoded on the device, in the stored precision. ``"memmap"``:
-        decoded once to a file, mapped. ``"stream"``: decoded from the store in every epoch.
-        ``"auto"``: the first of these that fits.
+        The tier. ``"memory"``: signals are decoded to the device, in the stored precision.
+        ``"memmap"``: they are decoded once to a file, which is mapped. ``"stream"``: they are
+        decoded from the store in every epoch. ``"auto"``: the first of these that fits.
     rates : {"one", "native"}
-        Refuse recordings of different rates, or keep them apart in batches.
+        Whether recordings of different rates are refused, or kept apart in batches.
     cut_from : {"trials", "recordings"}
-        ``"recordings"`` takes all of the signal, between the trials too, in place of trials; such
-        windows have no labels. Pre-training reads so.
+        ``"recordings"`` cuts windows from all of the signal, between the trials too; they have no
+        labels. Pre-training uses it.
     mask_bad : bool
-        Count channels that quality control marked as absent.
+        Whether channels that quality control marked count as absent.
     device : str or torch.device
-        Where ``loader`` gives its batches, and the memory of the memory tier.
+        The device of the batches, and of the memory tier.
     cache_dir : path, optional
-        For the memmap tier, on a local disk; by default ``omfa`` in the user's cache folder.
+        Folder of the memmap tier, on a local disk; by default ``omfa`` in the user's cache folder.
     buffer_bytes : float
-        Of decoded signal that the streamed tier keeps: it mixes windows of what it keeps.
+        Memory for decoded signal when streaming. Shuffling is limited to what fits, so larger mixes
+        better.
     storage_options : mapping, optional
         What fsspec's file system takes, for addresses that are URLs.
 
@@ -145,98 +255,4 @@ def open_dataset(
         rows=rows,
         ids=ids,
         ucs=opened[0].ucs,
-    )
-
-
-def _opened(stores: Stores, options: Mapping[str, Any] | None) -> list[Store]:
-    given = [stores] if isinstance(stores, (str, Path, Store)) else list(stores)
-    if not given:
-        raise DataError("Opening a dataset", "no store was given", "Name at least one")
-    return [
-        store if isinstance(store, Store) else open_store(store, storage_options=options)
-        for store in given
-    ]
-
-
-def _check_rates(stores: Sequence[Store], sfreq: npt.NDArray[np.float64], rates: Rates) -> None:
-    if rates == "native" or len(np.unique(sfreq)) == 1:
-        return
-    each = [
-        f"{store.path} {_listed(np.unique(store.recordings['sfreq'].to_numpy(float)))} Hz"
-        for store in stores
-    ]
-    raise DataError(
-        "Opening stores as one dataset",
-        f"the recordings are sampled at different rates ({'; '.join(each)})",
-        "Ingest them again with one --sfreq, or pass rates='native' for batches of one rate each",
-    )
-
-
-def _montages(
-    sources: Sequence[Source],
-    channels: Channels,
-    union: list[str],
-    common: list[str],
-    where: str,
-    mask_bad: bool,
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return each source's rows for a window, and their UCS ids; -1 where there is none."""
-    if channels == "intersection" and not common:
-        raise DataError(
-            f"Joining the channels of {where}",
-            "no channel is in all recordings",
-            "Use channels='union'",
-        )
-    lists = {
-        "union": [union] * len(sources),
-        "intersection": [common] * len(sources),
-        "native": [list(source.channels) for source in sources],
-    }
-    if channels not in lists:
-        raise DataError(
-            f"Opening {where}",
-            f"channels={channels!r}",
-            f"Use one of {', '.join(map(repr, lists))}",
-        )
-    width = max(map(len, lists[channels]))
-    rows = np.full((len(sources), width), -1)
-    ids = np.full((len(sources), width), -1)
-    for i, (source, names) in enumerate(zip(sources, lists[channels], strict=True)):
-        row = {name: number for number, name in enumerate(source.channels)}
-        for name in source.bad_channels if mask_bad else ():
-            row.pop(name, None)
-        rows[i, : len(names)] = [row.get(name, -1) for name in names]
-        ids[i, : len(names)] = UCS.ids(names)
-    return rows, ids
-
-
-def _tier(
-    cache: Cache,
-    sources: Sequence[Source],
-    source: npt.NDArray[np.int64],
-    cuts: Cuts,
-    stride_seconds: float,
-    device: torch.device,
-    folder: Path,
-    buffer_bytes: float,
-) -> Tier:
-    if cache == "auto":
-        cache = choose(sum(one.nbytes for one in sources), device, folder)
-    match cache:
-        case "memory":
-            steps = [round(stride_seconds * one.sfreq) for one in sources]
-            stride = np.array(steps, np.int64)[source]
-            shortest = min(
-                tile_length(*pair)
-                for pair in set(zip(cuts.n_times.tolist(), stride.tolist(), strict=True))
-            )
-            if shortest < SHORTEST:
-                return hold(sources, device)
-            return hold_tiles(sources, source, cuts.start, cuts.n_times, stride, device)
-        case "memmap":
-            return map_sources(sources, folder)
-        case "stream":
-            return stream(sources, source, cuts.start, cuts.n_times, buffer_bytes)
-    raise DataError(
-        "Opening a dataset", f"cache={cache!r}", "Use 'auto', 'memory', 'memmap' or 'stream'"
     )

@@ -1,4 +1,8 @@
-"""The trials of stores as one table, and the windows cut from them."""
+"""The trials of stores as one table, and the windows cut from them.
+
+``read_trials`` reads metadata only. ``cut`` lists windows by trial and sample, four numbers each;
+no signal is read for it, so that other windows cost nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +15,57 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.zoo.data.sources import Source
 from omfa.zoo.protocols.protocol import TRIAL
 
 WINDOW_COLUMNS = ("i_window_in_trial", "i_start_in_trial", "i_stop_in_trial", "target")
-"""The columns of a window, as braindecode has them."""
+"""The columns of a dataset's metadata that tell windows apart, with braindecode's names."""
 
 OWN_COLUMNS = {*TRIAL, *WINDOW_COLUMNS, "stimulus", "recording", "onset", "length"}
+"""The columns that omfa makes; every other column is a label or a rating."""
+
+
+def _segments(recording: StoredRecording) -> pd.DataFrame:
+    """Return the stretches of unbroken signal as a trial table."""
+    onset, length = (recording.array(f"segment_{name}") for name in ("onset", "length"))
+    return pd.DataFrame({"onset": onset, "length": length, "stimulus": ""})
+
+
+def _table(
+    spans: pd.DataFrame, dataset: str, attrs: Mapping[str, object], index: int
+) -> pd.DataFrame:
+    """Return a recording's trials with the columns that ``read_trials`` documents."""
+    table = spans.drop(columns=["baseline_onset", "baseline_length"], errors="ignore")
+    own = {"onset", "length", "stimulus"}
+    table = table.rename(columns={c: f"label_{c}" for c in table if c in OWN_COLUMNS - own})
+    names: dict[str, Any] = {
+        "dataset": dataset,
+        "subject": f"sub-{attrs['subject']}",
+        "session": f"ses-{attrs['session']}",
+        "run": f"run-{attrs['run']}",
+        "trial": np.arange(1, len(table) + 1),
+    }
+    for i, (column, value) in enumerate(names.items()):
+        table.insert(i, column, value)
+    return table.assign(recording=index)
+
+
+def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
+    origin = json.dumps([attrs.get(name) for name in ("source", "participant", "source_files")])
+    return Source(
+        address=recording.location.address,
+        options=tuple(getattr(recording.location, "options", ())),
+        recording=recording.recording,
+        digest=str(attrs["digest"]),
+        dtype=str(attrs["dtype"]),
+        sfreq=recording.sfreq,
+        channels=tuple(recording.channels),
+        bad_channels=tuple(recording.bad_channels),
+        n_times=int(str(attrs["n_times"])),
+        simulated="simulated" in f"{origin} {recording.location.address}".lower(),
+    )
 
 
 def read_trials(
@@ -31,7 +77,8 @@ def read_trials(
     ----------
     stores : sequence of Store
     whole : bool
-        Take each stretch of unbroken signal for a trial, whatever was shown; it has no labels.
+        Take each stretch of unbroken signal for a trial, whatever was shown in it. Such trials have
+        neither stimulus nor labels.
 
     Returns
     -------
@@ -39,9 +86,9 @@ def read_trials(
         A row per trial: ``dataset`` (the store's source), ``subject`` ("sub-01"), ``session``
         ("ses-1"), ``run`` ("run-1"), ``trial`` (from 1), ``stimulus``, ``recording`` (index into
         ``sources``), ``onset``, ``length`` (samples), and every label. A label with the name of
-        one of these or of a window's columns gets ``label_`` before its name.
+        one of these or of ``WINDOW_COLUMNS`` gets ``label_`` before its name.
     sources : list of Source
-        A recording each.
+        The recordings, in the order of the stores.
 
     Raises
     ------
@@ -50,7 +97,7 @@ def read_trials(
     """
     tables: list[pd.DataFrame] = []
     sources: list[Source] = []
-    homes: dict[tuple[str, str], str] = {}
+    homes: dict[tuple[str, str], str] = {}  # (dataset, recording) to the store that has it
     for store in stores:
         for recording in store:
             attrs = recording.attrs
@@ -75,59 +122,20 @@ def read_trials(
     return trials, sources
 
 
-def _segments(recording: StoredRecording) -> pd.DataFrame:
-    onset, length = (recording.array(f"segment_{name}") for name in ("onset", "length"))
-    return pd.DataFrame({"onset": onset, "length": length, "stimulus": ""})
-
-
-def _table(
-    spans: pd.DataFrame, dataset: str, attrs: Mapping[str, object], index: int
-) -> pd.DataFrame:
-    table = spans.drop(columns=["baseline_onset", "baseline_length"], errors="ignore")
-    own = {"onset", "length", "stimulus"}
-    table = table.rename(columns={c: f"label_{c}" for c in table if c in OWN_COLUMNS - own})
-    names: dict[str, Any] = {
-        "dataset": dataset,
-        "subject": f"sub-{attrs['subject']}",
-        "session": f"ses-{attrs['session']}",
-        "run": f"run-{attrs['run']}",
-        "trial": np.arange(1, len(table) + 1),
-    }
-    for i, (column, value) in enumerate(names.items()):
-        table.insert(i, column, value)
-    return table.assign(recording=index)
-
-
-def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
-    told = json.dumps([attrs.get(name) for name in ("source", "participant", "source_files")])
-    return Source(
-        address=recording.location.address,
-        options=tuple(getattr(recording.location, "options", ())),
-        recording=recording.recording,
-        digest=str(attrs["digest"]),
-        dtype=str(attrs["dtype"]),
-        sfreq=recording.sfreq,
-        channels=tuple(recording.channels),
-        bad_channels=tuple(recording.bad_channels),
-        n_times=int(str(attrs["n_times"])),
-        simulated="simulated" in f"{told} {recording.location.address}".lower(),
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Cuts:
-    """Where the windows lie; a row per window, ordered by recording and start.
+    """Where windows lie, in the order of recordings and of starts.
 
     Attributes
     ----------
     trial : ndarray of int64, shape (n_windows,)
-        Row of the trial table.
+        Each window's row in the trial table.
     number : ndarray of int64, shape (n_windows,)
-        Of the window in its trial, from 0.
+        Its number in the trial, from 0.
     start : ndarray of int64, shape (n_windows,)
-        Sample of the stored signal.
+        Its first sample, counted from the start of the recording.
     n_times : ndarray of int64, shape (n_windows,)
-        Samples.
+        Its samples.
     """
 
     trial: npt.NDArray[np.int64]
@@ -156,13 +164,18 @@ def cut(
     Parameters
     ----------
     trials : pandas.DataFrame
-        ``recording``, ``onset``, ``length``; a row each.
-    sfreq : ndarray, shape (n_trials,)
-        Hz.
+        A row per trial with ``recording``, ``onset`` and ``length`` (samples).
+    sfreq : ndarray of float, shape (n_trials,)
+        Each trial's rate in Hz.
     window_seconds, stride_seconds : float
-        Rounded to whole samples of each trial's rate.
+        Length of a window, and time from one window's start to the next; rounded to whole samples
+        at each trial's rate.
     where : str
         The stores, for the error.
+
+    Returns
+    -------
+    Cuts
 
     Raises
     ------
@@ -185,14 +198,9 @@ def cut(
         longest = (length / sfreq).max(initial=0)
         raise DataError(doing, f"the longest trial has {longest:g} s", "Ask for a shorter window")
     trial = np.repeat(np.arange(len(trials)), count)
+    # Counted over all windows, less the windows of the trials before.
     number = np.arange(len(trial)) - np.repeat(np.cumsum(count) - count, count)
     start = trials["onset"].to_numpy(np.int64)[trial] + number * stride[trial]
     cuts = Cuts(trial, number, start, width[trial])
+    # Tiers lay signals out in this order. A store's trials need not be in the order of time.
     return cuts[np.lexsort((start, trials["recording"].to_numpy()[trial]))]
-
-
-def json_digest(value: object) -> str:
-    """Return a short digest of a JSON value."""
-    from omfa.pipeline.store import digest
-
-    return digest(json.loads(json.dumps(value)))[:16]
