@@ -204,6 +204,7 @@ class GATv2(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int, n_heads: int):
         super().__init__()
+        # The slope is that of the papers on graph attention, and of torch_geometric.
         self.n_heads, self.head_dim, self.slope = n_heads, out_dim // n_heads, 0.2
         self.source = nn.Linear(in_dim, out_dim)
         self.target = nn.Linear(in_dim, out_dim)
@@ -272,7 +273,7 @@ class GCN(nn.Module):
 
         ``adjacency`` (batch, n, n), not negative, has at [i, j] the weight of the edge from j to i.
         """
-        root = adjacency.sum(-1).clamp(min=1e-6).rsqrt()
+        root = adjacency.sum(-1).clamp(min=1e-6).rsqrt()  # finite for nodes without an edge
         passed = root[..., :, None] * adjacency * root[..., None, :]
         return passed.to(x.dtype) @ self.lin(x) + self.shift
 
@@ -386,8 +387,9 @@ class GATHead(nn.Module):
         if self.training and self.edge_drop_prob > 0:
             edges = drop_edges(edges, self.edge_drop_prob)
         features = graph.distance_features(positions).to(x.dtype)
-        if features.dim() == 3:
+        if features.dim() == 3:  # one montage for all windows of the batch
             features = features[None]
+        # TorchScript knows no zip(strict=True).
         for layer, distance, norm in zip(self.layers, self.distance, self.norms):  # noqa: B905
             bias = distance(features).permute(0, 3, 1, 2)
             x = norm(x + self.dropout(F.elu(layer(x, edges, bias))))
@@ -423,6 +425,7 @@ class GCNHead(nn.Module):
         if self.training and self.edge_drop_prob > 0:
             both = drop_edges(both, self.edge_drop_prob)
         adjacency = self.adjacency(positions).to(x.dtype) * both.to(x.dtype)
+        # TorchScript knows no zip(strict=True).
         for layer, norm in zip(self.layers, self.norms):  # noqa: B905
             x = norm(x + self.dropout(F.elu(layer(x, adjacency))))
         return self.readout(x, present)

@@ -250,6 +250,7 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
     @cached_property
     def digest(self) -> str:
         """A digest of all recordings that were opened, whichever windows were chosen."""
+        # Sorted, so that the order of the stores makes no difference.
         whole = "".join(sorted(source.digest for source in self.sources))
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
@@ -574,6 +575,7 @@ class Loader:
         if not self.ahead:
             yield from (read(*one) for one in numbered)
             return
+        # One thread: batches stay in order, and the streamed tier decodes one piece at a time.
         pool = ThreadPoolExecutor(1)
         try:
             waiting: deque[Any] = deque()

@@ -225,7 +225,7 @@ def open_dataset(
         stride_seconds=stride_seconds,
         where=where,
     )
-    cuts = cuts[made.keep[cuts.trial]]
+    cuts = cuts[made.keep[cuts.trial]]  # without the trials that the target's rule leaves out
     rows, ids = _montages(sources, channels, union, common, where, mask_bad)
     folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
     chosen = torch.device(device)
@@ -254,5 +254,5 @@ def open_dataset(
         cuts=cuts,
         rows=rows,
         ids=ids,
-        ucs=opened[0].ucs,
+        ucs=opened[0].ucs,  # the same for all: UCS.union refuses stores of other rules
     )

@@ -49,7 +49,7 @@ class Streamed:
     source: Ints
     start: Ints
     stop: Ints
-    buffer_bytes: float = 256e6
+    buffer_bytes: float
     name: str = "stream"
     gappy: npt.NDArray[np.bool_] = field(init=False)
 

@@ -180,7 +180,7 @@ def parse_rule(text: str) -> str | Rating:
 
 def rule_text(rating: Rating) -> str:
     """Return the text that ``parse_rule`` reads as this rule."""
-    if rating.rule != "drop-middle":
+    if rating.rule != "drop-middle":  # by repr: all digits, so that the same number is read
         return f"{rating.column}{rating.rule}{rating.threshold!r}"
     low, high = rating.threshold - rating.margin, rating.threshold + rating.margin
     return f"{rating.column}<{low!r}|>{high!r}"
@@ -313,6 +313,7 @@ def _one_target(trials: pd.DataFrame, target: str | Rating, where: str) -> Targe
                 "Choose one of these, or name one for each dataset",
             )
     values = trials[column]
+    # Numbers with gaps go on to make_labels, whose error names the subjects.
     if not isinstance(asked, Rating) and _is_number(values) and values.notna().all():
         numbers = values.to_numpy(np.float32)
         return Target(numbers, np.ones(len(trials), bool), (), f"the numbers of {column!r}")
