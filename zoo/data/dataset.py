@@ -170,7 +170,7 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
 
     @property
     def simulated(self) -> bool:
-        """Whether any of the signals are simulated."""
+        """Whether any of the signals are simulated, as ingest recorded in the stores."""
         return bool(self.recordings["simulated"].any())
 
     @property

@@ -44,7 +44,7 @@ class Source:
     n_times : int
         Samples of each channel.
     simulated : bool
-        Whether the signal is simulated.
+        Whether the signal is simulated, as ingest recorded.
     """
 
     address: str

@@ -6,7 +6,6 @@ no signal is read for it, so that other windows cost nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +52,6 @@ def _table(
 
 
 def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
-    origin = json.dumps([attrs.get(name) for name in ("source", "participant", "source_files")])
     return Source(
         address=recording.location.address,
         options=tuple(getattr(recording.location, "options", ())),
@@ -64,7 +62,7 @@ def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
         channels=tuple(recording.channels),
         bad_channels=tuple(recording.bad_channels),
         n_times=int(str(attrs["n_times"])),
-        simulated="simulated" in f"{origin} {recording.location.address}".lower(),
+        simulated=recording.simulated,
     )
 
 
