@@ -25,7 +25,7 @@ from omfa.pipeline import cluster, encoding
 from omfa.pipeline import store as stores
 from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.location import Content, Location, locate, this_process
+from omfa.pipeline.location import Content, Location, locate, this_run
 from omfa.pipeline.outcomes import Outcome, Summary, failed
 from omfa.pipeline.recording import Key, Reader, Recording, plausible_unit
 from omfa.pipeline.store import State
@@ -213,7 +213,7 @@ def ingest(
     with _writable(location):
         settings = _agree(location, recipe.settings(), keys, rewrite=rewrite)
     digest = settings["settings_digest"]
-    owner = this_process()
+    owner = this_run()
     location.sweep(owner)
     hide = None if progress is None else not progress  # None: tqdm hides it off a terminal
     states = _survey(location, keys, digest, rewrite=rewrite, hide=hide)
