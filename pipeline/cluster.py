@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from itertools import islice
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -69,6 +71,9 @@ def connected(cluster: Any) -> Iterator[Any]:
 def local(workers: int, memory_limit: str = "auto") -> Iterator[Any]:
     """Start worker processes on this machine, with one thread each, and give their client.
 
+    Whoever can connect to a scheduler can run code on its workers, and every user of a machine can
+    connect to its ports: only processes that hold a certificate made for this cluster are let in.
+
     Parameters
     ----------
     workers : int
@@ -94,6 +99,7 @@ def local(workers: int, memory_limit: str = "auto") -> Iterator[Any]:
         ],
     }
     with (
+        _main_left_alone(),
         dask.config.set(options),
         LocalCluster(
             n_workers=workers,
@@ -103,10 +109,28 @@ def local(workers: int, memory_limit: str = "auto") -> Iterator[Any]:
             dashboard_address="127.0.0.1:0",  # any port: the usual one may be another cluster's
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
+            security=True,
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Keep new processes from running the caller's script once more.
+
+    A spawned process imports its parent's main module, so a script without a guard would start the
+    same work within each worker. Workers need none of it: what a script defines travels by value.
+    Python leaves a main module of this name alone (``multiprocessing.spawn``).
+    """
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    main.__spec__ = ModuleSpec("__main__", None)
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
 
 
 def spread(
