@@ -65,6 +65,9 @@ class Location(Protocol):
             If there is no such file.
         """
 
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+
     def files(self, folder: str) -> list[str]:
         """Return the names of all files below a folder, relative to it, sorted."""
 
@@ -155,6 +158,10 @@ class Folder:
     def read(self, name: str) -> bytes:
         """Return a file's content."""
         return (self.path / name).read_bytes()
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+        return (self.path / name).is_file()
 
     def files(self, folder: str) -> list[str]:
         """Return all files below a folder."""
@@ -265,6 +272,10 @@ class Bucket:
     def read(self, name: str) -> bytes:
         """Return an object's content."""
         return bytes(self._fs.cat_file(str(self._path / name)))
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is an object of that name."""
+        return bool(self._fs.exists(str(self._path / name)))
 
     def files(self, folder: str) -> list[str]:
         """Return all objects below a prefix."""
