@@ -252,6 +252,8 @@ def _show_summary(summary: Summary) -> None:
             print(f"  warning: {warning}", file=sys.stderr)
     for outcome in failed:
         print(f"  failed: {outcome.reason}", file=sys.stderr)
+    for recording in summary.gone:
+        print(f"  no longer in the source, kept as it is: {recording}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------- stores

@@ -84,10 +84,13 @@ def _perform(task: _Task) -> list[Outcome]:
     def fail(key: Key, error: Exception) -> None:
         outcomes[key] = failed(key, error, task.location, shares[key])
 
+    before = {key: _stamps(key) for key in task.keys}
     try:
         for key, found in _read(task.recipe.reader, task.keys):
             try:
-                encoded[key], warned = _encode(found, task)
+                files, warned = _encode(found, task)
+                _check_unchanged(key, before[key])
+                encoded[key] = files
                 outcomes[key] = Outcome(key.recording, "stored", reasons[key], shares[key], warned)
             except Exception as error:  # one bad recording never stops the others
                 fail(key, error)
@@ -114,6 +117,22 @@ def _encode(
     aligned = align(found, task.recipe)
     files = encoding.encode(aligned, task.recipe.dtype, task.settings_digest)
     return files, (doubt,) if doubt else ()
+
+
+def _stamps(key: Key) -> list[tuple[int, ...]]:
+    """Return what changes when a file is written to or replaced, for each of a key's files."""
+    found = [path.stat() for path in key.paths if path.exists()]
+    return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found]
+
+
+def _check_unchanged(key: Key, before: list[tuple[int, ...]]) -> None:
+    """Raise if a file was changed since before: its digest would not be that of what was read."""
+    if _stamps(key) != before:
+        raise DataError(
+            f"Ingesting {key}",
+            "its files were changed or replaced while they were read",
+            "Run the same command again once they are complete",
+        )
 
 
 def _read(reader: Reader, keys: Sequence[Key]) -> Iterator[tuple[Key, Recording | Exception]]:
@@ -209,9 +228,11 @@ def ingest(
     """
     started = time.perf_counter()
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
-    keys = _discover(recipe.reader, raw, subjects)
+    there = sorted(recipe.reader.discover(raw))
+    keys = _chosen(there, recipe.reader, raw, subjects)
     with _writable(location):
         settings = _agree(location, recipe.settings(), keys, rewrite=rewrite)
+    gone = sorted(stores.settings_digests(location).keys() - {key.recording for key in there})
     digest = settings["settings_digest"]
     owner = this_run()
     location.sweep(owner)
@@ -221,17 +242,20 @@ def ingest(
     outcomes = {k.recording: Outcome(k.recording, "kept") for k in keys if states[k] == "current"}
     if todo:  # the list must not speak of what is about to be replaced
         stale = {key.recording for key in todo}
-        stores.write_root(location, settings, leave_out=stale)
+        with _writable(location, "Writing the list of"):
+            stores.write_root(location, settings, leave_out=stale)
     tasks = _tasks(todo, states, partial(_Task, recipe, digest, location, owner))
     try:
         with closing(_run(tasks, workers, memory_limit, scheduler, serial)) as running:
             for outcome in _shown(running, len(todo), recipe.reader.name, hide):
                 outcomes[outcome.recording] = outcome
     finally:
-        _finish(location, settings, outcomes.values())
+        with _writable(location, "Writing the list of"):
+            _finish(location, settings, outcomes.values())
         location.sweep(owner)
     ordered = tuple(outcomes[key.recording] for key in keys)
-    return Summary(location.address, ordered, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Summary(location.address, ordered, seconds, tuple(gone))
 
 
 def plan(
@@ -249,7 +273,7 @@ def plan(
     One recording is processed without storing it, to estimate size and time from.
     """
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
-    keys = _discover(recipe.reader, raw, subjects)
+    keys = _chosen(sorted(recipe.reader.discover(raw)), recipe.reader, raw, subjects)
     settings = recipe.settings()
     _compare(location, settings, keys, rewrite=rewrite)
     states = _survey(location, keys, settings["settings_digest"], rewrite=rewrite, hide=True)
@@ -264,13 +288,15 @@ def plan(
             continue
         scale = size / shares[key] if shares[key] else len(todo)
         seconds = (time.perf_counter() - started) * scale
+        files.pop(encoding.METADATA)  # a store's own count is without it
         written, tried = sum(map(len, files.values())) * scale, key.recording
         break
     return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried)
 
 
-def _discover(reader: Reader, raw: str | Path, subjects: Iterable[str | int] | None) -> list[Key]:
-    keys = sorted(reader.discover(raw))
+def _chosen(
+    keys: list[Key], reader: Reader, raw: str | Path, subjects: Iterable[str | int] | None
+) -> list[Key]:
     if subjects is None:
         return keys
     wanted = {_number(subject) for subject in subjects}
@@ -299,47 +325,62 @@ def _agree(
     """
     found = _compare(location, settings, keys, rewrite=rewrite)
     if found is None and not rewrite and not stores.create(location, settings):
-        return _agree(location, settings, keys, rewrite=rewrite)  # another run was faster
+        found = _compare(location, settings, keys, rewrite=rewrite)  # another run was faster
+        if found is None:  # it was not: what is there is of no use
+            stores.write_root(location, settings)
     if found is None or rewrite:
         return settings
     return {name: value for name, value in found.items() if name != "recordings"}
 
 
 @contextmanager
-def _writable(location: Location) -> Iterator[None]:
-    """Say in three parts that a store cannot be made."""
+def _writable(location: Location, doing: str = "Making a store at") -> Iterator[None]:
+    """Say in three parts that the root of a store cannot be written."""
     try:
         yield
     except OSError as error:
         why = "there is no permission to" if isinstance(error, PermissionError) else "one cannot"
         raise DataError(
-            f"Making a store at {location.address}",
+            f"{doing} {location.address}",
             f"{why} write there ({error.strerror or error})",
-            "Change that, or choose another place",
+            "Change that and run the same command again, or choose another place",
         ) from error
 
 
 def _compare(
     location: Location, settings: dict[str, Any], keys: Sequence[Key], *, rewrite: bool
 ) -> dict[str, Any] | None:
-    """Return the settings that the store has, None if there is none; raise if they are others."""
+    """Return the settings that the store has, None if there are none to keep.
+
+    What is there decides: a root that is lost, damaged or of another store is made again if the
+    recordings are of these settings, and settings of which no recording was ever made bind nobody.
+
+    Raises
+    ------
+    DataError
+        If the recordings were made with other settings, or the folder holds something else.
+    """
     try:
-        found = stores.read_settings(location)
+        root = stores.read_root(location)
+    except stores.UnreadableRoot:
+        root = None
     except DataError:
         if not (rewrite and stores.is_store(location)):
             raise
         return None
-    if found is None:
-        if others := location.folders():
-            raise DataError(
-                f"Making a store at {location.address}",
-                f"the folder is not empty ({some(others)}) and is no omfa store",
-                "Choose another folder",
-            )
+    ours = settings["settings_digest"]
+    if root is not None and root.settings["settings_digest"] == ours:
+        return None if root.found else root.settings
+    theirs = stores.settings_digests(location)
+    if root is None and not theirs and (others := location.folders()):
+        raise DataError(
+            f"Making a store at {location.address}",
+            f"the folder is not empty ({some(others)}) and is no omfa store",
+            "Choose another folder",
+        )
+    if set(theirs.values()) <= {ours}:
         return None
-    if found["settings_digest"] == settings["settings_digest"]:
-        return found
-    differs = "; ".join(_differences(found, settings))
+    differs = "; ".join(_differences(root.settings, settings)) if root else "its root is lost"
     doing = f"Ingesting into {location.address}"
     if not rewrite:
         raise DataError(
@@ -347,14 +388,14 @@ def _compare(
             f"it was made with other settings: {differs}",
             "Use the same settings, another store, or --rewrite to make every recording again",
         )
-    if left := set(location.folders()) - {key.recording for key in keys}:
+    if left := theirs.keys() - {key.recording for key in keys}:
         raise DataError(
             doing,
             f"rewriting it with other settings ({differs}) would leave {len(left)} recordings "
             f"as they were ({some(sorted(left))})",
             "Rewrite all subjects together, or choose another store",
         )
-    return found
+    return None
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], within: str = "") -> list[str]:

@@ -46,11 +46,14 @@ class Summary:
         One per recording of the source, in order.
     seconds : float
         Wall time.
+    gone : tuple of str
+        Recordings that the store holds and the source no longer does. They stay.
     """
 
     store: str
     outcomes: tuple[Outcome, ...]
     seconds: float
+    gone: tuple[str, ...] = ()
 
     def having(self, status: str) -> list[Outcome]:
         """Return the outcomes with a status."""
