@@ -16,6 +16,7 @@ the disk, and a rerun makes it again.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -157,7 +158,10 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Return a file's content."""
-        return (self.path / name).read_bytes()
+        path = self.path / name
+        if path.exists() and not path.is_file():  # reading a device or a pipe may never end
+            raise OSError(errno.EINVAL, "it is no file")
+        return path.read_bytes()
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file of that name."""

@@ -27,6 +27,7 @@ from omfa.pipeline.encoding import AlignedRecording as AlignedRecording
 from omfa.pipeline.encoding import encode as encode
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Location, locate
+from omfa.pipeline.words import some
 
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
 
@@ -528,16 +529,23 @@ def _sealed(location: Location, recording: str) -> tuple[dict[str, Any], str]:
         written, named = attrs["digest"], attrs["recording"]
         unsealed = {k: v for k, v in attrs.items() if k != "digest"}
         whole = digest({**document, "attributes": unsealed}) == written
-        attrs["checksums"].items()
+        outside = [n for n in attrs["checksums"] if not _is_inside(n)]
     except FileNotFoundError:
         return {}, f"{METADATA} is missing"
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         return {}, f"{METADATA} cannot be read ({error})"
     if not whole:
         return document, f"{METADATA} was changed"
+    if outside:
+        return document, f"its {METADATA} names a file outside of it ({some(outside)})"
     if named != recording:
         return document, f"it is {named} under another name"
     return document, ""
+
+
+def _is_inside(name: str) -> bool:
+    """Return whether a relative name stays in its folder; ``../../dev/zero`` never ends."""
+    return not name.startswith("/") and ".." not in name.split("/")
 
 
 def _same(value: Any, fill: Any) -> bool:

@@ -3,7 +3,8 @@
 A pickle is a program, and ``pickle.load`` runs it. Here the few instructions that make a dict of
 numeric arrays are interpreted and nothing is ever called or imported: ``_reconstruct``,
 ``ndarray`` and ``dtype`` become plain records that are decoded at the end, every other name and
-instruction is refused, and no length is believed beyond the end of the file. Protocols 1 and 2 of
+instruction is refused, no length is believed beyond the end of the file, and there is an end to the
+instructions. Protocols 1 and 2 of
 Python 2, and 3 and 4 of Python 3, are understood (``pickletools`` documents the instructions).
 """
 
@@ -29,6 +30,7 @@ _NAMES = {
 }
 _NUMERIC = re.compile(r"[fiu][1248]")
 _LINE = 256  # bytes that a name or a number in text may have
+_MAX_INSTRUCTIONS = 100_000  # an array takes about 30; each may cost time and memory
 
 
 @dataclass
@@ -43,10 +45,6 @@ class _Object:
     kind: str
     args: tuple[Any, ...]
     state: tuple[Any, ...] = ()
-
-
-class _Mark:
-    pass
 
 
 class _RefusedError(ValueError):
@@ -114,11 +112,13 @@ def _interpret(source: _Source) -> Any:
     One case an instruction, in one function: what is allowed can be read from top to bottom.
     """
     stack: list[Any] = []
+    marks: list[int] = []  # how long the stack was at each
     memo: dict[int, Any] = {}
+    done = 0
 
     def since_mark() -> list[Any]:
-        at = max(i for i, item in enumerate(stack) if isinstance(item, _Mark))
-        items = stack[at + 1 :]
+        at = marks.pop()
+        items = stack[at:]
         del stack[at:]
         return items
 
@@ -128,15 +128,17 @@ def _interpret(source: _Source) -> Any:
         return items
 
     while (op := source.take(1)) != pickle.STOP:
+        if (done := done + 1) > _MAX_INSTRUCTIONS:
+            raise _RefusedError(f"the pickle has more than {_MAX_INSTRUCTIONS} instructions")
         match op:
             case pickle.PROTO:
                 source.take(1)
             case pickle.FRAME:
                 source.take(8)
             case pickle.MARK:
-                stack.append(_Mark())
+                marks.append(len(stack))
             case pickle.POP:
-                stack.pop()
+                (marks if marks and marks[-1] == len(stack) else stack).pop()
             case pickle.NONE:
                 stack.append(None)
             case pickle.NEWTRUE:
@@ -209,8 +211,10 @@ def _interpret(source: _Source) -> Any:
 
 
 def _name(module: Any, name: Any) -> _Name:
-    if (kind := _NAMES.get((str(module), str(name)))) is None:
-        raise _RefusedError(f"the pickle asks for {module}.{name}, which no array needs")
+    if not isinstance(module, str) or not isinstance(name, str):  # not to be put into words
+        raise _RefusedError("the pickle asks for a name that is no text")
+    if (kind := _NAMES.get((module, name))) is None:
+        raise _RefusedError(f"the pickle asks for {module:.99}.{name:.99}, which no array needs")
     return _Name(kind)
 
 
@@ -258,7 +262,7 @@ def _dtype(item: Any) -> np.dtype[Any]:
     code, order = _text(item.args[0]), _text(item.state[1])
     # No machine that wrote these files was big-endian: ">" is damage.
     if not _NUMERIC.fullmatch(code) or order not in ("<", "|", "="):
-        raise _RefusedError(f"the pickle holds an array of type {order}{code}")
+        raise _RefusedError(f"the pickle holds an array of type {order:.9}{code:.99}")
     return np.dtype(order + code)
 
 
