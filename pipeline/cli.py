@@ -247,13 +247,13 @@ def _show_summary(summary: Summary) -> None:
     for outcome in stored:
         if outcome.reason != "missing":
             print(f"  made again, {outcome.reason}: {outcome.recording}")
+    for note in summary.notes:
+        print(f"  note: {note}", file=sys.stderr)
     for outcome in summary.outcomes:
         for warning in outcome.warnings:
             print(f"  warning: {warning}", file=sys.stderr)
     for outcome in failed:
         print(f"  failed: {outcome.reason}", file=sys.stderr)
-    for recording in summary.gone:
-        print(f"  no longer in the source, kept as it is: {recording}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------------------------- stores

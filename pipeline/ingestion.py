@@ -228,11 +228,10 @@ def ingest(
     """
     started = time.perf_counter()
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
-    there = sorted(recipe.reader.discover(raw))
-    keys = _chosen(there, recipe.reader, raw, subjects)
+    keys = _discover(recipe.reader, raw, subjects)
     with _writable(location):
         settings = _agree(location, recipe.settings(), keys, rewrite=rewrite)
-    gone = sorted(stores.settings_digests(location).keys() - {key.recording for key in there})
+    notes = _gone(location, keys) if subjects is None else ()
     digest = settings["settings_digest"]
     owner = this_run()
     location.sweep(owner)
@@ -254,8 +253,7 @@ def ingest(
             _finish(location, settings, outcomes.values())
         location.sweep(owner)
     ordered = tuple(outcomes[key.recording] for key in keys)
-    seconds = time.perf_counter() - started
-    return Summary(location.address, ordered, seconds, tuple(gone))
+    return Summary(location.address, ordered, time.perf_counter() - started, notes)
 
 
 def plan(
@@ -273,7 +271,7 @@ def plan(
     One recording is processed without storing it, to estimate size and time from.
     """
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
-    keys = _chosen(sorted(recipe.reader.discover(raw)), recipe.reader, raw, subjects)
+    keys = _discover(recipe.reader, raw, subjects)
     settings = recipe.settings()
     _compare(location, settings, keys, rewrite=rewrite)
     states = _survey(location, keys, settings["settings_digest"], rewrite=rewrite, hide=True)
@@ -294,9 +292,8 @@ def plan(
     return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried)
 
 
-def _chosen(
-    keys: list[Key], reader: Reader, raw: str | Path, subjects: Iterable[str | int] | None
-) -> list[Key]:
+def _discover(reader: Reader, raw: str | Path, subjects: Iterable[str | int] | None) -> list[Key]:
+    keys = sorted(reader.discover(raw))
     if subjects is None:
         return keys
     wanted = {_number(subject) for subject in subjects}
@@ -308,6 +305,12 @@ def _chosen(
             f"Choose among {', '.join(dict.fromkeys(known.values()))}",
         )
     return [key for key in keys if _number(key.subject) in wanted]
+
+
+def _gone(location: Location, keys: Sequence[Key]) -> tuple[str, ...]:
+    """Return a note for each recording of the store that the source no longer has."""
+    left = stores.settings_digests(location).keys() - {key.recording for key in keys}
+    return tuple(f"{name} is no longer in the source; it stays in the store" for name in sorted(left))
 
 
 def _number(subject: str | int) -> str:

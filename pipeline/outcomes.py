@@ -46,14 +46,15 @@ class Summary:
         One per recording of the source, in order.
     seconds : float
         Wall time.
-    gone : tuple of str
-        Recordings that the store holds and the source no longer does. They stay.
+    notes : tuple of str
+        What is so of the source as a whole: files that were left out, recordings of the store whose
+        files are gone.
     """
 
     store: str
     outcomes: tuple[Outcome, ...]
     seconds: float
-    gone: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def having(self, status: str) -> list[Outcome]:
         """Return the outcomes with a status."""

@@ -404,9 +404,11 @@ def read_root(location: Location) -> Root | None:
                 f"it was written with {what} {theirs}, this omfa reads {ours}",
                 "Ingest it again with --rewrite, or install the omfa that wrote it",
             )
-    written = attributes.pop("digest", None)  # roots of earlier omfa have none
-    chosen = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
-    whole = written in (None, digest(document)) and digest(chosen) == settings["settings_digest"]
+    if written := attributes.pop("digest", ""):
+        whole = digest(document) == written
+    else:  # written by an earlier omfa
+        chosen = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
+        whole = digest(chosen) == settings.get("settings_digest")
     return Root(settings, "" if whole else "was changed")
 
 
