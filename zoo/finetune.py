@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from omfa.models.omfa import OMFA
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.omfa_networks import LOGISTIC, architecture_of, omfa
 from omfa.zoo.protocols.protocol import SUBJECT, Protocol

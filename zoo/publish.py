@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.checkpoints.cards import CARD, FILES, README, Card
 from omfa.zoo.checkpoints.downloads import (
     PACKAGE,

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.checkpoints.cards import CARD, CONFIG, FILES, NAME, README, WEIGHTS
 from omfa.zoo.checkpoints.cards import Card as Card
 from omfa.zoo.checkpoints.downloads import REGISTRY, described, download, entries, find, local_files

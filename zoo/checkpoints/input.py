@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 if TYPE_CHECKING:
     from torch import nn

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from omfa.pipeline.errors import DataError
 from omfa.zoo.cli.flags import pairs
 
 PLACES = """\
@@ -150,7 +151,6 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from omfa.pipeline.recording import DataError
     from omfa.zoo.checkpoints.downloads import entries
     from omfa.zoo.checkpoints.folder import verify
 

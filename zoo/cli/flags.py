@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from omfa.pipeline.errors import DataError
 from omfa.zoo.data.targets import DEFAULT_TARGETS
 
 if TYPE_CHECKING:
@@ -105,8 +106,6 @@ def value_of(text: str) -> object:
 
 
 def wrong(found: str, action: str) -> ValueError:
-    from omfa.pipeline.recording import DataError
-
     return DataError("Reading the command line", found, action)
 
 
@@ -114,8 +113,6 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        from omfa.pipeline.recording import DataError
-
         raise DataError("Reading the command line", f"{text!r}", "Give a number") from error
 
 
@@ -123,7 +120,5 @@ def pairs(given: Sequence[str]) -> dict[str, str]:
     """Read NAME=VALUE."""
     found = dict(text.partition("=")[::2] for text in given)
     if wrong := [name for name, value in found.items() if not value]:
-        from omfa.pipeline.recording import DataError
-
         raise DataError("Reading the command line", f"{wrong[0]!r}", "Write it as NAME=VALUE")
     return found

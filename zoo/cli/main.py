@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from omfa.pipeline.errors import DataError
 from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
 from omfa.zoo.cli.evaluation import add_evaluate, add_report
 from omfa.zoo.cli.flags import wrong
@@ -46,9 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
         return 130
-    except ValueError as error:
-        if type(error).__name__ != "DataError":
-            raise
+    except DataError as error:
         print(f"omfa-zoo: {error}", file=sys.stderr)
         return 2
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omfa.pipeline.errors import DataError
 from omfa.zoo.cli.flags import (
     add_data_flags,
     add_parameter_flag,
@@ -230,8 +231,6 @@ def _finetune(args: argparse.Namespace) -> int:
 
 def _of_subjects(metadata: pd.DataFrame, asked: Sequence[str]) -> npt.NDArray[np.bool_]:
     import numpy as np
-
-    from omfa.pipeline.recording import DataError
 
     names = metadata["dataset"].astype(str), metadata["subject"].astype(str)
     chosen = np.zeros(len(metadata), dtype=bool)

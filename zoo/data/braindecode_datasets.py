@@ -17,7 +17,7 @@ import pandas as pd
 from mne.io import BaseRaw
 
 from omfa.models.compat import make_torchaudio_importable  # also imports braindecode
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.data.tiers import Tier
 
 if TYPE_CHECKING:

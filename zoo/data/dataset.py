@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from omfa.pipeline.channels import UCS, ChannelSchema
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.targets import Target
 from omfa.zoo.data.tiers import Tier

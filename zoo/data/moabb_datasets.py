@@ -23,7 +23,7 @@ from moabb.datasets.base import BaseDataset
 from moabb.paradigms.base import BaseParadigm
 from sklearn.model_selection import StratifiedGroupKFold
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store
 from omfa.zoo.data.braindecode_datasets import StoredRaw
 from omfa.zoo.data.opening import open_dataset

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from omfa.pipeline.channels import UCS
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, open_store
 from omfa.zoo.data.dataset import StoreDataset, _listed
 from omfa.zoo.data.flat import hold, map_sources

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.zoo.data.sources import Source
 from omfa.zoo.protocols.protocol import TRIAL

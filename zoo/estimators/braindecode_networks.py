@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from omfa.models.front_end import resample, resampling_kernel
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.embeddings import signal_arguments
 from omfa.zoo.estimators.network import Network, training_from
 from omfa.zoo.protocols.windows import BATCH, Windows

@@ -17,7 +17,7 @@ from omfa.models.encoders import make_encoder
 from omfa.models.front_end import N_SIDE
 from omfa.models.heads import drop_channels
 from omfa.models.omfa import OMFA
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.baselines import FeatureClassifier, filled_and_scaled, logistic
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
 from omfa.zoo.estimators.network import Network, training_from

@@ -16,7 +16,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.data.targets import Target
 from omfa.zoo.estimators.names import Factory
 from omfa.zoo.evaluation.results import write_whole

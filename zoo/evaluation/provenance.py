@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.names import Factory
 from omfa.zoo.protocols.protocol import SUBJECT, Fold, Pretraining
 from omfa.zoo.protocols.windows import Dataset

@@ -24,7 +24,7 @@ from typing import Any, TypedDict, Unpack
 import joblib
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
 from omfa.zoo.estimators.names import Factory, resolve
 from omfa.zoo.evaluation.folds import (

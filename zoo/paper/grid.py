@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from omfa.pipeline.channels import UCS
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import open_store
 from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from omfa.models.encoders import PRESETS, make_encoder
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.data.dataset import Batch, Loader, StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.tiers import stretches

@@ -32,7 +32,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
 from omfa.models import OMFA
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.pretraining.module import Contrastive, Settings, check_batches, open_reads
 from omfa.zoo.pretraining.probes import Probes

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 Rows = npt.NDArray[np.int64]
 """Positions of windows in the metadata."""
