@@ -24,6 +24,7 @@ import torch
 
 from omfa.models.omfa import OMFA
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import duration
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.omfa_networks import LOGISTIC, architecture_of, omfa
 from omfa.zoo.protocols.protocol import SUBJECT, Protocol
@@ -134,8 +135,6 @@ def plan_fine_tuning(
     """
     network, train, validation = _to_fine_tune(dataset, checkpoint, protocol, seed, parameters)
     network.check(train)
-    from omfa.pipeline.words import duration
-
     sample = train.at(np.linspace(0, len(train) - 1, min(len(train), BATCH)).astype(np.int64))
     seconds = network.expected_seconds(sample, [(len(train), len(validation), 0)])
     return (

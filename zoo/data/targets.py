@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
 from omfa.zoo.data.trials import OWN_COLUMNS
 from omfa.zoo.protocols.windows import Dataset
 
@@ -165,10 +166,9 @@ def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
         return
     subjects = metadata.loc[gaps, ["dataset", "subject"]].drop_duplicates()
     names = [f"{dataset}/{subject}" for dataset, subject in subjects.to_numpy()]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     raise DataError(
         doing,
-        f"{int(gaps.sum())} windows have no label ({', '.join(names[:3])}{more})",
+        f"{int(gaps.sum())} windows have no label ({some(names)})",
         "Choose a column that every trial has, or open the dataset without these recordings",
     )
 

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
 from omfa.zoo.estimators.names import Factory
-from omfa.zoo.evaluation.results import write_whole
 from omfa.zoo.protocols.protocol import SIDES, Fold, Protocol
 from omfa.zoo.protocols.windows import (
     BATCH,

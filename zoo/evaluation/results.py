@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
 from omfa.zoo.protocols.metrics import (
     METRICS,
@@ -375,10 +375,3 @@ def compare_table(
                 row |= {"difference": test.difference, "p": test.p}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write under a name of its own, then rename: nobody sees half a file."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}.part")
-    staged.write_bytes(content)
-    staged.replace(path)

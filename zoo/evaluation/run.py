@@ -25,6 +25,7 @@ import joblib
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import duration
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
 from omfa.zoo.estimators.names import Factory, resolve
 from omfa.zoo.evaluation.folds import (
@@ -243,14 +244,6 @@ class Plan:
             f"{self.config['estimator']} under {protocol.label}, seed {self.config['seed']}: "
             f"{self.n_fits} fits ({sides} windows on average), about {duration(self.seconds)}"
         )
-
-
-def duration(seconds: float) -> str:
-    """Write a time for people."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{max(1, round(seconds))} s"
 
 
 def plan(

@@ -24,11 +24,13 @@ import pandas as pd
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import open_store
+from omfa.pipeline.words import duration
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.evaluation.results import Result
-from omfa.zoo.evaluation.run import duration, evaluate, plan
+from omfa.zoo.evaluation.run import evaluate, plan
 from omfa.zoo.paper.tables import BASELINES, TABLES, Row, Stage1, rows_of
 from omfa.zoo.pretraining.module import Settings, check_batches, open_reads
 from omfa.zoo.pretraining.run import pretrain_encoder
@@ -461,18 +463,10 @@ def attend(
             parameters=parameters,
             report=history.append,
         )
-        _write(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
+        write_whole(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(ATTENDED, len(dataset))).astype(int))
     X, present, _ = dataset.take(rows)
     heard = channel_attention(load(tuned), torch.from_numpy(X), mask=torch.from_numpy(present))
     share = (heard * torch.from_numpy(present).sum(1, keepdim=True)).mean(0)
     table = pd.DataFrame({"channel": dataset.channels, "attention": share.numpy()})
-    _write(folder / "attention.csv", table.to_csv(index=False))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
+    write_whole(folder / "attention.csv", table.to_csv(index=False))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from omfa.models.encoders import PRESETS, make_encoder
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
 from omfa.zoo.data.dataset import Batch, Loader, StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.tiers import stretches
@@ -249,8 +250,7 @@ class Contrastive(L.LightningModule):
         names = ["/".join(row) for row in rows.astype(str).to_numpy()]
         return DataError(
             f"Pre-training, step {self.trainer.global_step}",
-            f"the loss is {loss} (windows of {', '.join(names[:3])}"
-            f"{', ...' if len(names) > 3 else ''})",
+            f"the loss is {loss} (windows of {some(names)})",
             "Run again with a lower --lr; the last checkpoint is kept",
         )
 
@@ -358,7 +358,7 @@ def open_reads(
         if not found:
             raise DataError(
                 "Leaving subjects out of pre-training",
-                f"nobody is called {pattern!r}; there are {', '.join(known[:3])}, ...",
+                f"nobody is called {pattern!r}; there are {some(known)}",
                 "Write DATASET/SUBJECT; * stands for anything",
             )
         held.update(found)

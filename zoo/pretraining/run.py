@@ -33,6 +33,7 @@ from torch import nn
 
 from omfa.models import OMFA
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.pretraining.module import Contrastive, Settings, check_batches, open_reads
 from omfa.zoo.pretraining.probes import Probes
@@ -280,10 +281,7 @@ def _claim(
                 "Give another --out, or delete that folder to begin anew",
             )
         return
-    out.mkdir(parents=True, exist_ok=True)
-    staged = path.with_suffix(f".{os.getpid()}.part")
-    staged.write_text(json.dumps(about, indent=1))
-    staged.replace(path)
+    write_whole(path, json.dumps(about, indent=1))
 
 
 def _last(folder: Path) -> Path | None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
 
 Rows = npt.NDArray[np.int64]
 """Positions of windows in the metadata."""
@@ -415,6 +416,6 @@ class Pretraining:
         if caught:
             raise DataError(
                 doing,
-                f"it saw {len(caught)} of the tested subjects ({', '.join(caught[:3])}, ...)",
+                f"it saw {len(caught)} of the tested subjects ({some(caught)})",
                 "Say 'transductive', or pre-train without them",
             )
