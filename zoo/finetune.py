@@ -26,7 +26,8 @@ from omfa.models.omfa import OMFA
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import duration
 from omfa.zoo.estimators.network import Network
-from omfa.zoo.estimators.omfa_networks import LOGISTIC, architecture_of, omfa
+from omfa.zoo.estimators.omfa_networks import architecture_of, omfa
+from omfa.zoo.estimators.settings import LOGISTIC
 from omfa.zoo.protocols.protocol import SUBJECT, Protocol
 from omfa.zoo.protocols.splits import hold_out
 from omfa.zoo.protocols.windows import BATCH, Windows

@@ -23,9 +23,6 @@ from omfa.zoo.protocols.windows import Dataset
 
 Rule = Literal[">=", ">", "drop-middle"]
 
-DEFAULT_TARGETS = {"seed": "emotion", "deap": "valence>5", "dreamer": "valence>3"}
-"""By dataset, where no target is given. Ties at the middle of the scale are low; our choice."""
-
 _NUMBER = r"[-+.\deE]+"
 _RULE = re.compile(rf"^\s*(?P<column>[^<>=|]+?)\s*(?P<sign>>=|>)\s*(?P<value>{_NUMBER})\s*$")
 _MIDDLE = re.compile(

@@ -13,7 +13,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,84 +29,19 @@ from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.data.settings import DEFAULT_TARGETS
+from omfa.zoo.estimators.settings import ARCHITECTURE
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import evaluate, plan
+from omfa.zoo.paper.settings import GridSettings
 from omfa.zoo.paper.tables import BASELINES, TABLES, Row, Stage1, rows_of
-from omfa.zoo.pretraining.module import Settings, check_batches, open_reads
+from omfa.zoo.pretraining.module import check_batches, open_reads
 from omfa.zoo.pretraining.run import pretrain_encoder
-from omfa.zoo.protocols.protocol import LEAKY, Protocol, as_protocol
+from omfa.zoo.pretraining.settings import Settings
+from omfa.zoo.protocols.protocol import Protocol
 
 if TYPE_CHECKING:
     from omfa.zoo.evaluation.run import Plan
-
-
-@dataclass(frozen=True)
-class How:
-    """What all rows share. The paper's abstract is silent on it; this is the project's choice.
-
-    Attributes
-    ----------
-    settings : Settings
-        Of stage 1; a row may ask for another encoder or resampling.
-    window_seconds : float
-        Windows do not overlap.
-    protocols : tuple of str
-        That hold, beside ``leaky-window``; ``"seed=seed-9-6"`` is for one corpus.
-    n_folds : int, optional
-        Of every protocol that has folds; the protocol's own number by default.
-    skip : tuple of str
-        Subjects to leave out, ``"dataset/subject"``.
-    parameters : mapping
-        Of stage 2, as ``omfa.zoo.estimators.omfa_networks.omfa`` takes them.
-    targets : mapping of str to str
-        By corpus; ``DEFAULT_TARGETS`` where it is not named.
-    n_seeds : int
-        Models for each fold; scores are averaged.
-    datasets : tuple of str
-        Corpora to fine-tune on and test; all that a table has rows on by default.
-    """
-
-    settings: Settings = field(default_factory=Settings)
-    window_seconds: float = 4.0
-    protocols: tuple[str, ...] = ("within-subject",)
-    n_folds: int | None = None
-    skip: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    targets: Mapping[str, str] = field(default_factory=dict)
-    n_seeds: int = 1
-    datasets: tuple[str, ...] = ()
-
-    def splits(self, corpus: str) -> list[Protocol]:
-        """Return the protocols of a corpus, the leaky one first."""
-        skip = tuple(name for name in self.skip if name.startswith(f"{corpus}/"))
-        found = [Protocol(LEAKY, skip=skip)]
-        for name in self.protocols:
-            where, _, which = name.rpartition("=")
-            protocol = replace(as_protocol(which), skip=skip)
-            if protocol.leaky:
-                raise DataError(
-                    f"Choosing protocols beside {LEAKY}", f"{name!r}", "Name one that holds"
-                )
-            found += [protocol] if where in ("", corpus) else []
-        if self.n_folds is None:
-            return found
-        return [replace(one, n_folds=self.n_folds) if one.n_folds else one for one in found]
-
-
-def quick() -> How:
-    """Return settings that run everything and teach nothing, for a test of the whole."""
-    return How(
-        settings=Settings(
-            preset="tiny",
-            steps=6,
-            batch_size=32,
-            window_seconds=2.0,
-            lag_seconds=(1.0, 2.0),
-        ),
-        window_seconds=3.0,
-        n_folds=2,
-        parameters={"epochs": 1, "freeze": "encoder", "batch_size": 64},
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +65,7 @@ class Grid:
         Folder of the results, the pre-trainings and the report.
     tables : sequence of str
         Of ``TABLES``.
-    how : How, optional
+    how : GridSettings, optional
     workers : int
         Processes that folds run in.
     say : callable, optional
@@ -155,15 +90,13 @@ class Grid:
         stores: Sequence[str | Path],
         out: str | Path,
         tables: Sequence[str] = TABLES,
-        how: How | None = None,
+        how: GridSettings | None = None,
         *,
         workers: int = 1,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        from omfa.zoo.data.targets import DEFAULT_TARGETS
-
         doing = "Reproducing the paper's tables"
-        self.out, self.how = Path(out), how or How()
+        self.out, self.how = Path(out), how or GridSettings()
         self.workers, self.say = workers, say
         if unknown := [table for table in tables if table not in TABLES]:
             raise DataError(doing, f"there is no table {unknown[0]!r}", f"Use {', '.join(TABLES)}")
@@ -423,8 +356,7 @@ class Grid:
 
 
 def _architecture(settings: Settings) -> dict[str, Any]:
-    names = ("preset", "encoder", "resampling", "tokens_per_second")
-    return {name: getattr(settings, name) for name in names}
+    return {name: getattr(settings, name) for name in ARCHITECTURE}
 
 
 def _digest(about: Any) -> str:
