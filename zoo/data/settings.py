@@ -24,7 +24,7 @@ class WindowSettings:
     ----------
     target : str or None
         A label's column, or a rule on a rating: 'valence>5', 'valence>=5', 'valence<4.5|>5.5'; or
-        DATASET=TARGET,... By default that of ``DEFAULT_TARGETS``.
+        DATASET=TARGET,... By default the usual one of a dataset.
     window_seconds : float
         Length of a window.
     stride_seconds : float or None

@@ -53,10 +53,10 @@ class OmfaSettings:
     connectivity : bool
         With ``head=gat``: also read the coherency between channels out.
     freeze : {"encoder", "first-epoch", "none"} or None
-        ``encoder``: it stays as it is, and is run over every window once for all folds; from
-        scratch it then has random weights, the same in all folds, which is the control.
-        ``first-epoch``, the default with a checkpoint: it stays as it is for one epoch, since the
-        gradients of a head that is still random would spoil it. ``none`` is the default from
+        How long the encoder stays as it is. ``encoder``: always, so that it is run over every
+        window once for all folds; from scratch it then has random weights, the same in all folds,
+        which is the control. ``first-epoch``, the default with a checkpoint: for one epoch, since
+        the gradients of a head that is still random would spoil it. ``none`` is the default from
         scratch.
     encoder_lr_scale : float
         Learning rate of a pre-trained encoder as a share of the head's.
@@ -108,7 +108,7 @@ class Training:
     lr : float
         Greatest learning rate, reached after the warm-up; from there a cosine leads to 0.
     weight_decay : float
-        Of matrices; biases and norms have none.
+        Decay of matrices in a step; biases and norms have none.
     label_smoothing : float
         Share of a target's weight that is spread over all classes.
     batch_size : int
@@ -126,8 +126,8 @@ class Training:
     device : str
         ``auto`` is the first GPU where there is one, else the CPU.
     threads : int
-        Of the CPU, in a fit. They decide the order of sums, and so the result; folds are what runs
-        in parallel.
+        Threads of the CPU in a fit. They decide the order of sums, and so the result; folds are
+        what runs in parallel.
     """
 
     epochs: int = 40

@@ -33,7 +33,7 @@ from omfa.zoo.data.settings import DEFAULT_TARGETS
 from omfa.zoo.estimators.settings import ARCHITECTURE
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import evaluate, plan
-from omfa.zoo.paper.settings import GridSettings
+from omfa.zoo.paper.settings import GridSettings as GridSettings
 from omfa.zoo.paper.tables import BASELINES, TABLES, Row, Stage1, rows_of
 from omfa.zoo.pretraining.module import check_batches, open_reads
 from omfa.zoo.pretraining.run import pretrain_encoder

@@ -30,8 +30,7 @@ class GridSettings:
     parameters : mapping
         Of stage 2: fields of ``OmfaSettings`` and of ``Training``.
     targets : mapping of str to str
-        What is decoded of a corpus, DATASET=TARGET. By default that of ``DEFAULT_TARGETS``.
-        Repeatable.
+        What is decoded of a corpus, DATASET=TARGET; by default its usual one. Repeatable.
     n_seeds : int
         Models for each fold; scores are averaged.
     datasets : tuple of str

@@ -47,7 +47,7 @@ class Contrastive(L.LightningModule):
             self.encoder = make_encoder(
                 settings.encoder,
                 settings.preset,
-                resampling=settings.resampling,  # type: ignore[arg-type]
+                resampling=settings.resampling,
                 tokens_per_second=settings.tokens_per_second,
                 drop_path_prob=settings.drop_path_prob,
             )

@@ -350,9 +350,9 @@ def export(
         model = OMFA(
             n_outputs=2,
             sfreq=sfreq,
-            preset=settings.preset,  # type: ignore[arg-type]
-            encoder=settings.encoder,  # type: ignore[arg-type]
-            resampling=settings.resampling,  # type: ignore[arg-type]
+            preset=settings.preset,
+            encoder=settings.encoder,
+            resampling=settings.resampling,
             tokens_per_second=settings.tokens_per_second,
         )
     model.encoder.load_state_dict(encoder.state_dict())

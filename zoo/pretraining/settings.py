@@ -92,7 +92,7 @@ class Settings:
     lr : float or None
         Greatest learning rate. By default the preset's.
     weight_decay : float
-        Of matrices; biases and gains have none.
+        Decay of matrices in a step; biases and gains have none.
     temperature : float
         The contrastive loss divides similarities by it.
     warm_up : float
@@ -103,7 +103,7 @@ class Settings:
     augmentations : Augmentations
         Chances that a view is changed, by each kind of change.
     seed : int
-        Of the weights, the order of windows, the views.
+        Decides the first weights, the order of windows and the views.
     """
 
     preset: Preset = "small"
