@@ -38,7 +38,7 @@ interruption. Exit code: 0 if all is well, 1 if something failed, 2 for wrong us
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``omfa-zoo`` and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = _parse(argv or ["--help"])
+    args = parse(argv or ["--help"])
     args.argv = argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:
@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parse(argv: list[str]) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line of at least one word; wrong use ends the process with code 2."""
     parser = argparse.ArgumentParser(
         prog="omfa-zoo",
         description="Pre-train, fine-tune and evaluate models against UCS stores.",

@@ -21,6 +21,9 @@ EncoderKind = Literal["art", "art_no_rotary", "patch", "cnn"]
 Resampling = Literal["off", "rate", "rate+content"]
 """The ways to bring any rate to the encoder's: ``omfa.models.front_end.RESAMPLING``."""
 
+Head = Literal["gat", "gcn", "gcn_learned", "mean", "transformer", "logistic"]
+"""The graphs over the channels, ``omfa.models.HEADS``, and ``LOGISTIC``."""
+
 Freeze = Literal["encoder", "first-epoch", "none"]
 
 LOGISTIC = "logistic"
@@ -78,7 +81,7 @@ class OmfaSettings:
     encoder: EncoderKind | None = None
     resampling: Resampling | None = None
     tokens_per_second: float | None = None
-    head: Literal["gat", "gcn", "gcn_learned", "mean", "transformer", "logistic"] = "gat"
+    head: Head = "gat"
     connectivity: bool = True
     freeze: Freeze | None = None
     encoder_lr_scale: float = 0.1
@@ -99,7 +102,11 @@ class OmfaSettings:
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is fitted.
+    """How a network is fitted; all of it is this project's choice.
+
+    AdamW with a warm-up and a cosine, classes weighted to count alike, label smoothing, clipped
+    gradients. After each epoch the loss on the validation side is taken, and the epoch of the least
+    is kept: by loss, since the accuracy of a few validation trials has few values.
 
     Parameters
     ----------
