@@ -39,6 +39,13 @@ def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory
 
 
 def factory_named(name: str) -> Factory:
+    """Return the function that makes the model of a name.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
     from omfa.zoo.estimators.baselines import BASELINES
 
     if name in BASELINES:

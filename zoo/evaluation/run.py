@@ -60,7 +60,7 @@ from omfa.zoo.protocols.protocol import (
     describe_folds,
 )
 from omfa.zoo.protocols.splits import split
-from omfa.zoo.protocols.windows import Dataset, Estimator, as_dataset
+from omfa.zoo.protocols.windows import Dataset, Estimator, as_dataset, check_dataset
 
 
 class Deciding(TypedDict, total=False):
@@ -183,6 +183,7 @@ def rerun(
         # Not at the top: a dataset of one's own needs no store, and no Zarr.
         dataset = importlib.import_module("omfa.zoo.data.opening").open_dataset(**recipe)
     dataset = as_dataset(dataset)
+    check_dataset(dataset)
     described = describe_dataset(dataset)
     if described["fingerprint"] != old.config["dataset"]["fingerprint"]:
         differ = [
@@ -307,6 +308,7 @@ def prepare(
     Run
     """
     dataset = as_dataset(dataset)
+    check_dataset(dataset)
     protocol, parameters = as_protocol(protocol), dict(parameters or {})
     labels = labels_of(dataset, target)
     folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
