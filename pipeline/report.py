@@ -34,6 +34,7 @@ from omfa.pipeline.report_quality import (
 )
 from omfa.pipeline.report_survey import Survey
 from omfa.pipeline.store import Store, StoredRecording
+from omfa.pipeline.words import size
 
 MOST_FAILURES = 100
 """Rows of a table of what failed."""
@@ -97,7 +98,7 @@ def _counts(survey: Survey) -> list[str]:
     table = survey.table
     failed = f"{len(survey.store.failures):,}"
     if not len(table):
-        return [*["0"] * 6, page.size(0), "–", "–", failed]
+        return [*["0"] * 6, size(0), "–", "–", failed]
     return [
         f"{len(table):,}",
         f"{table['subject'].nunique():,}",
@@ -105,7 +106,7 @@ def _counts(survey: Survey) -> list[str]:
         f"{len(survey.store.channels)}",
         f"{table['n_trials'].sum():,}",
         _hours(table),
-        page.size(survey.store.nbytes),
+        size(survey.store.nbytes),
         page.span(table["sfreq"], " Hz"),
         _bad_percent(table),
         failed,

@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -48,14 +49,10 @@ def write(
         If the file cannot be written.
     """
     document = _environment(tuple(folders)).get_template(template).render(values)
-    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        draft.write_text(document, encoding="utf-8", newline="")
-        draft.replace(out)
+        write_whole(out, document)
     except OSError as error:
         raise _unwritable(out, error) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def part(
@@ -127,11 +124,6 @@ def _environment(folders: tuple[Path, ...]) -> Environment:
 
 
 # ------------------------------------------------------------------------------- numbers
-
-
-def size(n_bytes: float) -> str:
-    """Return a size in decimal units."""
-    return f"{n_bytes / 1e9:,.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def span(values: Iterable[float], unit: str = "") -> str:

@@ -269,7 +269,7 @@ def _by_reason(survey: Survey, recording: str, bad: Sequence[str]) -> list[tuple
     groups: dict[str, list[str]] = {}
     for name in bad:
         reason = ", ".join(map(_words, why.get(name, "").split()))
-        groups.setdefault(reason or "not told", []).append(name)
+        groups.setdefault(reason or "no reason given", []).append(name)
     return [(_some(names), reason) for reason, names in groups.items()]
 
 

@@ -44,8 +44,8 @@ BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 14), "beta": (14, 31), "
 """Hz; SEED's five. A band is cut at 0.45 of the sampling rate."""
 
 MEAN_OF_AT_MOST = 1000
-"""Training windows, evenly spread, whose mean is the reference point of the tangent space: more do
-not move it, and the Riemannian mean is an iteration over all of them."""
+"""Training windows, evenly spread, whose mean is the reference point of the tangent
+space: each iteration of a Riemannian mean goes over all of them."""
 
 
 def _spectrum(X: Floats) -> npt.NDArray[np.complexfloating]:
@@ -207,7 +207,7 @@ def _pick(covariances: Floats, channels: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def _shrunk(covariance: Floats, n_present: npt.NDArray[np.int64], n_samples: int) -> Floats:
-    """Shrink to (1 - rho) C + rho mu I, absent channels being rows of zeros: Chen et al. 2010, eq. 23."""
+    """Shrink to (1 - rho) C + rho mu I (Chen et al. 2010, eq. 23); absent ones are rows of 0."""
     p = np.maximum(n_present, 1)
     mu = np.trace(covariance, axis1=1, axis2=2) / p
     squares = np.sum(covariance**2, axis=(1, 2)) / p**2  # tr(C^2) / p^2

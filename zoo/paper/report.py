@@ -34,8 +34,8 @@ def write_tables_report(
     Parameters
     ----------
     grid : Grid
-        What was run; its folder has the logs of pre-training and, below ``attention/``, what the
-        graph of a model of each corpus listens to.
+        What was run; its folder has the logs of pre-training and, below ``attention/``, the
+        attention that a model of each corpus pays to each channel.
     cells : sequence of Cell
     out : path
     command : str
@@ -57,7 +57,7 @@ def write_tables_report(
         opening=_about_the_paper(grid, cells, note),
         closing={
             "pretraining": ("Pre-training", _pretrainings(grid)),
-            "attention": ("What the graph listens to", _listening(grid)),
+            "attention": ("Attention to each channel", _channel_attention(grid)),
             "again": ("How it was made", _how_made(grid, ran, command)),
         },
     )
@@ -94,7 +94,7 @@ def _pretrainings(grid: Grid) -> Markup:
     return _part("pretrainings", curves=curves(runs), rows=rows) if rows else Markup()
 
 
-def _listening(grid: Grid) -> Markup:
+def _channel_attention(grid: Grid) -> Markup:
     maps = []
     for name, (stage1, folder) in grid.attended.items():
         if (folder / "attention.csv").exists():
@@ -132,8 +132,8 @@ def entries(cells: Sequence[Cell]) -> list[Entry]:
     for cell in cells:
         if cell.results:
             claim = cell.row.claim or Claim()
-            told = claim.accuracy, claim.difference, claim.words
-            found.append(Entry(cell.row.table, cell.row.name, cell.results, *told))
+            paper = claim.accuracy, claim.difference, claim.words
+            found.append(Entry(cell.row.table, cell.row.name, cell.results, *paper))
     return found
 
 

@@ -193,7 +193,7 @@ def confusions(
 
 
 def pretraining_curves(runs: Mapping[str, pd.DataFrame]) -> bytes:
-    """Draw the loss and the share of positives that are found first, over steps.
+    """Draw the loss and the contrastive accuracy, the share of positives nearest to their anchor.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def pretraining_curves(runs: Mapping[str, pd.DataFrame]) -> bytes:
             handles += above.plot(loss.index, loss, label=plain(name), **look)
             below.plot(found.index, found, **look)
         above.set(ylabel="contrastive loss")
-        below.set(ylabel="positives found first (%)", xlabel="step", ylim=(0, None))
+        below.set(ylabel="contrastive accuracy (%)", xlabel="step", ylim=(0, None))
         figure.legend(handles=handles, loc="outside lower left", fontsize=7.5)
         return png(figure, colours=64)
 

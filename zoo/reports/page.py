@@ -179,8 +179,8 @@ def _table(entries: Sequence[Entry], metric: str) -> tuple[list[str], list[list[
     beside = [by_subject(entry.results)[other].mean() for entry in entries]
     claims = own[["paper", "paper_difference"]].notna().any(axis=None) or own["paper_words"].any()
     papers = bool(claims) and metric == "accuracy"
-    head = ["", _words(metric), "95 %", "majority", "from the first", "95 % ", "p"]
-    head += ["paper", "paper, from the first"] if papers else []
+    head = ["", _words(metric), "95 %", "majority", "vs. first row", "95 % ", "p"]
+    head += ["paper", "paper, vs. first row"] if papers else []
     rows = []
     for (_, row), also in zip(own.iterrows(), beside, strict=True):
         cells = [
@@ -202,7 +202,7 @@ def _table(entries: Sequence[Entry], metric: str) -> tuple[list[str], list[list[
 
 
 def _pretraining(row: pd.Series[Any]) -> str:
-    return f"{row['pretraining']}, saw {row['saw']}" if row["saw"] else str(row["pretraining"])
+    return f"{row['pretraining']}, on {row['saw']}" if row["saw"] else str(row["pretraining"])
 
 
 def _percent(value: float, *, signed: bool = False, digits: int = 1) -> str:
