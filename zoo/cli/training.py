@@ -142,7 +142,7 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
         choices=("within-subject", "cross-subject"),
         help="what is held apart to choose the epoch on: trials, or subjects",
     )
-    add("--seed", type=int, default=0, metavar="N", help="of the weights, the order, dropout")
+    add("--seed", type=int, default=0, metavar="N", help="of weights, order, dropout (default: 0)")
     add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
     add_stage2_flags(parser)
     add_parameters_flag(parser)

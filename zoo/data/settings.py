@@ -35,8 +35,8 @@ class WindowSettings:
     mask_bad : bool
         Count channels that quality control marked as absent.
     cache : {"auto", "memory", "memmap", "stream"}
-        Where decoded signals lie: in memory, in a mapped file, or decoded again in every epoch;
-        the first of these that fits.
+        Where decoded signals lie: in memory, in a mapped file, or nowhere, so that each epoch
+        decodes them again. ``auto`` takes the first of these that fits.
     """
 
     target: str | None = None

@@ -168,8 +168,8 @@ class RunSettings:
     Attributes
     ----------
     cache : {"auto", "memory", "memmap", "stream"}
-        Where decoded signals lie: in memory, in a mapped file, or decoded again in every epoch;
-        the first of these that fits.
+        Where decoded signals lie: in memory, in a mapped file, or nowhere, so that each epoch
+        decodes them again. ``auto`` takes the first of these that fits.
     accelerator : str
         Lightning's: auto, cpu or gpu.
     devices : str or int
