@@ -44,7 +44,7 @@ def _opened(stores: Stores, options: Mapping[str, Any] | None) -> list[Store]:
 
 
 def _check_rates(stores: Sequence[Store], sfreq: npt.NDArray[np.float64], rates: Rates) -> None:
-    """Refuse recordings of different rates, unless they are asked for."""
+    """Refuse recordings of different rates, unless ``rates`` is ``"native"``."""
     if rates == "native" or len(np.unique(sfreq)) == 1:
         return
     each = [
