@@ -13,7 +13,9 @@ Channels = Literal["union", "intersection", "native"]
 Cache = Literal["auto", "memory", "memmap", "stream"]
 
 DEFAULT_TARGETS = {"seed": "emotion", "deap": "valence>5", "dreamer": "valence>3"}
-"""By dataset, where no target is given. Ties at the middle of the scale are low; our choice."""
+"""The target of each dataset where none is given. SEED comes with classes; for DEAP and DREAMER the
+middle of the scale itself counts as low, which is our choice.
+"""
 
 
 @dataclass(frozen=True)
