@@ -144,7 +144,7 @@ def _braindecode_model(name: str) -> Callable[..., nn.Module]:
     from braindecode.models import util  # importable since omfa.models is
 
     if not util.models_dict:
-        util._init_models_dict()
+        util._init_models_dict()  # noqa: SLF001 - braindecode fills the public table here alone
     if name not in util.models_dict:
         raise DataError(
             f"Looking for braindecode's model {name!r}",
