@@ -99,6 +99,11 @@ def test_the_prefix_is_needed_only_where_stage_2_has_the_name():
     assert parameters_of(both) == {"omfa": {"batch_size": 16}}
 
 
+def test_the_lag_has_a_short_name_too():
+    """It stands in commands of published cards."""
+    assert stage1_of(parse([*PRETRAIN, "--lag", "4", "30"])).lag_seconds == (4.0, 30.0)
+
+
 def test_chances_of_augmentations_are_given_by_name(capsys):
     given = parse([*PRETRAIN, "--augmentation", "noise=0", "--augmentation", "drift=0.5"])
     assert stage1_of(given).augmentations == Augmentations(noise=0.0, drift=0.5)
