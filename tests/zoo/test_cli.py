@@ -100,7 +100,7 @@ def test_the_prefix_is_needed_only_where_stage_2_has_the_name():
 
 
 def test_the_lag_has_a_short_name_too():
-    """It stands in commands of published cards."""
+    """Commands that were written down before have it."""
     assert stage1_of(parse([*PRETRAIN, "--lag", "4", "30"])).lag_seconds == (4.0, 30.0)
 
 
