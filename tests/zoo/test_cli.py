@@ -204,11 +204,13 @@ def test_a_setting_has_one_home():
 
 
 def test_the_choices_are_those_of_the_models():
+    from omfa.models import names
     from omfa.models.encoders import ENCODERS, PRESETS
     from omfa.models.front_end import RESAMPLING
     from omfa.models.heads import HEADS
 
-    assert get_args(stage2.Preset) == tuple(PRESETS)
-    assert get_args(stage2.EncoderKind) == tuple(ENCODERS)
-    assert set(get_args(stage2.Resampling)) == set(RESAMPLING)
-    assert set(get_args(stage2.Head)) == {*HEADS, stage2.LOGISTIC}
+    assert get_args(names.PresetName) == tuple(PRESETS)
+    assert get_args(names.EncoderName) == tuple(ENCODERS)
+    assert set(get_args(names.Resampling)) == set(RESAMPLING)
+    assert set(get_args(names.HeadName)) == set(HEADS)
+    assert stage2.LOGISTIC not in HEADS

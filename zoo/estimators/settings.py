@@ -9,20 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
+from omfa.models.names import EncoderName, HeadName, PresetName, Resampling
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
 
-Preset = Literal["tiny", "small", "base", "large"]
-"""The sizes of an encoder: ``omfa.models.encoders.PRESETS``."""
-
-EncoderKind = Literal["art", "art_no_rotary", "patch", "cnn"]
-"""The encoders: ``omfa.models.encoders.ENCODERS``."""
-
-Resampling = Literal["off", "rate", "rate+content"]
-"""The ways to bring any rate to the encoder's: ``omfa.models.front_end.RESAMPLING``."""
-
-Head = Literal["gat", "gcn", "gcn_learned", "mean", "transformer", "logistic"]
-"""The graphs over the channels, ``omfa.models.HEADS``, and ``LOGISTIC``."""
+Head = HeadName | Literal["logistic"]
+"""The graphs over the channels, and ``LOGISTIC``."""
 
 Freeze = Literal["encoder", "first-epoch", "none"]
 
@@ -77,8 +69,8 @@ class OmfaSettings:
         Chance that an edge of the graph is left out of a training step.
     """
 
-    preset: Preset | None = None
-    encoder: EncoderKind | None = None
+    preset: PresetName | None = None
+    encoder: EncoderName | None = None
     resampling: Resampling | None = None
     tokens_per_second: float | None = None
     head: Head = "gat"

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from omfa.models.names import EncoderName, PresetName, Resampling
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
 from omfa.zoo.data.settings import Cache
-from omfa.zoo.estimators.settings import EncoderKind, Preset, Resampling
 
 LEARNING_RATE = {"tiny": 1e-3, "small": 1e-3, "base": 5e-4, "large": 3e-4}
 """Greatest learning rate by preset, where none is given; our choice."""
@@ -106,8 +106,8 @@ class Settings:
         Decides the first weights, the order of windows and the views.
     """
 
-    preset: Preset = "small"
-    encoder: EncoderKind = "art"
+    preset: PresetName = "small"
+    encoder: EncoderName = "art"
     resampling: Resampling = "rate"
     tokens_per_second: float = 2.0
     window_seconds: float = 4.0
@@ -127,7 +127,7 @@ class Settings:
     def __post_init__(self) -> None:
         doing = "Reading the settings of a pre-training"
         for name, known in (
-            ("preset", get_args(Preset)),
+            ("preset", get_args(PresetName)),
             ("negatives_from", get_args(NegativesFrom)),
         ):
             if (value := getattr(self, name)) not in known:
