@@ -135,36 +135,17 @@ def pretrain_encoder(
     if (done / "card.json").exists():
         return done
     model = Contrastive(settings, reads)
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if precision is None:
-        precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
     probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets)
+    run = RunSettings(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
+    )
     with _quiet():
-        trainer = L.Trainer(
-            accelerator="cuda" if on_gpu else accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=_strategy(devices, num_nodes),
-            precision=precision,  # type: ignore[arg-type]
-            max_steps=settings.steps,
-            gradient_clip_val=1.0,
-            log_every_n_steps=min(log_every, settings.steps),
-            logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
-            callbacks=[
-                ModelCheckpoint(
-                    out / "checkpoints",
-                    "{step}",
-                    every_n_train_steps=checkpoint_every,
-                    save_on_exception=False,
-                ),
-                *([probes] if probe_every else []),
-                *([_Bar()] if progress else []),
-            ],
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-        )
+        trainer = _trainer(out, settings.steps, run, [probes] if probe_every else [], progress)
         trainer.fit(model, ckpt_path=_last(out / "checkpoints"))
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -173,6 +154,35 @@ def pretrain_encoder(
         export(model.encoder, settings, card, done, sfreq=card.input["sfreq"])
     trainer.strategy.barrier()
     return done
+
+
+def _trainer(
+    out: Path, steps: int, run: RunSettings, callbacks: Sequence[L.Callback], progress: bool
+) -> L.Trainer:
+    on_gpu = run.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    usual = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    kept = ModelCheckpoint(
+        out / "checkpoints",
+        "{step}",
+        every_n_train_steps=run.checkpoint_every,
+        save_on_exception=False,
+    )
+    return L.Trainer(
+        accelerator="cuda" if on_gpu else run.accelerator,
+        devices=run.devices,
+        num_nodes=run.num_nodes,
+        strategy=_strategy(run.devices, run.num_nodes),
+        precision=run.precision or usual,  # type: ignore[arg-type]
+        max_steps=steps,
+        gradient_clip_val=1.0,
+        log_every_n_steps=min(run.log_every, steps),
+        logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
+        callbacks=[kept, *callbacks, *([_Bar()] if progress else [])],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the loader deals out batches by rank itself
+        num_sanity_val_steps=0,
+    )
 
 
 def plan(
