@@ -10,6 +10,7 @@ import fsspec
 import pytest
 
 from omfa.pipeline import DataError, ingest, open_store
+from omfa.pipeline.cli import main
 
 BUCKET = "omfa-test"
 
@@ -96,30 +97,25 @@ def test_s3_damage_is_named_and_repaired(s3, tree, reader):
 @pytest.mark.slow
 def test_s3_killed_at_any_moment_a_rerun_gives_the_same_objects(s3, seed_tree):
     def command(store):
-        return [
-            sys.executable,
-            "-m",
-            "omfa.pipeline.cli",
-            "seed",
-            str(seed_tree),
-            store,
-            "--serial",
-        ]
+        return ["seed", str(seed_tree), store, "--serial"]
+
+    def start(store):
+        process = [sys.executable, "-m", "omfa.pipeline.cli", *command(store)]
+        return subprocess.Popen(process, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     whole = f"s3://{BUCKET}/whole.zarr"
     started = time.monotonic()
-    subprocess.run(command(whole), check=True, capture_output=True)
+    assert start(whole).wait() == 0
     duration = time.monotonic() - started
+    undisturbed = objects(s3, whole)
     for i in range(3):
         store = f"s3://{BUCKET}/killed{i}.zarr"
-        process = subprocess.Popen(
-            command(store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = start(store)
         time.sleep(duration * (0.5 + 0.2 * i))
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        subprocess.run(command(store), check=True, capture_output=True)
-        assert objects(s3, store) == objects(s3, whole)
+        assert main(command(store)) == 0
+        assert objects(s3, store) == undisturbed
 
 
 def test_a_bucket_that_is_not_there_is_an_error_that_names_it(s3, tree, reader):
