@@ -2,6 +2,12 @@
 
 Figures are drawn on ``Figure`` objects of their own, in matplotlib's default style whatever the
 caller's is, and carry no date and no version: the same numbers give the same bytes.
+
+Scalp maps are MNE's ``plot_topomap``. The other pictures are matplotlib's alone, because the
+libraries draw something else: MNE's ``plot_sensors`` colours by group only, writes names across
+neighbouring electrodes and lays the outer rows over one another; its plots of spectra and signals
+need the signal of every recording and average by the mean; seaborn's ``heatmap`` would save ten
+lines here for one more dependency.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from typing import Any
 import matplotlib.style
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap, Normalize
@@ -70,7 +77,7 @@ def style() -> Iterator[None]:
 
 
 def png(figure: Figure, *, colours: int | None = None) -> bytes:
-    """Return the figure as a PNG for ``report_html.picture``; few colours, a third of the size."""
+    """Return the figure as a PNG for ``report_page.width``; few colours, a third of the size."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -297,11 +304,8 @@ def _topography(
 
 def _quartiles(rows: Float64) -> Float64:
     """Return lower quartile, median and upper quartile of the positive values of each column."""
-    found = np.full((3, rows.shape[1]), np.nan)
-    for i, column in enumerate(rows.T):
-        if (present := column[np.isfinite(column) & (column > 0)]).size:
-            found[:, i] = np.percentile(present, [25, 50, 75])
-    return found
+    positive = pd.DataFrame(rows).where(np.isfinite(rows) & (rows > 0))
+    return positive.quantile([0.25, 0.5, 0.75]).to_numpy()
 
 
 def _plain(value: float) -> str:

@@ -460,6 +460,12 @@ class StoredRecording:
         return dict(self.group.attrs)
 
     @property
+    def simulated(self) -> bool:
+        """Whether the signals are simulated, as the reader or the files said at ingest."""
+        source = cast(Mapping[str, Any], self.group.attrs.get("source", {}))
+        return source.get("simulated") is True
+
+    @property
     def sfreq(self) -> float:
         """Hz."""
         return float(cast(float, self.group.attrs["sfreq"]))

@@ -128,6 +128,7 @@ class MoabbReader:
                 "dataset": dataset.code,
                 "paradigm": dataset.paradigm,
                 "interval": [float(at) for at in dataset.interval],
+                **({"simulated": True} if _is_fake(dataset) else {}),
             },
         )
 
@@ -207,3 +208,8 @@ def _literal(value: Any) -> Any:
         return ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return value
+
+
+def _is_fake(dataset: BaseDataset) -> bool:
+    """Return whether MOABB makes the signals up: its FakeDataset, or a class derived from it."""
+    return any(kind.__module__ == "moabb.datasets.fake" for kind in type(dataset).__mro__)

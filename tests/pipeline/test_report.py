@@ -4,13 +4,16 @@ import base64
 import io
 import re
 import shutil
+import tomllib
 from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
+from jinja2 import UndefinedError
 from PIL import Image
 from scipy import fft
 
@@ -18,14 +21,15 @@ from omfa.pipeline import (
     DataError,
     ingest,
     open_store,
-    report,
     report_figures,
-    report_html,
+    report_page,
+    report_survey,
     write_report,
 )
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.quality import FREQUENCIES
 
+ROOT = Path(__file__).parents[2]
 CHANNELS = ("Fp1", "Fp2", "F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1", "O2")
 
 
@@ -85,6 +89,7 @@ class TextReader:
 
     inner: object
     note: str = ""
+    simulated: bool = False
     name: str = "text"
 
     def discover(self, root):
@@ -100,7 +105,11 @@ class TextReader:
             mood=["<b>calm</b> & 平静"] * 29 + ["$tense_"],
             rating=np.linspace(1, 9, 30),
         )
-        return replace(recording, trials=trials, source={"note": self.note, "band": [0.1, 70]})
+        return replace(
+            recording,
+            trials=trials,
+            source={"note": self.note, "band": [0.1, 70], "simulated": self.simulated},
+        )
 
 
 def write_eeg(path, *, seed, channels=CHANNELS, flat=()):
@@ -259,12 +268,31 @@ def test_where_it_cannot_be_written_is_told_before_the_work(stores, tmp_path, mo
     with pytest.raises(DataError, match="or name another file by --out"):
         write_report(stores, tmp_path / "file" / "report.html")
     # Root may write anywhere.
-    monkeypatch.setattr(report_html.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(report_page.os, "access", lambda path, mode: False)
     with pytest.raises(DataError, match="no permission to write"):
         write_report(stores, tmp_path / "report.html")
     with pytest.raises(DataError, match="no store was given"):
         write_report([], tmp_path / "report.html")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_template_that_asks_for_what_it_is_not_given_is_an_error_and_writes_nothing(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "odd.html").write_text("<p>{{ known }} {{ unknown }}</p>")
+    with pytest.raises(UndefinedError, match="unknown"):
+        report_page.write(
+            tmp_path / "r.html", "odd.html", {"known": "<b>"}, folders=[tmp_path / "own"]
+        )
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_wheels_carry_the_templates():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packaged = settings["tool"]["setuptools"]
+    assert "omfa.pipeline.templates" in packaged["packages"]
+    patterns = packaged["package-data"]["omfa.pipeline.templates"]
+    for file in (ROOT / "pipeline" / "templates").iterdir():
+        assert any(fnmatch(file.name, pattern) for pattern in patterns), file
 
 
 # ------------------------------------------------------------------------------- odd stores
@@ -294,7 +322,7 @@ def test_a_damaged_recording_costs_only_itself(reader, tree, tmp_path):
 
 @pytest.mark.usefixtures("without_maps")
 def test_texts_are_escaped_and_many_ratings_make_a_histogram(reader, tree, tmp_path):
-    ingest(TextReader(reader, "SIMULATED by a test"), tree, tmp_path / "s.zarr", serial=True)
+    ingest(TextReader(reader, "by a test", simulated=True), tree, tmp_path / "s.zarr", serial=True)
     page = Page(write_report([open_store(tmp_path / "s.zarr")], tmp_path / "r.html"))
     assert "<b>calm</b> & 平静 87" in page.text
     assert "$tense_ 3" in page.text
@@ -307,12 +335,20 @@ def test_texts_are_escaped_and_many_ratings_make_a_histogram(reader, tree, tmp_p
 
 
 @pytest.mark.usefixtures("without_maps")
-def test_a_store_named_simulated_is_called_so(stores, tmp_path):
-    path = tmp_path / "Simulated-second.zarr"
-    shutil.copytree(stores[1].path, path)
-    page = Page(write_report([open_store(path)], tmp_path / "r.html"))
-    assert "Simulated data (the name says so)" in page.text
-    assert page.rows("dataset")[0][0] == "Simulated-second simulated"
+def test_words_do_not_make_real_data_simulated(reader, tree, tmp_path):
+    store = tmp_path / "simulated-driving.zarr"
+    ingest(TextReader(reader, "a task of Simulated Driving"), tree, store, serial=True)
+    page = Page(write_report([open_store(store)], tmp_path / "r.html"))
+    assert "Simulated data" not in page.text
+    assert page.rows("dataset")[0][0] == "simulated-driving"
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_a_simulated_store_is_called_so(reader, tree, tmp_path):
+    ingest(TextReader(reader, simulated=True), tree, tmp_path / "second.zarr", serial=True)
+    page = Page(write_report([open_store(tmp_path / "second.zarr")], tmp_path / "r.html"))
+    assert "Simulated data (the source's own files say so)" in page.text
+    assert page.rows("dataset")[0][0] == "second simulated"
 
 
 @pytest.mark.usefixtures("without_maps")
@@ -330,7 +366,7 @@ def test_names_of_other_meaning_are_reported_and_not_merged(reader, tmp_path):
 
 @pytest.mark.usefixtures("without_maps")
 def test_large_stores_are_sampled_evenly_and_it_says_so(stores, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MOST_RECORDINGS", 2)
+    monkeypatch.setattr(report_survey, "MOST_RECORDINGS", 2)
     page = Page(write_report(stores[:1], tmp_path / "r.html"))
     assert "are of 2 of the 4 recordings" in page.text
     assert "24 channels of 2 recordings" in page.text

@@ -60,6 +60,7 @@ def lay_store():
         labels=None,
         offsets=None,
         seed=0,
+        simulated=False,
     ):
         table = pd.DataFrame(list(trials), columns=["onset", "length"])
         table = table.assign(baseline_onset=0, baseline_length=0)
@@ -79,8 +80,10 @@ def lay_store():
                 name = "sub-{}_ses-{}_run-{}".format(*names)
                 segments = np.array([[0, n_times]])
                 quality = {"bad": np.array([c == "T8" for c in channels])}
+                facts = {"source": {"simulated": True}} if simulated else {}
                 recording = stores.AlignedRecording(
-                    name, *names, list(channels), sfreq, signal, segments, table, quality
+                    *(name, *names, list(channels), sfreq, signal, segments, table, quality),
+                    facts=facts,
                 )
                 for file, content in stores.encode(recording, dtype, "settings").items():
                     (folder / name / file).parent.mkdir(parents=True, exist_ok=True)

@@ -108,7 +108,7 @@ def test_the_best_epoch_is_kept_and_patience_ends_training(easy):
     losses = [one["validation_loss"] for one in network.history_]
     best = int(np.argmin(losses))
     assert len(losses) == min(30, best + 1 + 2)
-    logits = network._logits(network._inputs(validation), len(validation))
+    logits = network.logits(network.inputs_of(validation), len(validation))
     weighted = torch.nn.functional.cross_entropy(logits, torch.from_numpy(validation.y))
     assert float(weighted) == pytest.approx(losses[best], rel=1e-3)  # the classes are as many
 
@@ -196,7 +196,7 @@ def test_what_is_learned_on_embeddings_is_an_omfa(easy):
     model = network.network_.model.eval()
     with torch.no_grad():
         whole = model(torch.from_numpy(X), mask=torch.from_numpy(present))
-        parts = network._logits(network._inputs(test), len(test))
+        parts = network.logits(network.inputs_of(test), len(test))
     assert torch.allclose(whole, parts, atol=0.02)
 
 
@@ -243,7 +243,7 @@ def test_layers_further_down_learn_more_slowly(easy, save):
     network = omfa(checkpoint=save(), freeze="none", layer_decay=0.5, device="cpu")
     network.network_ = network.build(sides(easy, 120)[0])
     scale = {}
-    for parameters, share in network._rates():
+    for parameters, share in network.rates():
         scale |= dict.fromkeys(parameters, share)
     model = network.network_.model
     assert set(scale) == set(model.parameters())

@@ -3,6 +3,8 @@
 import re
 import shlex
 import shutil
+import tomllib
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +17,16 @@ from omfa.zoo.cli.main import main
 from omfa.zoo.reports.page import attention, curves, history, write_report
 from omfa.zoo.reports.tables import Entry, read_entries, scores_table, summary_table
 
+ROOT = Path(__file__).parents[2]
 NASTY = "<script>alert('x')</script> $x_1$ & \N{GREEK SMALL LETTER ALPHA}"
 
 
 @pytest.fixture(scope="module")
 def store(lay_store, tmp_path_factory):
     return lay_store(
-        tmp_path_factory.mktemp("report") / "simulated.zarr",
+        tmp_path_factory.mktemp("report") / "tiny.zarr",
         source="tiny",
+        simulated=True,
         subjects=3,
         trials=tuple((i * 220, 200) for i in range(6)),
         n_times=1400,
@@ -32,7 +36,7 @@ def store(lay_store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(store, tmp_path_factory):
-    """A folder of results as the command leaves it; the store's name says simulated."""
+    """A folder of results as the command leaves it; the store says simulated."""
     out = tmp_path_factory.mktemp("results")
     dataset = open_dataset(store, 1.0, target="emotion")
     for protocol in ("leaky-window", "within-subject"):
@@ -166,7 +170,7 @@ def test_the_command_writes_it_beside_the_results(results, tmp_path, capsys):
 
 
 def test_the_commands_of_the_docs_run(results, tmp_path, monkeypatch, capsys):
-    text = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    text = (ROOT / "docs" / "zoo.md").read_text()
     block = text.split("## Results as one file")[1].split("```bash\n")[1].split("```")[0]
     monkeypatch.chdir(tmp_path)
     shutil.copytree(results, "results")
@@ -185,6 +189,16 @@ def test_a_folder_without_results_is_an_error(tmp_path, capsys):
         read_entries([tmp_path])
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert "omfa-zoo evaluate --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["reports", "paper"])
+def test_wheels_carry_the_templates(name):
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packaged = settings["tool"]["setuptools"]
+    assert f"omfa.zoo.{name}.templates" in packaged["packages"]
+    patterns = packaged["package-data"][f"omfa.zoo.{name}.templates"]
+    for file in (ROOT / "zoo" / name / "templates").iterdir():
+        assert any(fnmatch(file.name, pattern) for pattern in patterns), file
 
 
 def test_the_same_results_give_the_same_bytes(entries, tmp_path):

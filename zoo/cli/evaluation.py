@@ -100,8 +100,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from omfa.pipeline.words import duration
     from omfa.zoo.evaluation.results import compare_table
-    from omfa.zoo.evaluation.run import duration, evaluate, plan, rerun
+    from omfa.zoo.evaluation.run import evaluate, plan, rerun
 
     how = {
         "n_jobs": args.workers,

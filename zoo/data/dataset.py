@@ -159,7 +159,7 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
 
     @property
     def simulated(self) -> bool:
-        """Whether any of the signals are simulated, as far as their sources tell."""
+        """Whether any of the signals are simulated, as ingest found and the stores say."""
         return bool(self.recordings["simulated"].any())
 
     @property

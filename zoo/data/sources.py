@@ -31,7 +31,7 @@ class Source:
     channels, bad_channels : tuple of str
     n_times : int
     simulated : bool
-        Whether its source says so, or the store's name.
+        Whether ingest found that the signals are.
     """
 
     address: str

@@ -99,7 +99,6 @@ def _table(
 
 
 def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
-    told = json.dumps([attrs.get(name) for name in ("source", "participant", "source_files")])
     return Source(
         address=recording.location.address,
         options=tuple(getattr(recording.location, "options", ())),
@@ -110,7 +109,7 @@ def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
         channels=tuple(recording.channels),
         bad_channels=tuple(recording.bad_channels),
         n_times=int(str(attrs["n_times"])),
-        simulated="simulated" in f"{told} {recording.location.address}".lower(),
+        simulated=recording.simulated,
     )
 
 

@@ -44,11 +44,12 @@ BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 14), "beta": (14, 31), "
 """Hz; SEED's five. A band is cut at 0.45 of the sampling rate."""
 
 MEAN_OF_AT_MOST = 1000
-"""Training windows, evenly spread, that the reference point of the tangent space is the mean of."""
+"""Training windows, evenly spread, whose mean is the reference point of the tangent
+space: each iteration of a Riemannian mean goes over all of them."""
 
 
 def _spectrum(X: Floats) -> npt.NDArray[np.complexfloating]:
-    """Fourier transform whose squared magnitude, summed over a band, is the band's variance."""
+    """Return a Fourier transform whose squared magnitude, summed over a band, is its variance."""
     n_times = X.shape[-1]
     taper = np.hanning(n_times + 1)[:-1].astype(np.float32)
     scale = np.sqrt(2 / (n_times * np.sum(taper**2)))  # 2: the negative frequencies
@@ -167,7 +168,7 @@ class BandCovariance(Extractor):
         Parameters
         ----------
         covariances : ndarray of float, shape (n_windows, n_bands, n_chans, n_chans)
-            Of a subject.
+            A subject's or session's, in microvolts squared.
 
         Returns
         -------
@@ -179,26 +180,26 @@ class BandCovariance(Extractor):
         from pyriemann.geometry.mean import mean_riemann
 
         out = np.full_like(covariances, np.nan, dtype=np.float32)
-        told, channels = _told(covariances)
+        usable, channels = _usable(covariances)
         if not len(channels):
             return out
-        known = _pick(covariances[told], channels)
-        some = known[:: max(1, len(told) // MEAN_OF_AT_MOST)]
+        known = _pick(covariances[usable], channels)
+        some = known[:: max(1, len(usable) // MEAN_OF_AT_MOST)]
         for k in range(known.shape[1]):
             root = invsqrtm(mean_riemann(some[:, k]))
             known[:, k] = root @ known[:, k] @ root
-        out[np.ix_(told, np.arange(known.shape[1]), channels, channels)] = known
+        out[np.ix_(usable, np.arange(known.shape[1]), channels, channels)] = known
         return out
 
 
 band_covariance = BandCovariance()
 
 
-def _told(covariances: Floats) -> tuple[Rows, Rows]:
+def _usable(covariances: Floats) -> tuple[Rows, Rows]:
     """Return the windows that have a channel, and the channels that all of them have."""
     there = np.asarray(np.isfinite(np.diagonal(covariances, axis1=2, axis2=3)).all(axis=1))
-    told = np.flatnonzero(there.sum(axis=1))
-    return told, np.flatnonzero(there[told].all(axis=0)) if len(told) else told
+    usable = np.flatnonzero(there.sum(axis=1))
+    return usable, np.flatnonzero(there[usable].all(axis=0)) if len(usable) else usable
 
 
 def _pick(covariances: Floats, channels: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -206,7 +207,7 @@ def _pick(covariances: Floats, channels: npt.NDArray[np.int64]) -> npt.NDArray[n
 
 
 def _shrunk(covariance: Floats, n_present: npt.NDArray[np.int64], n_samples: int) -> Floats:
-    """(1 - rho) C + rho mu I, absent channels being rows of zeros: Chen et al. 2010, eq. 23."""
+    """Shrink to (1 - rho) C + rho mu I (Chen et al. 2010, eq. 23); absent ones are rows of 0."""
     p = np.maximum(n_present, 1)
     mu = np.trace(covariance, axis1=1, axis2=2) / p
     squares = np.sum(covariance**2, axis=(1, 2)) / p**2  # tr(C^2) / p^2
@@ -230,14 +231,14 @@ class BandTangentSpace(TransformerMixin, BaseEstimator):
         # Imported here: it takes five seconds.
         from pyriemann.tangentspace import TangentSpace
 
-        told, self.channels_ = _told(X)
+        usable, self.channels_ = _usable(X)
         if not len(self.channels_):
             raise DataError(
                 "Fitting the tangent space",
                 "no channel is in all training windows",
                 "Open the dataset with channels='intersection'",
             )
-        some = _pick(X[told][:: max(1, len(told) // MEAN_OF_AT_MOST)], self.channels_)
+        some = _pick(X[usable][:: max(1, len(usable) // MEAN_OF_AT_MOST)], self.channels_)
         self.spaces_ = [TangentSpace().fit(some[:, k]) for k in range(X.shape[1])]
         return self
 

@@ -20,16 +20,16 @@ from omfa.zoo.estimators.network import Network, training_from
 from omfa.zoo.protocols.windows import BATCH, Windows
 
 STATISTICS_OF_AT_MOST = 4096
-"""Training windows, evenly spread, that channels are standardised by."""
+"""Training windows, evenly spread, from which channels' means and deviations are computed."""
 
 
 class _Standardised(nn.Module):
-    """A network of windows in which each channel has mean 0 and variance 1 over the training side.
+    """A network whose input has mean 0 and variance 1 in each channel over the training side.
 
-    Not over the window, which would take away the differences in power that emotions are decoded
-    from. Absent channels are 0. Values are held within 20 standard deviations, as in ART. If the
-    network reads another rate, ``up`` samples are made of ``down`` of them; if it asks for the
-    names of channels with each batch (Labram), it is given them.
+    Standardising each window instead would remove the differences in power that emotions are
+    decoded from. Absent channels are 0. Values are clipped at 20 standard deviations, as in ART. If
+    the network reads another rate, windows are resampled by ``up / down``; if its ``forward`` takes
+    the names of channels (Labram), they are passed with each batch.
     """
 
     mean: Tensor
@@ -89,8 +89,8 @@ def braindecode(
 ) -> Network:
     """Make one of braindecode's classification models, to be trained from scratch.
 
-    It is told what its signature asks for of ``n_outputs, n_chans, n_times, sfreq, chs_info``.
-    Its input is in standard deviations of each channel over the training side.
+    It gets those of ``n_outputs, n_chans, n_times, sfreq, chs_info`` that its signature takes. Its
+    input is in standard deviations of each channel over the training side.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def braindecode(
         signal["sfreq"] *= up / down
         taken = inspect.signature(kind).parameters
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what braindecode tells of its defaults
+            warnings.simplefilter("ignore")  # braindecode warns of its own defaults
             network = kind(
                 **{name: value for name, value in signal.items() if name in taken},
                 **(options or {}),
@@ -142,7 +142,7 @@ def _braindecode_model(name: str) -> Callable[..., nn.Module]:
     from braindecode.models import util  # importable since omfa.models is
 
     if not util.models_dict:
-        util._init_models_dict()
+        util._init_models_dict()  # noqa: SLF001 - braindecode fills the public table here alone
     if name not in util.models_dict:
         raise DataError(
             f"Looking for braindecode's model {name!r}",

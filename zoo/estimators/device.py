@@ -8,12 +8,14 @@ from contextlib import contextmanager
 
 import torch
 
-# The random state and the number of threads are the process's, and a Dask worker may run folds in
-# several threads of it.
-_ONE_AT_A_TIME = threading.RLock()
+ONE_AT_A_TIME = threading.RLock()
+"""Held while a network works. The random state and the number of threads belong to the process, and
+a Dask worker may run folds in several of its threads.
+"""
 
 
 def choose_device(name: str) -> torch.device:
+    """Return the device of a name; ``"auto"`` is the first GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(name)
@@ -21,6 +23,7 @@ def choose_device(name: str) -> torch.device:
 
 @contextmanager
 def threads(n: int) -> Iterator[None]:
+    """Let torch use ``n`` threads of the CPU, and as many as before afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:

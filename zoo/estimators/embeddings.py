@@ -1,4 +1,8 @@
-"""What a frozen encoder makes of windows, computed once per window."""
+"""What a frozen encoder makes of windows, computed once per window.
+
+With the encoder frozen, its output for a window is the same in every fold and epoch. Fine-tuning a
+head then costs milliseconds an epoch.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,12 @@ from omfa.models.connectivity import Connectivity
 from omfa.models.front_end import recorded
 from omfa.models.graph import electrode_positions
 from omfa.zoo.checkpoints.folder import digest
-from omfa.zoo.estimators.device import _ONE_AT_A_TIME, choose_device, threads
+from omfa.zoo.estimators.device import ONE_AT_A_TIME, choose_device, threads
 from omfa.zoo.protocols.windows import Extractor, Windows
 
 
 class Embeddings(Extractor):
-    """Extractor of what a frozen encoder says of every channel, so that it is computed once.
+    """The extractor of a frozen encoder's output for every channel.
 
     Parameters
     ----------
@@ -50,7 +54,7 @@ class Embeddings(Extractor):
         return f"Embeddings({self.digest}{beside})"
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether another extractor gives the same, to the last bit."""
+        """Return whether another extractor gives the same values, to the last bit."""
         return isinstance(other, Embeddings) and self._state == other._state
 
     def __hash__(self) -> int:
@@ -62,7 +66,7 @@ class Embeddings(Extractor):
         return repr(self), places, self.device, self.threads
 
     def for_windows(self, windows: Windows) -> Embeddings:
-        """Return the extractor of windows with the channels of these."""
+        """Return a copy bound to the channels of ``windows``: connectivity needs positions."""
         bound = copy.copy(self)
         places = electrode_positions(signal_arguments(windows)["chs_info"])
         bound.positions = torch.from_numpy(places).float()
@@ -91,7 +95,7 @@ class Embeddings(Extractor):
         encoder = self.encoder.to(device)
         x = torch.from_numpy(np.ascontiguousarray(X)).to(device)
         there = recorded(x) & torch.from_numpy(present).to(device)
-        with _ONE_AT_A_TIME, torch.inference_mode(), threads(self.threads):
+        with ONE_AT_A_TIME, torch.inference_mode(), threads(self.threads):
             encoded = encoder(x[there], sfreq)
             parts = [encoded.h, encoded.side]
             if self.connectivity is not None and self.positions is not None:
@@ -101,11 +105,19 @@ class Embeddings(Extractor):
             known = torch.cat(parts, -1)
         out = known.new_full((*there.shape, known.shape[-1]), math.nan)
         out[there] = known
+        # float16 halves the file of features; heads train in float32.
         return out.half().cpu().numpy()
 
 
 def signal_arguments(windows: Windows) -> dict[str, Any]:
-    """Return what braindecode's models are told of signals: n_outputs, chs_info, n_times, sfreq."""
+    """Return what braindecode's models ask for of signals.
+
+    Returns
+    -------
+    dict
+        ``n_outputs``, ``n_times``, ``sfreq`` (Hz) and ``chs_info``, whose ``loc`` is in metres and
+        zero where the position is not known.
+    """
     X, _ = windows.take(np.zeros(1, np.int64))
     places = np.zeros((len(windows.channels), 12))
     places[:, :3] = np.nan_to_num(

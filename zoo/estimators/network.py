@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omfa.pipeline.recording import DataError
-from omfa.zoo.estimators.device import _ONE_AT_A_TIME, choose_device, threads
+from omfa.zoo.estimators.device import ONE_AT_A_TIME, choose_device, threads
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
+from omfa.zoo.estimators.schedule import adamw_and_schedule
 from omfa.zoo.protocols.metrics import confusion_matrix, scores
 from omfa.zoo.protocols.windows import BATCH, Estimator, Windows
 
@@ -88,6 +89,7 @@ class Training:
 
 
 def training_from(settings: Mapping[str, Any]) -> Training:
+    """Make ``Training`` of settings by name; unknown names are refused with the known ones."""
     known = [field.name for field in fields(Training)]
     if unknown := [name for name in settings if name not in known]:
         raise DataError(
@@ -131,11 +133,11 @@ class Network(Estimator):
     network_ : nn.Module
         Fitted.
     report : callable, optional
-        Called with what ``history_`` tells of an epoch, after each.
+        Called after each epoch with its entry of ``history_``.
     history_ : list of dict
-        An epoch each: training and validation loss, balanced accuracy on validation.
+        Each epoch's number, training and validation loss, and balanced accuracy on validation.
     best_ : dict
-        The epoch of it whose weights were kept, or whose number a refit took.
+        The entry of the epoch whose weights were kept, or whose number a refit took.
     """
 
     def __init__(
@@ -165,19 +167,19 @@ class Network(Estimator):
             If it cannot be built for windows of this rate, length and montage, or cannot read them.
         """
         two = windows.at(np.arange(min(2, len(windows))))
-        told = signal_arguments(two)
+        signal = signal_arguments(two)
         try:
             with self._at_work(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what braindecode tells of its defaults
+                warnings.simplefilter("ignore")  # braindecode warns of its own defaults
                 self.network_ = self.build(two).to(self.device)
-                shape = tuple(self._logits(self._inputs(two), len(two)).shape)
+                shape = tuple(self.logits(self.inputs_of(two), len(two)).shape)
             if shape != (len(two), len(windows.classes)):
                 raise ValueError(f"it gives {shape[1:]} numbers a window")
         except Exception as error:  # any network may fail in any way
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise DataError(
                 f"Trying {self.name} on windows of {len(windows.channels)} channels, "
-                f"{told['n_times']} samples at {told['sfreq']:g} Hz and "
+                f"{signal['n_times']} samples at {signal['sfreq']:g} Hz and "
                 f"{len(windows.classes)} classes",
                 reason.rstrip("."),
                 "Change its parameters, or the length, rate or channels of the windows",
@@ -205,7 +207,7 @@ class Network(Estimator):
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
         """Return the class of each window."""
         with self._at_work():
-            return self._logits(self._inputs(windows), len(windows)).argmax(1).numpy()
+            return self.logits(self.inputs_of(windows), len(windows)).argmax(1).numpy()
 
     def _train(self, train: Windows, validation: Windows | None, stop: int | None = None) -> int:
         """Run the epochs, at most ``stop`` of them; return the best one's number, from 1."""
@@ -213,10 +215,12 @@ class Network(Estimator):
         self.network_ = self.build(train).to(self.device)
         y = torch.from_numpy(train.y).to(self.device)
         weight = _class_weights(y, len(train.classes))
-        inputs = self._inputs(train)
-        held_out = self._inputs(validation) if validation is not None and len(validation) else None
+        inputs = self.inputs_of(train)
+        held_out = (
+            self.inputs_of(validation) if validation is not None and len(validation) else None
+        )
         n_steps = math.ceil(len(y) / how.batch_size)
-        optimizer, schedule = self._optimizer(how.epochs * n_steps)
+        optimizer, schedule = self.optimizer(how.epochs * n_steps)
         order = np.random.default_rng(self.seed)
         best, best_loss, state = 0, math.inf, None
         history = []
@@ -226,23 +230,23 @@ class Network(Estimator):
             for rows in np.array_split(order.permutation(len(y)), n_steps):
                 total += self._step(inputs(rows), y[rows], weight, optimizer)
                 schedule.step()
-            told: dict[str, float] = {"epoch": epoch, "loss": total.item() / n_steps}
-            if not math.isfinite(told["loss"]):
+            row: dict[str, float] = {"epoch": epoch, "loss": total.item() / n_steps}
+            if not math.isfinite(row["loss"]):
                 raise DataError(
                     f"Fitting a network, epoch {epoch}",
-                    f"the loss is {told['loss']}",
+                    f"the loss is {row['loss']}",
                     f"Lower lr ({how.lr:g}), or look for broken signals in the stores' report",
                 )
             if held_out is not None and validation is not None:
-                told |= self._judge(held_out, validation)
+                row |= self._judge(held_out, validation)
             if held_out is None or how.patience is None:
                 best = epoch
-            elif told["validation_loss"] < best_loss:
-                best, best_loss = epoch, told["validation_loss"]
+            elif row["validation_loss"] < best_loss:
+                best, best_loss = epoch, row["validation_loss"]
                 state = copy.deepcopy(self.network_.state_dict())
-            history.append(told)
+            history.append(row)
             if self.report is not None:
-                self.report(told)
+                self.report(row)
             if how.patience is not None and epoch - best >= how.patience:
                 break
         if state is not None:
@@ -285,8 +289,8 @@ class Network(Estimator):
         with self._at_work():
             self.network_ = self.build(sample).to(self.device)
             y = torch.from_numpy(sample.y).to(self.device)
-            inputs, weight = self._inputs(sample), _class_weights(y, len(sample.classes))
-            optimizer, _ = self._optimizer(1)
+            inputs, weight = self.inputs_of(sample), _class_weights(y, len(sample.classes))
+            optimizer, _ = self.optimizer(1)
             rows = np.resize(np.arange(len(y)), how.batch_size)
 
             def step() -> None:
@@ -294,7 +298,7 @@ class Network(Estimator):
 
             self._freeze(False)
             a_step = _timed(step)
-            a_window = _timed(lambda: self._logits(inputs, len(y))) / len(y)
+            a_window = _timed(lambda: self.logits(inputs, len(y))) / len(y)
         seconds = 0.0
         for train, validation, test in sizes:
             steps = math.ceil((train + validation * how.refit) / how.batch_size)
@@ -304,7 +308,7 @@ class Network(Estimator):
         return seconds
 
     def _judge(self, inputs: Inputs, windows: Windows) -> dict[str, float]:
-        logits, y = self._logits(inputs, len(windows)), torch.from_numpy(windows.y)
+        logits, y = self.logits(inputs, len(windows)), torch.from_numpy(windows.y)
         n_outputs = len(windows.classes)
         loss = F.cross_entropy(logits, y, _class_weights(y, n_outputs))
         confusion = confusion_matrix(windows.y, logits.argmax(1).numpy(), n_outputs)
@@ -314,7 +318,8 @@ class Network(Estimator):
         }
 
     @torch.no_grad()
-    def _logits(self, inputs: Inputs, n: int) -> Tensor:
+    def logits(self, inputs: Inputs, n: int) -> Tensor:
+        """Return the fitted network's logits of ``n`` windows, shape (n, n_outputs), on the CPU."""
         self.network_.eval()
         parts = [
             self.network_(*inputs(np.arange(start, min(start + BATCH, n)))).float().cpu()
@@ -322,8 +327,8 @@ class Network(Estimator):
         ]
         return torch.cat(parts)
 
-    def _inputs(self, windows: Windows) -> Inputs:
-        """Return what gives the network's arguments for some windows of a side."""
+    def inputs_of(self, windows: Windows) -> Inputs:
+        """Return a function that gives the network's arguments for some windows of a side."""
         known = None if self.features is None else windows.features(self.features)
 
         def inputs(rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -343,30 +348,19 @@ class Network(Estimator):
             encoder.requires_grad_(not frozen)
             encoder.train(not frozen)
 
-    def _optimizer(self, n_steps: int) -> tuple[torch.optim.Optimizer, Any]:
+    def optimizer(self, n_steps: int) -> tuple[torch.optim.Optimizer, Any]:
+        """Make the optimizer and the schedule of a fit of ``n_steps`` steps."""
         how = self.training
-        groups = [
-            {
-                "params": [p for p in parameters if (p.ndim > 1) is matrices],
-                "lr": how.lr * scale,
-                "weight_decay": how.weight_decay if matrices else 0.0,
-            }
-            for parameters, scale in self._rates()
-            for matrices in (True, False)
-        ]
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]])
-        rising = max(1, round(how.warm_up * n_steps))
+        return adamw_and_schedule(
+            self.rates(),
+            lr=how.lr,
+            weight_decay=how.weight_decay,
+            n_steps=n_steps,
+            warm_up=how.warm_up,
+        )
 
-        def rate(step: int) -> float:
-            if step < rising:
-                return (step + 1) / rising
-            done = (step - rising) / max(1, n_steps - rising)
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-
-    def _rates(self) -> list[tuple[list[nn.Parameter], float]]:
-        """Return parameters with their share of the learning rate."""
+    def rates(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Return parameters with their share of the learning rate, the encoder's apart."""
         encoder = getattr(self.network_, "encoder", None)
         if encoder is None:
             return [([p for p in self.network_.parameters() if p.requires_grad], 1.0)]
@@ -397,7 +391,7 @@ class Network(Estimator):
     def _at_work(self) -> Iterator[None]:
         """Seed, and leave the process's own random state and threads as they were."""
         devices = [self.device] if self.device.type == "cuda" else []
-        with _ONE_AT_A_TIME, torch.random.fork_rng(devices), threads(self.training.threads):
+        with ONE_AT_A_TIME, torch.random.fork_rng(devices), threads(self.training.threads):
             self._seed()
             yield
 
@@ -412,6 +406,7 @@ def _timed(work: Callable[[], Any], times: int = 3) -> float:
 
 
 Inputs = Callable[[npt.NDArray[np.int64]], tuple[Tensor, Tensor]]
+"""Gives a batch by its positions: windows (batch, n_chans, ...) and which channels exist."""
 
 
 def _class_weights(y: Tensor, n_outputs: int) -> Tensor:

@@ -16,10 +16,10 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
 from omfa.zoo.estimators.names import Factory
-from omfa.zoo.evaluation.results import write_whole
 from omfa.zoo.protocols.protocol import SIDES, Fold, Protocol
 from omfa.zoo.protocols.windows import (
     BATCH,
@@ -32,42 +32,20 @@ from omfa.zoo.protocols.windows import (
     feature_name,
 )
 
-TIMED_OF_AT_MOST = 256
-"""Windows that a plan takes its time from."""
-
-
-def expected_seconds(job: Job, folds: Sequence[Fold], todo: Sequence[Fold]) -> float:
-    y, train = job.labels.codes, folds[0].train
-    some = []
-    for value in np.unique(y[train]):
-        among = train[y[train] == value]
-        share = max(1, TIMED_OF_AT_MOST * len(among) // len(train))
-        some.append(among[np.linspace(0, len(among) - 1, min(share, len(among))).astype(int)])
-    rows = np.unique(np.concatenate(some))
-    job, model = copy.copy(job), job.make(0)
-    total = 0.0
-    if (extract := model.features) is not None:
-        job.windows(rows[:1]).features(extract)  # what the first call alone takes
-        started = time.perf_counter()
-        known = job.windows(rows).features(extract)
-        used = _used(folds)
-        total += (time.perf_counter() - started) * len(used) / len(rows)
-        stored = np.zeros((int(rows.max()) + 1, *known.shape[1:]), known.dtype)
-        stored[rows] = known
-        job.features = {feature_name(extract): stored}
-    sample = job.windows(rows)
-    sizes = [(len(fold.train), len(fold.validation), len(fold.test)) for fold in todo]
-    if (expected := model.expected_seconds(sample, sizes)) is not None:
-        return total + expected
-    model.fit(sample, sample)  # what the first call alone takes
-    started = time.perf_counter()
-    model.fit(sample, sample)
-    model.predict(job.windows(rows, labelled=False))
-    return total + (time.perf_counter() - started) * np.sum(sizes) / (3 * len(rows))
-
 
 class Job:
-    """What the folds of a run share; sent to the workers, so it pickles."""
+    """What the folds of a run share: model, data, labels, features. Workers get it, so it pickles.
+
+    Parameters
+    ----------
+    factory : callable
+        ``factory(seed=..., **parameters)`` makes an estimator.
+    config : mapping
+        A result's configuration.
+    dataset : Dataset
+    labels : Target
+        A class for each window.
+    """
 
     def __init__(
         self, factory: Factory, config: Mapping[str, Any], dataset: Dataset, labels: Target
@@ -75,17 +53,25 @@ class Job:
         self.factory, self.dataset, self.labels = factory, dataset, labels
         self.parameters, self.seed = config["parameters"], config["seed"]
         self.centred = Protocol(**config["protocol"]).centred
-        self.features: dict[str, Path | npt.NDArray[Any]] = {}  # a path is of a mapped file
+        # By feature_name: an array with a row per window of the dataset, or a .npy file to map.
+        self.features: dict[str, Path | npt.NDArray[Any]] = {}
 
     def make(self, fold: int) -> Estimator:
-        """Make a fold's estimator, its seed derived from the run's and the fold's number."""
+        """Make a fold's estimator.
+
+        Its seed follows from the run's seed and the fold's number, so folds differ from one
+        another, and each is the same in whatever order or process it is run.
+        """
         seed = int(np.random.SeedSequence([self.seed, fold]).generate_state(1)[0]) % 2**31
         return as_estimator(self.factory(seed=seed, **self.parameters))
 
     def windows(
         self, rows: npt.NDArray[np.int64], *, labelled: bool = True, whole: bool = True
     ) -> Windows:
-        """Make a side, or a part of one, whose features are not yet to be centred."""
+        """Make a side of a fold, or with ``whole=False`` a part, whose features are not centred.
+
+        A part must not be centred: its mean is not the side's.
+        """
         features = {
             name: np.load(value, mmap_mode="r") if isinstance(value, Path) else value
             for name, value in self.features.items()
@@ -112,7 +98,20 @@ def spread_over(
     scheduler: Any,
     folder: Path,
 ) -> Iterator[Any]:
-    """Yield ``function(job, item)`` for each item as it is done: here, in processes, or on Dask."""
+    """Yield ``function(job, item)`` for each item, in the order in which they finish.
+
+    Parameters
+    ----------
+    function : callable
+    job : Job
+    items : sequence
+    n_jobs : int
+        Processes, as joblib counts them; 1 runs here.
+    scheduler : str, distributed.Client or None
+        A Dask cluster to run on instead.
+    folder : Path
+        Where the job is put for the processes to read.
+    """
     if not items:
         return
     if scheduler is not None:
@@ -120,7 +119,7 @@ def spread_over(
     elif n_jobs == 1:
         yield from (function(job, item) for item in items)
     else:
-        # Written once: a job may hold all signals, and there may be hundreds of items.
+        # The job is written once, not sent with each of hundreds of items: it may hold all signals.
         path = folder / f"job-{len(job.features)}.pickle"
         path.write_bytes(cloudpickle.dumps(job))
         # One BLAS thread a process, or the processes fight for the cores.
@@ -181,7 +180,7 @@ def run_folds(
     """Run the folds in ``todo`` and keep them; return those that failed with their errors."""
     failed = []
     done = spread(_run_fold, job, [(k, folds[k]) for k in todo])
-    for k, arrays, error in bar(done, len(todo), "fold", progress):
+    for k, arrays, error in _bar(done, len(todo), "fold", progress):
         if error:
             failed.append((k, error))
             continue
@@ -191,13 +190,13 @@ def run_folds(
     return sorted(failed)
 
 
-def bar(done: Iterator[Any], total: int, unit: str, progress: bool) -> Iterator[Any]:
+def _bar(done: Iterator[Any], total: int, unit: str, progress: bool) -> Iterator[Any]:
     if not progress:
         return done
     from tqdm.auto import tqdm
 
-    bar: Iterator[Any] = tqdm(done, total=total, unit=unit, disable=None)
-    return bar
+    shown: Iterator[Any] = tqdm(done, total=total, unit=unit, disable=None)
+    return shown
 
 
 def _run_fold(
@@ -224,6 +223,21 @@ def _run_fold(
 
 
 def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]] | None:
+    """Read what a finished fold predicted; None if it is not kept, or was of other windows.
+
+    Parameters
+    ----------
+    kept : Path
+        The folder of kept folds.
+    k : int
+        The fold's number.
+    fold : Fold
+
+    Returns
+    -------
+    dict or None
+        ``test``, ``y_pred`` and ``y_majority``, each of shape (n_test,).
+    """
     path = kept / f"{k}.npz"
     if not path.exists():
         return None
@@ -237,7 +251,12 @@ def compute_features(
 ) -> KnownFeatures | None:
     """Compute the estimator's features of every window in use, once.
 
-    No statistic crosses a split by this: an extractor sees a window at a time.
+    No statistic crosses a split by this: an extractor gets each window alone.
+
+    Returns
+    -------
+    KnownFeatures or None
+        The caller holds it while folds run: its file goes with it. None for a model of signals.
     """
     extract = job.make(0).features
     if extract is None:
@@ -248,7 +267,7 @@ def compute_features(
         chunks = [used[start : start + BATCH] for start in range(0, len(used), BATCH)]
         done = spread(partial(_extract, extract=extract), job, chunks)
         progress = progress and len(chunks) > 1
-        for rows, part in bar(done, len(chunks), f" x {BATCH} windows", progress):
+        for rows, part in _bar(done, len(chunks), f" x {BATCH} windows", progress):
             if stored is None:
                 shape = (len(job.dataset.metadata), *part.shape[1:])
                 stored = np.lib.format.open_memmap(known.path, "w+", part.dtype, shape)
@@ -269,3 +288,47 @@ def _extract(
     job: Job, rows: npt.NDArray[np.int64], extract: Extract
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
     return rows, job.windows(rows, whole=False).features(extract)
+
+
+# ---- how long it takes ---------------------------------------------------------------------
+
+TIMED_OF_AT_MOST = 256
+"""Windows that a plan is timed on: enough for a stable time, few enough for seconds."""
+
+
+def expected_seconds(job: Job, folds: Sequence[Fold], todo: Sequence[Fold]) -> float:
+    """Return how long the folds in ``todo`` would take one process, from work done on real windows.
+
+    Parameters
+    ----------
+    job : Job
+    folds, todo : sequence of Fold
+        All folds, whose windows need features, and those that are left to run.
+    """
+    y, train = job.labels.codes, folds[0].train
+    some = []
+    for value in np.unique(y[train]):
+        among = train[y[train] == value]
+        share = max(1, TIMED_OF_AT_MOST * len(among) // len(train))
+        some.append(among[np.linspace(0, len(among) - 1, min(share, len(among))).astype(int)])
+    rows = np.unique(np.concatenate(some))
+    job, model = copy.copy(job), job.make(0)
+    total = 0.0
+    if (extract := model.features) is not None:
+        job.windows(rows[:1]).features(extract)  # what the first call alone takes
+        started = time.perf_counter()
+        known = job.windows(rows).features(extract)
+        used = _used(folds)
+        total += (time.perf_counter() - started) * len(used) / len(rows)
+        stored = np.zeros((int(rows.max()) + 1, *known.shape[1:]), known.dtype)
+        stored[rows] = known
+        job.features = {feature_name(extract): stored}
+    sample = job.windows(rows)
+    sizes = [(len(fold.train), len(fold.validation), len(fold.test)) for fold in todo]
+    if (expected := model.expected_seconds(sample, sizes)) is not None:
+        return total + expected
+    model.fit(sample, sample)  # what the first call alone takes
+    started = time.perf_counter()
+    model.fit(sample, sample)
+    model.predict(job.windows(rows, labelled=False))
+    return total + (time.perf_counter() - started) * np.sum(sizes) / (3 * len(rows))

@@ -1,4 +1,4 @@
-"""How a result was made: data, checkpoint, what pre-training saw, code, versions."""
+"""How a result was made: data, checkpoint, what pre-training used, code, versions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHOWING = ("cli", "paper", "reports")
 
 
 def describe_checkpoint(name: str) -> dict[str, Any]:
-    """Name a checkpoint by its weights: one that was changed is another one."""
+    """Describe a checkpoint by its name and a digest of its weights."""
     from omfa.zoo.checkpoints.folder import digest, load, load_card
 
     card = load_card(name)
@@ -37,7 +37,23 @@ def describe_checkpoint(name: str) -> dict[str, Any]:
 def pretraining_of(
     checkpoint: str, metadata: pd.DataFrame, folds: Sequence[Fold], *, transductive: bool
 ) -> Pretraining:
-    """Derive what pre-training saw of the test sides from the checkpoint's card."""
+    """Derive from a checkpoint's card what pre-training used of the tested subjects.
+
+    Parameters
+    ----------
+    checkpoint : str
+        Name or folder.
+    metadata : pandas.DataFrame
+        A row per window.
+    folds : sequence of Fold
+    transductive : bool
+        Whether unlabelled signals of tested subjects are allowed.
+
+    Raises
+    ------
+    DataError
+        If it used signals of tested subjects and that is not allowed, or may have used labels.
+    """
     from omfa.zoo.checkpoints.folder import load_card
 
     card = load_card(checkpoint)
@@ -74,11 +90,12 @@ def pretraining_of(
 
 
 def _bare(subject: object) -> str:
-    """Name a subject with or without the prefix that BIDS and datasets give."""
+    """Return a subject's id without BIDS's prefix, which cards may leave out."""
     return str(subject).removeprefix("sub-")
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, Any]:
+    """Describe a dataset as a result's configuration has it."""
     metadata = dataset.metadata
     return {
         "datasets": sorted(metadata["dataset"].astype(str).unique()),
@@ -93,7 +110,7 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Tell datasets apart: a digest of all metadata and of 64 windows spread over the dataset.
+    """Digest all metadata of a dataset, and 64 windows that are spread over it.
 
     Parameters
     ----------
@@ -116,6 +133,7 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def versions(factory: Factory) -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result, and of the code."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

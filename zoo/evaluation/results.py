@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
 from omfa.zoo.protocols.metrics import (
     METRICS,
@@ -29,7 +29,7 @@ from omfa.zoo.protocols.metrics import (
 from omfa.zoo.protocols.protocol import LEAKY_LABEL, SIDES, SUBJECT, TRIAL, Fold, Protocol, codes
 
 FORMAT = 1
-"""Of the result's file."""
+"""The version of the result file's layout."""
 
 WINDOW = (*TRIAL, "i_window_in_trial")
 
@@ -80,8 +80,8 @@ class Result:
     @property
     def data(self) -> str:
         """The datasets as tables and figures must call them: simulated ones say so."""
-        told = self.config["dataset"]
-        return "simulated " * told.get("simulated", False) + "+".join(told["datasets"])
+        dataset = self.config["dataset"]
+        return "simulated " * dataset.get("simulated", False) + "+".join(dataset["datasets"])
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -172,7 +172,6 @@ class Result:
         with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in content.items():
                 archive.writestr(name, text)
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, memory.getvalue())
         return path
 
@@ -206,13 +205,14 @@ class Result:
 
 
 def _read_table(content: bytes) -> pd.DataFrame:
-    # Subjects may be called "01" or "NA".
+    # As text, for subjects may be called "01" or "NA".
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     numbers = [name for name in table.columns if name.startswith(("y_", "i_"))]
     return table.drop(columns="protocol").astype(dict.fromkeys(numbers, np.int64))
 
 
 def fold_table(folds: Sequence[Fold], metadata: pd.DataFrame, *, leaky: bool) -> pd.DataFrame:
+    """List the side of every trial, or if ``leaky`` of every window, in every fold."""
     columns = list(WINDOW if leaky else TRIAL)
     parts = []
     for fold in folds:
@@ -223,11 +223,12 @@ def fold_table(folds: Sequence[Fold], metadata: pd.DataFrame, *, leaky: bool) ->
 
 
 def _named(table: pd.DataFrame) -> pd.DataFrame:
-    """Make names of what names a trial, as they are when read from a file."""
+    """Cast the columns that name a trial to str, so a fresh table equals one read from CSV."""
     return table.astype(dict.fromkeys(TRIAL, str))
 
 
 def folds_from_table(table: pd.DataFrame, metadata: pd.DataFrame, labels: Target) -> list[Fold]:
+    """Return the folds of a fold table: the positions in ``metadata`` of the windows it names."""
     columns = [name for name in WINDOW if name in table]
     names = _named(metadata[columns])
     unit = codes(pd.concat([names, table[columns]], ignore_index=True), columns)
@@ -251,6 +252,7 @@ def prediction_table(
     metadata: pd.DataFrame,
     labels: Target,
 ) -> pd.DataFrame:
+    """List the true, predicted and majority class of every test window of every fold."""
     parts = []
     for fold, arrays in zip(folds, predicted, strict=True):
         assert arrays is not None
@@ -375,10 +377,3 @@ def compare_table(
                 row |= {"difference": test.difference, "p": test.p}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write under a name of its own, then rename: nobody sees half a file."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}.part")
-    staged.write_bytes(content)
-    staged.replace(path)

@@ -24,7 +24,8 @@ from typing import Any, TypedDict, Unpack
 import joblib
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import duration
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
 from omfa.zoo.estimators.names import Factory, resolve
 from omfa.zoo.evaluation.folds import (
@@ -59,7 +60,7 @@ from omfa.zoo.protocols.protocol import (
     describe_folds,
 )
 from omfa.zoo.protocols.splits import split
-from omfa.zoo.protocols.windows import Dataset, Estimator, as_dataset
+from omfa.zoo.protocols.windows import Dataset, Estimator, as_dataset, check_dataset
 
 
 class Deciding(TypedDict, total=False):
@@ -182,6 +183,7 @@ def rerun(
         # Not at the top: a dataset of one's own needs no store, and no Zarr.
         dataset = importlib.import_module("omfa.zoo.data.opening").open_dataset(**recipe)
     dataset = as_dataset(dataset)
+    check_dataset(dataset)
     described = describe_dataset(dataset)
     if described["fingerprint"] != old.config["dataset"]["fingerprint"]:
         differ = [
@@ -245,14 +247,6 @@ class Plan:
         )
 
 
-def duration(seconds: float) -> str:
-    """Write a time for people."""
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{max(1, round(seconds))} s"
-
-
 def plan(
     estimator: str | Factory,
     dataset: Dataset,
@@ -314,6 +308,7 @@ def prepare(
     Run
     """
     dataset = as_dataset(dataset)
+    check_dataset(dataset)
     protocol, parameters = as_protocol(protocol), dict(parameters or {})
     labels = labels_of(dataset, target)
     folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)

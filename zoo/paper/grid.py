@@ -24,11 +24,12 @@ import pandas as pd
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.recording import DataError
 from omfa.pipeline.store import open_store
+from omfa.pipeline.words import duration
 from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.evaluation.results import Result
-from omfa.zoo.evaluation.run import duration, evaluate, plan
+from omfa.zoo.evaluation.run import evaluate, plan
 from omfa.zoo.paper.tables import BASELINES, TABLES, Row, Stage1, rows_of
 from omfa.zoo.pretraining.module import Settings, check_batches, open_reads
 from omfa.zoo.pretraining.run import pretrain_encoder

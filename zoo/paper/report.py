@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from markupsafe import Markup
 
-from omfa.pipeline import report_html as html
-from omfa.pipeline.report_html import check_writable
+from omfa.pipeline import report_page as page
 from omfa.zoo.paper.grid import Cell, Grid, _write
 from omfa.zoo.paper.tables import PAPER, Claim
-from omfa.zoo.reports.page import SIMULATED_TAG, attention, curves, history, write_report
-from omfa.zoo.reports.tables import Entry
+from omfa.zoo.reports.page import TEMPLATES, attention, curves, history, write_report
+from omfa.zoo.reports.tables import Entry, scores_table, summary_table
 
 TITLES = {
     "within": "Within subjects",
@@ -34,8 +33,8 @@ def write_tables_report(
     Parameters
     ----------
     grid : Grid
-        What was run; its folder has the logs of pre-training and, below ``attention/``, what the
-        graph of a model of each corpus listens to.
+        What was run; its folder has the logs of pre-training and, below ``attention/``, the
+        attention that a model of each corpus pays to each channel.
     cells : sequence of Cell
     out : path
     command : str
@@ -47,11 +46,9 @@ def write_tables_report(
     -------
     Path
     """
-    from omfa.zoo.paper.report import entries as of_cells
-
-    entries = of_cells(cells)
+    ran = entries(cells)
     return write_report(
-        entries,
+        ran,
         out,
         title="The paper's tables",
         metric="accuracy",  # what the paper states
@@ -59,34 +56,22 @@ def write_tables_report(
         opening=_about_the_paper(grid, cells, note),
         closing={
             "pretraining": ("Pre-training", _pretrainings(grid)),
-            "attention": ("What the graph listens to", _listening(grid)),
-            "again": ("How it was made", _how_made(grid, entries, command)),
+            "attention": ("Attention to each channel", _channel_attention(grid)),
+            "again": ("How it was made", _how_made(grid, ran, command)),
         },
     )
 
 
-def _about_the_paper(grid: Grid, cells: Sequence[Cell], note: str) -> str:
-    failed = "".join(
-        f"<li>{escape(c.row.table)}, {escape(c.row.dataset)}, {escape(c.row.name)}, "
-        f"{escape(c.protocol.label)}: {escape(c.error)}</li>"
+def _about_the_paper(grid: Grid, cells: Sequence[Cell], note: str) -> Markup:
+    failed = [
+        f"{c.row.table}, {c.row.dataset}, {c.row.name}, {c.protocol.label}: {c.error}"
         for c in cells
         if c.error
-    )
-    missing = "".join(f"<li>{escape(line)}</li>" for line in grid.missing)
-    return (
-        (f'<p class="simulated"><strong>{escape(note)}</strong></p>' if note else "")
-        + (f'<div class="failed"><b>Failed</b><ul>{failed}</ul></div>' if failed else "")
-        + (f"<p>Left out:</p><ul>{missing}</ul>" if missing else "")
-        + "<p>The paper's figures are those of the abstract of arXiv 2511.08444, <em>One Model for "
-        "All</em>; it does not state its folds, the rating or the rule that made classes of DEAP "
-        "and DREAMER, or its settings: these are this project's choice. Figures as high on these "
-        "corpora are otherwise known from windows of one trial on both sides, which is what "
-        "leaky-window does. Pre-training on a corpus that is then tested is "
-        "<em>transductive</em>, as it is in the paper.</p>"
-    )
+    ]
+    return _part("about", note=note, failed=failed, missing=grid.missing)
 
 
-def _pretrainings(grid: Grid) -> str:
+def _pretrainings(grid: Grid) -> Markup:
     from omfa.zoo.checkpoints.folder import load_card
     from omfa.zoo.pretraining.run import learning_curve
 
@@ -98,71 +83,56 @@ def _pretrainings(grid: Grid) -> str:
         card, curve = load_card(folder / "checkpoint"), learning_curve(folder)
         saw, name = card.saw, str(stage1)
         runs["simulated " * card.simulated + name] = curve
-        rows.append(
-            [
-                escape(name) + (f" {SIMULATED_TAG}" if card.simulated else ""),
-                escape("; ".join(f"{s['dataset']} {len(s['subjects'])}" for s in saw)),
-                f"{sum(s['hours'] for s in saw):.2f}",
-                f"{grid.settings(stage1).steps:,}",
-                f"{curve['loss'].dropna().iloc[-1]:.3f}",
-            ]
-        )
-    if not rows:
-        return ""
-    head = ["encoder", "saw (subjects)", "hours", "steps", "last loss"]
-    return curves(runs) + html.table(head, rows, numbers=head[2:])
+        cells = [
+            "; ".join(f"{s['dataset']} {len(s['subjects'])}" for s in saw),
+            f"{sum(s['hours'] for s in saw):.2f}",
+            f"{grid.settings(stage1).steps:,}",
+            f"{curve['loss'].dropna().iloc[-1]:.3f}",
+        ]
+        rows.append({"name": name, "simulated": card.simulated, "cells": cells})
+    return _part("pretrainings", curves=curves(runs), rows=rows) if rows else Markup()
 
 
-def _listening(grid: Grid) -> str:
-    body = ""
+def _channel_attention(grid: Grid) -> Markup:
+    maps = []
     for name, (stage1, folder) in grid.attended.items():
         if (folder / "attention.csv").exists():
             data = "simulated " * grid.dataset(name).simulated + name
-            body += f"<h3>{escape(data)}, pre-trained: {escape(str(stage1))}</h3>"
-            body += '<div class="panels">'
-            body += attention(data, pd.read_csv(folder / "attention.csv"))
+            pictures = [attention(data, pd.read_csv(folder / "attention.csv"))]
             if (folder / "history.csv").exists():
                 epochs = pd.read_csv(folder / "history.csv")
-                body += history(f"fine-tuning on all of {data}", epochs)
-            body += "</div>"
-    if not body:
-        return ""
-    return (
-        "<p>A model fine-tuned on all of a corpus, tested nowhere: the attention that each channel "
-        "receives in the last layer of the graph, mean over heads and windows. 1 is an even "
-        "share. That a channel is listened to does not show that it carries emotion.</p>" + body
-    )
+                pictures.append(history(f"fine-tuning on all of {data}", epochs))
+            maps.append((data, str(stage1), pictures))
+    return _part("attention", maps=maps) if maps else Markup()
 
 
-def _how_made(grid: Grid, entries: Sequence[Entry], command: str) -> str:
+def _how_made(grid: Grid, entries: Sequence[Entry], command: str) -> Markup:
     stores = [
-        [escape(name), f"<code>{escape(str(store))}</code>", escape(grid.targets[name]),
-         f"<code>{escape(grid.digests[name][:16])}</code>"]
+        (name, str(store), grid.targets[name], grid.digests[name][:16])
         for name, store in grid.stores.items()
-    ]  # fmt: skip
-    versions = entries[0].first.config["versions"] if entries else {}
-    return (
-        (f"<p>The same again:</p><pre>{escape(command)}</pre>" if command else "")
-        + html.table(["dataset", "store", "target", "digest"], stores)
-        + html.table(["package", "version"], [[escape(k), escape(v)] for k, v in versions.items()])
-        + html.details("Settings", html.as_json(_plain(grid.how)))
+    ]
+    return _part(
+        "how_made",
+        command=command,
+        stores=stores,
+        versions=entries[0].first.config["versions"] if entries else {},
+        settings=json.loads(json.dumps(asdict(grid.how), default=str)),
     )
 
 
-def _plain(settings: Any) -> Any:
-    return json.loads(json.dumps(asdict(settings), default=str))
+def _part(macro: str, **values: Any) -> Markup:
+    folders = [Path(__file__).parent / "templates", TEMPLATES]
+    return page.part("paper.html", macro, values, folders=folders)
 
 
 def entries(cells: Sequence[Cell]) -> list[Entry]:
     """Return the cells that were run, as reports and tables take them."""
-    from omfa.zoo.reports.tables import Entry
-
     found = []
     for cell in cells:
         if cell.results:
             claim = cell.row.claim or Claim()
-            told = claim.accuracy, claim.difference, claim.words
-            found.append(Entry(cell.row.table, cell.row.name, cell.results, *told))
+            paper = claim.accuracy, claim.difference, claim.words
+            found.append(Entry(cell.row.table, cell.row.name, cell.results, *paper))
     return found
 
 
@@ -178,8 +148,6 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
     pandas.DataFrame
         A row per cell and metric; for a cell that failed one row with its ``error``.
     """
-    from omfa.zoo.reports.tables import summary_table
-
     table = summary_table(entries(cells))
     claims = [PAPER.get(place) for place in zip(table.table, table.row, table.dataset, strict=True)]
     failed = [
@@ -220,10 +188,8 @@ def reproduce(grid: Grid, *, command: str = "", note: str = "") -> tuple[Path, l
         seed, subject and metric; ``summary.csv`` (see ``summarise``); and ``run.json``.
     cells : list of Cell
     """
-    from omfa.zoo.reports.tables import scores_table
-
     report = grid.out / "report.html"
-    check_writable(report)
+    page.check_writable(report)
     cells = grid.run()
     about = {
         "command": command,

@@ -78,7 +78,7 @@ def augment(x: Tensor, sfreq: float, other: Tensor, chances: Augmentations) -> t
     -------
     x : Tensor, shape (batch, n_times of the new rate)
     sfreq : float
-        What to tell the encoder.
+        Hz, as the encoder is to read them.
     """
     if chances.rereference:
         x = torch.where(_some(x, chances.rereference), x - other, x)
@@ -106,12 +106,26 @@ def augment(x: Tensor, sfreq: float, other: Tensor, chances: Augmentations) -> t
 
 
 def _some(x: Tensor, chance: float) -> Tensor:
-    """Choose rows, shape (batch, 1)."""
+    """Choose rows by chance, shape (batch, 1)."""
     return torch.rand(len(x), 1, device=x.device) < chance
 
 
 def change_rate(x: Tensor, sfreq: float, wanted: float) -> tuple[Tensor, float]:
-    """Resample rows by the encoder's own kernel; the rate as it is comes first, then ``wanted``."""
+    """Resample rows by the kernel that the encoder resamples with.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, n_times)
+        Microvolts.
+    sfreq, wanted : float
+        Hz, as the rows are and as they are to be.
+
+    Returns
+    -------
+    x : Tensor, shape (batch, about n_times * wanted / sfreq)
+    sfreq : float
+        The new rate, a ratio of whole numbers up to 1000 times the old one.
+    """
     ratio = Fraction(wanted / sfreq).limit_denominator(1000)
     if ratio == 1:
         return x, sfreq
@@ -121,10 +135,25 @@ def change_rate(x: Tensor, sfreq: float, wanted: float) -> tuple[Tensor, float]:
 
 
 def change_spectrum(x: Tensor, sfreq: float, band_stop: float, phase: float) -> Tensor:
-    """Take a band out of some rows and turn the phases of others, in one Fourier transform."""
+    """Remove a band from some rows and turn the phases of others, in one Fourier transform.
+
+    Parameters
+    ----------
+    x : Tensor, shape (batch, n_times)
+        Microvolts.
+    sfreq : float
+        Hz.
+    band_stop, phase : float
+        Chances of a row that each is done to it.
+
+    Returns
+    -------
+    Tensor, shape (batch, n_times)
+    """
     n_times = x.shape[-1]
     spectrum = torch.fft.rfft(x.float())
     freqs = torch.fft.rfftfreq(n_times, 1 / sfreq, device=x.device)
+    # The whole band lies between 5 and 42 Hz, inside the stores' usual 0.5 to 45 Hz.
     low = 5 + (42 - 5 - 5) * torch.rand(len(x), 1, device=x.device)
     high = low + 3 + 2 * torch.rand_like(low)
     inside = (freqs >= low) & (freqs <= high) & _some(x, band_stop)
@@ -134,7 +163,7 @@ def change_spectrum(x: Tensor, sfreq: float, band_stop: float, phase: float) -> 
 
 
 def slow_wave(x: Tensor, sfreq: float) -> Tensor:
-    """Return a wave for each row, under 0.5 Hz and of amplitude up to 1."""
+    """Return a wave for each row, under 0.5 Hz and of amplitude up to 1, shape (batch, n_times)."""
     seconds = torch.arange(x.shape[-1], device=x.device) / sfreq
     frequency, phase, size = (torch.rand(len(x), 1, device=x.device) for _ in range(3))
     return size * torch.sin(2 * math.pi * (0.5 * frequency * seconds + phase))

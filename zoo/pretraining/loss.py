@@ -1,9 +1,9 @@
-"""What contrastive pre-training minimises, and what tells whether it goes well.
+"""The loss of contrastive pre-training, and figures that show whether it goes well.
 
-NT-Xent (Chen et al. 2020, arXiv 2002.05709) with two things kept out of the denominator. Channels
-of one moment are near copies of each other by volume conduction, so everything of the same
-recording within 8 s is no negative. And bands, rates and amplifiers give a dataset away, so that
-windows of another dataset would be negatives that teach nothing else.
+NT-Xent (Chen et al. 2020, arXiv 2002.05709) with two kinds of windows left out of the denominator.
+Channels of one moment are near copies of each other by volume conduction, so windows of the same
+recording within 8 s are not negatives. Bands, rates and amplifiers identify a dataset, so windows
+of another dataset would be negatives from which nothing else is learned.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 REACH = 8.0
-"""Seconds between starts of windows of one recording below which they are no negatives."""
+"""Seconds: windows of one recording that start closer together than this are not negatives."""
 
 
 def nt_xent(
@@ -32,7 +32,7 @@ def nt_xent(
     Parameters
     ----------
     z : Tensor, shape (2, batch, dim)
-        Both views of each window, of any length.
+        Projections of both views of each window; their length does not matter.
     unit, recording : Tensor of int, shape (batch,)
         Numbers of each window's unit, a dataset or a subject, within which negatives are, and of
         its recording; the same in all processes.
@@ -58,12 +58,13 @@ def nt_xent(
     others, of_unit = _gathered(z), _gathered(unit)
     of_recording, at = _gathered(recording), _gathered(time)
 
+    # Rows: this process's views. Columns: the views of all processes, those of a pair side by side.
     similarity = z.flatten(0, 1) @ others.flatten(0, 1).T / temperature  # (2 n, 2 all)
     near = (time.reshape(-1, 1) - at.reshape(1, -1)).abs() < reach
     near &= _pairs(recording, of_recording)
     anchor = torch.arange(2 * n, device=z.device)
     mine = anchor + 2 * n * rank
-    positive = mine ^ 1  # views stand side by side
+    positive = mine ^ 1  # 0 <-> 1, 2 <-> 3: the other view of the same pair
     excluded = near | ~_pairs(unit, of_unit)
     excluded[anchor, positive] = False
     excluded[anchor, mine] = True
@@ -71,12 +72,12 @@ def nt_xent(
     loss = F.cross_entropy(similarity, positive)
     with torch.no_grad():
         accuracy = (similarity.argmax(1) == positive).float().mean()
-        negatives = (~excluded).sum(1).float().mean() - 1
+        negatives = (~excluded).sum(1).float().mean() - 1  # less the positive
     return loss, accuracy, negatives
 
 
 def _pairs(one: Tensor, other: Tensor) -> Tensor:
-    """Tell for both views of each pair of rows whether they have the same number."""
+    """Return which views have the same number, shape (2 * len(one), 2 * len(other))."""
     return one.repeat_interleave(2)[:, None] == other.repeat_interleave(2)[None, :]
 
 

@@ -18,6 +18,7 @@ from omfa.pipeline.recording import DataError
 from omfa.zoo.data.dataset import Batch, Loader, StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.tiers import stretches
+from omfa.zoo.estimators.schedule import adamw_and_schedule
 from omfa.zoo.pretraining.augmentations import Augmentations, augment
 from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, codes
@@ -255,24 +256,16 @@ class Contrastive(L.LightningModule):
         )
 
     def configure_optimizers(self) -> Any:
-        """AdamW, no decay of biases and gains; warm-up and cosine."""
+        """Return AdamW and its schedule; the projector learns at the encoder's rate."""
         settings = self.settings
-        named = [p for p in self.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in named if p.ndim >= 2], "weight_decay": settings.weight_decay},
-            {"params": [p for p in named if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        lr = settings.lr or LEARNING_RATE[settings.preset]
-        optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.95))
-        rising = max(1, round(settings.warm_up * settings.steps))
-
-        def scale(step: int) -> float:
-            if step < rising:
-                return (step + 1) / rising
-            done = (step - rising) / max(1, settings.steps - rising)
-            return float(0.5 * (1 + np.cos(np.pi * min(1.0, done))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, scale)
+        optimizer, schedule = adamw_and_schedule(
+            [([p for p in self.parameters() if p.requires_grad], 1.0)],
+            lr=settings.lr or LEARNING_RATE[settings.preset],
+            weight_decay=settings.weight_decay,
+            n_steps=settings.steps,
+            warm_up=settings.warm_up,
+            betas=(0.9, 0.95),
+        )
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

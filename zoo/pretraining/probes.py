@@ -1,10 +1,10 @@
-"""What a frozen encoder's embeddings tell of the task, the subject and the dataset.
+"""Linear probes: what can be read off a frozen encoder's embeddings.
 
 A probe is logistic regression on the mean embedding of a window's channels, scored by balanced
-accuracy on what it was not fitted to: other subjects for the task, other trials for the subject,
-other recordings for the dataset. A task that rises while subject and dataset do not is what
-pre-training is for; a dataset at 100 % says that the encoder sees the amplifier. The task is also
-probed less each subject's mean, behind which a task may hide.
+accuracy on held-out subjects for the task, held-out trials for the subject, and held-out recordings
+for the dataset. Pre-training is to raise the task's score and not the subject's or dataset's; a
+dataset at 100 % means that the encoder recognises the amplifier. The task is probed again after
+each subject's mean is subtracted, since differences between subjects may hide it.
 """
 
 from __future__ import annotations

@@ -20,12 +20,9 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.recording import DataError
-from omfa.zoo.protocols.protocol import CENTRED_BY, Rows, codes
+from omfa.zoo.protocols.protocol import CENTRED_BY, TRIAL, Rows, codes
 
-COLUMNS = (
-    *("dataset", "subject", "session", "run", "trial", "stimulus"),
-    *("i_window_in_trial", "i_start_in_trial", "i_stop_in_trial"),
-)
+COLUMNS = (*TRIAL, "stimulus", "i_window_in_trial", "i_start_in_trial", "i_stop_in_trial")
 """The columns of a dataset's metadata that are no labels."""
 
 BATCH = 256
@@ -164,7 +161,12 @@ class _OwnDataset(Dataset):
 
 
 def as_dataset(dataset: Any) -> Dataset:
-    """Return a dataset with all that ``Dataset`` declares, once its metadata can be split.
+    """Return a dataset with all that ``Dataset`` declares."""
+    return dataset if isinstance(dataset, Dataset) else _OwnDataset(dataset)
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Refuse a dataset whose metadata cannot be split.
 
     Raises
     ------
@@ -177,14 +179,13 @@ def as_dataset(dataset: Any) -> Dataset:
         raise DataError(
             doing, f"it lacks {', '.join(missing)}", "Open the stores with open_dataset()"
         )
-    for name in COLUMNS[:5]:
+    for name in TRIAL:
         if metadata[name].isna().any():
             raise DataError(
                 doing,
                 f"{int(metadata[name].isna().sum())} windows have no {name}",
                 "Give every recording and trial a name",
             )
-    return dataset if isinstance(dataset, Dataset) else _OwnDataset(dataset)
 
 
 class ArrayDataset:

@@ -1,63 +1,131 @@
 """One HTML file about results: tables, dots per subject, confusion matrices, learning curves.
 
-The file holds its pictures and loads nothing. What is leaky or simulated says so in every table and
-picture. It carries no date and no path, so the same results give the same bytes.
+The numbers and pictures are computed here; ``templates/results.html`` puts them into words. The
+file holds its pictures and loads nothing. What is leaky or simulated says so in every table and
+picture, for these are copied out of reports. It carries no date and no path, so the same results
+give the same bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
-from omfa.pipeline import report_html as html
+from omfa.pipeline import report_page as page
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.report_figures import Topography, topographies
-from omfa.zoo.evaluation.results import by_subject
+from omfa.zoo.evaluation.results import Result, by_subject
 from omfa.zoo.protocols.metrics import bootstrap_interval
 from omfa.zoo.reports import figures
 from omfa.zoo.reports.tables import Entry, summary_table
 
-LEAKY_TAG = '<span class="tag red">LEAKY</span>'
-
-SIMULATED_TAG = '<span class="tag">simulated</span>'
+TEMPLATES = Path(__file__).parent / "templates"
+"""The templates of reports on results, for reports that add to them."""
 
 MOST_CONFUSIONS = 12
-"""Of a dataset under a protocol."""
+"""Confusion matrices in a picture: one picture for each dataset and protocol."""
 
 
-def _results(entries: Sequence[Entry], metric: str) -> str:
-    """Return all that is shown of a table: per dataset a picture and a table for each protocol."""
-    body = ""
-    for data, of_data in _grouped(entries, lambda entry: entry.first.data).items():
-        config = of_data[0].first.config
-        simulated = bool(config["dataset"].get("simulated", False))
-        name = " + ".join(config["dataset"]["datasets"])
-        body += (
-            f"<h3>{escape(name)} {SIMULATED_TAG if simulated else ''}</h3>"
-            f'<p class="muted">Classes {escape(", ".join(of_data[0].first.classes))} by '
-            f"{escape(config['rule'])}; {len(of_data[0].first.subjects)} subjects; "
-            f"{config['dataset']['windows']:,} windows, {len(config['dataset']['channels'])} "
-            "channels.</p>"
-        )
-        by_protocol = _grouped(of_data, lambda entry: entry.first.label)
-        pictures = "".join(
-            _dots(rows, data, protocol, metric) for protocol, rows in by_protocol.items()
-        )
-        body += f'<div class="panels">{pictures}</div>'
-        for protocol, rows in by_protocol.items():
-            body += _table(protocol, rows, metric)
-        body += html.details(
-            "Confusion matrices",
-            '<div class="panels">'
-            + "".join(_confusions(rows, data, protocol) for protocol, rows in by_protocol.items())
-            + "</div>",
-        )
-    return body
+@dataclass(frozen=True)
+class _Comparison:
+    """The entries of a dataset under one protocol, as the page shows them.
+
+    Attributes
+    ----------
+    label, protocol : str
+        The protocol in full, and its name alone.
+    leaky : bool
+    dots, confusions : bytes
+        Pictures.
+    n_confusions, n_left : int
+        How many entries the second picture shows, and how many more there are.
+    head : list of str
+        The columns of the table; all but the first and the last hold numbers.
+    rows : list of list of str
+        A row per entry.
+    """
+
+    label: str
+    protocol: str
+    leaky: bool
+    dots: bytes
+    confusions: bytes
+    n_confusions: int
+    n_left: int
+    head: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class _Dataset:
+    """The results on one dataset.
+
+    Attributes
+    ----------
+    title, name : str
+        What pictures call it, where simulated data say so, and what the heading does.
+    simulated : bool
+    classes : sequence of str
+    rule : str
+        The rule that made the classes.
+    n_subjects, n_windows, n_channels : int
+    comparisons : list of _Comparison
+        One for each protocol.
+    """
+
+    title: str
+    name: str
+    simulated: bool
+    classes: Sequence[str]
+    rule: str
+    n_subjects: int
+    n_windows: int
+    n_channels: int
+    comparisons: list[_Comparison]
+
+
+def _dataset(entries: Sequence[Entry], metric: str) -> _Dataset:
+    first = entries[0].first
+    data = first.config["dataset"]
+    by_protocol = _grouped(entries, lambda entry: entry.first.label)
+    return _Dataset(
+        title=first.data,
+        name=" + ".join(data["datasets"]),
+        simulated=_simulated(entries[0]),
+        classes=first.classes,
+        rule=first.config["rule"],
+        n_subjects=len(first.subjects),
+        n_windows=data["windows"],
+        n_channels=len(data["channels"]),
+        comparisons=[_comparison(rows, metric) for rows in by_protocol.values()],
+    )
+
+
+def _comparison(entries: Sequence[Entry], metric: str) -> _Comparison:
+    first = entries[0].first
+    head, rows = _table(entries, metric)
+    shown = entries[:MOST_CONFUSIONS]
+    return _Comparison(
+        label=first.label,
+        protocol=first.label.partition(" (")[0],
+        leaky=first.leaky,
+        dots=_dots(entries, metric),
+        confusions=_confusions(shown),
+        n_confusions=len(shown),
+        n_left=len(entries) - len(shown),
+        head=head,
+        rows=rows,
+    )
+
+
+def _simulated(entry: Entry) -> bool:
+    return bool(entry.first.config["dataset"].get("simulated", False))
 
 
 def _grouped(entries: Sequence[Entry], key: Any) -> dict[Any, list[Entry]]:
@@ -71,7 +139,7 @@ def _words(metric: str) -> str:
     return metric.replace("_", " ").replace("macro f1", "macro-F1")
 
 
-def _dots(entries: Sequence[Entry], data: str, protocol: str, metric: str) -> str:
+def _dots(entries: Sequence[Entry], metric: str) -> bytes:
     rows = []
     for entry in entries:
         subjects = by_subject(entry.results)
@@ -85,83 +153,56 @@ def _dots(entries: Sequence[Entry], data: str, protocol: str, metric: str) -> st
                 None if paper is None else paper / 100,
             )
         )
-    leaky = entries[0].first.leaky
-    return html.picture(
-        figures.dots(rows, _title(data, protocol), _words(metric), leaky=leaky),
-        f"{_words(metric)} of every subject, {data}, {protocol}",
-        "",
-    )
+    first = entries[0].first
+    return figures.dots(rows, _title(first), _words(metric), leaky=first.leaky)
 
 
-def _title(data: str, protocol: str) -> str:
-    """Name data and protocol in a picture, in lines short enough for it."""
-    name, _, rest = protocol.partition(" (")
-    return f"{data}, {name}" + (f"\n({rest}" if rest else "")
-
-
-def _confusions(entries: Sequence[Entry], data: str, protocol: str) -> str:
-    shown = entries[:MOST_CONFUSIONS]
+def _confusions(entries: Sequence[Entry]) -> bytes:
     matrices = [
         (entry.name, np.sum([result.confusion for result in entry.results], axis=0))
-        for entry in shown
+        for entry in entries
     ]
-    left = len(entries) - len(shown)
-    return html.picture(
-        figures.confusions(
-            matrices,
-            entries[0].first.classes,
-            _title(data, protocol),
-            leaky=entries[0].first.leaky,
-        ),
-        f"Confusion matrices, {data}, {protocol}",
-        f"The first {len(shown)}; {left} more are in the results." if left else "",
-    )
+    first = entries[0].first
+    return figures.confusions(matrices, first.classes, _title(first), leaky=first.leaky)
 
 
-def _table(protocol: str, entries: Sequence[Entry], metric: str) -> str:
+def _title(result: Result) -> str:
+    """Name data and protocol in a picture, in lines short enough for it."""
+    name, _, rest = result.label.partition(" (")
+    return f"{result.data}, {name}" + (f"\n({rest}" if rest else "")
+
+
+def _table(entries: Sequence[Entry], metric: str) -> tuple[list[str], list[list[str]]]:
+    """Return the head and the rows of the table of a protocol."""
     own = summary_table(entries, [metric])
     other = "balanced_accuracy" if metric == "accuracy" else "accuracy"
     beside = [by_subject(entry.results)[other].mean() for entry in entries]
-    papers = own[["paper", "paper_difference"]].notna().any(axis=None) or own["paper_words"].any()
-    head = ["", _words(metric), "95 %", "majority", "from the first", "95 % ", "p"]
-    head += ["paper", "paper, from the first"] if papers and metric == "accuracy" else []
-    head += [_words(other), "pre-training"]
+    claims = own[["paper", "paper_difference"]].notna().any(axis=None) or own["paper_words"].any()
+    papers = bool(claims) and metric == "accuracy"
+    head = ["", _words(metric), "95 %", "majority", "vs. first row", "95 % ", "p"]
+    head += ["paper", "paper, vs. first row"] if papers else []
     rows = []
     for (_, row), also in zip(own.iterrows(), beside, strict=True):
         cells = [
-            escape(row["row"]),
-            f"<b>{_percent(row['mean'])}</b>",
+            row["row"],
+            _percent(row["mean"]),
             _interval(row["low"], row["high"]),
             _percent(row["majority"]),
             _percent(row["difference"], signed=True),
             _interval(row["difference_low"], row["difference_high"], signed=True),
             "" if np.isnan(row["p"]) else f"{row['p']:.2g}",
         ]
-        if papers and metric == "accuracy":
+        if papers:
             cells += [
-                _percent(row["paper"], digits=2) or escape(row["paper_words"]),
+                _percent(row["paper"], digits=2) or row["paper_words"],
                 _percent(row["paper_difference"], signed=True, digits=2),
             ]
-        rows.append([*cells, _percent(also), escape(_pretraining(row))])
-    numbers = [name for name in head[1:] if name != "pre-training"]
-    leaky = entries[0].first.leaky
-    heading = escape(protocol.partition(" (")[0]) + (f" {LEAKY_TAG}" if leaky else "")
-    return (
-        f'<div class="{"leaky" if leaky else ""}"><h4>{heading}</h4>'
-        + (f"<p>{_LEAKY_WORDS}</p>" if leaky else "")
-        + html.table(head, rows, numbers=numbers)
-        + "</div>"
-    )
-
-
-_LEAKY_WORDS = (
-    "LEAKY: windows of one trial are on both sides, so that recognising a trial is rewarded like "
-    "recognising a state. Such figures say nothing about a new trial."
-)
+        rows.append([*cells, _percent(also), _pretraining(row)])
+    return [*head, _words(other), "pre-training"], rows
 
 
 def _pretraining(row: pd.Series[Any]) -> str:
-    return f"{row['pretraining']}, saw {row['saw']}" if row["saw"] else str(row["pretraining"])
+    return f"{row['pretraining']}, on {row['saw']}" if row["saw"] else str(row["pretraining"])
 
 
 def _percent(value: float, *, signed: bool = False, digits: int = 1) -> str:
@@ -177,8 +218,8 @@ def _interval(low: float, high: float, *, signed: bool = False) -> str:
     return f"{_percent(low, signed=signed)} to {_percent(high, signed=signed)}"
 
 
-def curves(runs: Mapping[str, pd.DataFrame]) -> str:
-    """Return the learning curves of pre-trainings, as HTML.
+def curves(runs: Mapping[str, pd.DataFrame]) -> Markup:
+    """Return the learning curves of pre-trainings, as HTML; empty where there is none.
 
     Parameters
     ----------
@@ -186,23 +227,16 @@ def curves(runs: Mapping[str, pd.DataFrame]) -> str:
         By name, ``omfa.zoo.learning_curve`` of each.
     """
     if not runs:
-        return ""
-    return html.picture(
-        figures.pretraining_curves(runs),
-        "Contrastive loss over steps of each pre-training",
-        "Loss of single batches, and the share of anchors whose positive is nearer than every "
-        "negative.",
-    )
+        return Markup()
+    return _part("pretraining", png=figures.pretraining_curves(runs))
 
 
-def history(name: str, table: pd.DataFrame) -> str:
+def history(name: str, table: pd.DataFrame) -> Markup:
     """Return the learning curve of a fine-tuning, as HTML; dotted is the epoch that was kept."""
-    return html.picture(
-        figures.fine_tuning_curves(table, name), f"Loss over epochs, {name}", "Dotted: epoch kept."
-    )
+    return _part("fine_tuning", png=figures.fine_tuning_curves(table, name), name=name)
 
 
-def attention(name: str, table: pd.DataFrame) -> str:
+def attention(name: str, table: pd.DataFrame) -> Markup:
     """Return a map of the scalp, as HTML.
 
     Parameters
@@ -211,18 +245,21 @@ def attention(name: str, table: pd.DataFrame) -> str:
     table : DataFrame
         Columns ``channel`` (UCS names) and ``attention`` (1 is an even share).
     """
-    channels, heard = table["channel"].tolist(), table["attention"].to_numpy(np.float64)
-    shown = Topography(figures.plain(name), heard, (0.0, max(2.0, float(heard.max()))), "viridis")
+    channels, received = table["channel"].tolist(), table["attention"].to_numpy(np.float64)
+    scale = 0.0, max(2.0, float(received.max()))
+    shown = Topography(figures.plain(name), received, scale, "viridis")
     ordered = table.sort_values("attention", ascending=False).head(5)
-    most = ", ".join(
+    most = [
         f"{channel} {value:.2f}"
         for channel, value in zip(ordered["channel"], ordered["attention"], strict=True)
+    ]
+    return _part(
+        "attention", png=topographies([shown], UCS.positions(channels)), name=name, most=most
     )
-    return html.picture(
-        topographies([shown], UCS.positions(channels)),
-        f"Attention that each channel receives, {name}",
-        f"Most: {escape(most)}.",
-    )
+
+
+def _part(macro: str, **values: Any) -> Markup:
+    return page.part("curves.html", macro, values, folders=[TEMPLATES])
 
 
 def write_report(
@@ -232,8 +269,8 @@ def write_report(
     title: str = "Results",
     metric: str = "balanced_accuracy",
     titles: Mapping[str, str] | None = None,
-    opening: str = "",
-    closing: Mapping[str, tuple[str, str]] | None = None,
+    opening: Markup | str = "",
+    closing: Mapping[str, tuple[str, Markup | str]] | None = None,
 ) -> Path:
     """Write one self-contained HTML file about results.
 
@@ -247,10 +284,10 @@ def write_report(
         One of ``METRICS``: what is drawn and compared.
     titles : mapping of str to str, optional
         What tables are called.
-    opening : str
-        HTML below the title.
-    closing : mapping of str to (str, str), optional
-        By anchor, heading and HTML of further sections; those without content are left out.
+    opening : Markup or str
+        What stands below the title: HTML, or a text, which is escaped.
+    closing : mapping of str to (str, Markup or str), optional
+        By anchor, heading and content of further sections; those without content are left out.
 
     Returns
     -------
@@ -262,52 +299,28 @@ def write_report(
         If the file cannot be written.
     """
     out = Path(out)
-    html.check_writable(out)
-    tables = _grouped(entries, lambda entry: entry.table)
-    parts = {
-        f"table-{i}": ((titles or {}).get(name, name), _results(own, metric))
-        for i, (name, own) in enumerate(tables.items(), 1)
+    page.check_writable(out)
+    tables = {
+        f"table-{i}": ((titles or {}).get(name, name), _datasets(own, metric))
+        for i, (name, own) in enumerate(_grouped(entries, lambda entry: entry.table).items(), 1)
     }
-    parts |= {anchor: part for anchor, part in (closing or {}).items() if part[1]}
-    body = f"<h1>{escape(title)}</h1>{_banners(entries)}{opening}{_key(entries, metric)}"
-    for anchor, (heading, content) in parts.items():
-        body += f'<section id="{anchor}"><h2>{escape(heading)}</h2>{content}</section>'
-    sections = {anchor: heading for anchor, (heading, _) in parts.items()}
-    html.write(out, html.page(title, sections, body))
+    closing = {anchor: part for anchor, part in (closing or {}).items() if part[1]}
+    simulated = [entry for entry in entries if _simulated(entry)]
+    values = {
+        "title": title,
+        "sections": {anchor: heading for anchor, (heading, _) in (tables | closing).items()},
+        "simulated": sorted({d for e in simulated for d in e.first.config["dataset"]["datasets"]}),
+        "leaky": any(entry.first.leaky for entry in entries),
+        "starred": any(entry.paper is not None for entry in entries),
+        "metric": _words(metric),
+        "tables": tables,
+        "opening": opening,
+        "closing": closing,
+    }
+    page.write(out, "results.html", values, folders=[TEMPLATES])
     return out
 
 
-def _banners(entries: Sequence[Entry]) -> str:
-    simulated = {
-        name
-        for entry in entries
-        if entry.first.config["dataset"].get("simulated", False)
-        for name in entry.first.config["dataset"]["datasets"]
-    }
-    told = ""
-    if simulated:
-        told += (
-            '<p class="simulated"><strong>Simulated data</strong> '
-            f"({escape(', '.join(sorted(simulated)))}): these signals were made by a program. The "
-            "scores say that software works, and nothing about emotion.</p>"
-        )
-    if any(entry.first.leaky for entry in entries):
-        told += (
-            f'<p class="leaky">{LEAKY_TAG} marks what ran under leaky-window. {_LEAKY_WORDS}</p>'
-        )
-    return told
-
-
-def _key(entries: Sequence[Entry], metric: str) -> str:
-    if not entries:
-        return "<p>There are no results.</p>"
-    paper = " Star: what the paper states." if any(e.paper is not None for e in entries) else ""
-    return (
-        f"<p>Pictures: a grey dot is a subject's {_words(metric)}; the diamond is the mean over "
-        "subjects with its 95 % bootstrap interval; the black bar is the majority class of the "
-        f"same folds.{paper} Tables: percent; differences are from the first row of the table, "
-        "with a bootstrap interval and the p of Wilcoxon's signed-rank test, both paired over "
-        "subjects. <em>inductive</em>: pre-training saw nothing of the tested subjects; "
-        "<em>transductive</em>: it saw their signals, the tested ones too, without labels; "
-        "<em>dataset held out</em>: it saw nothing of the corpus.</p>"
-    )
+def _datasets(entries: Sequence[Entry], metric: str) -> list[_Dataset]:
+    by_data = _grouped(entries, lambda entry: entry.first.data)
+    return [_dataset(own, metric) for own in by_data.values()]

@@ -67,13 +67,13 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "row": entry.name,
         "model": entry.first.estimator,
         "pretraining": config["pretraining"]["kind"],
-        "saw": " ".join(_saw(entry.first)),
+        "saw": " ".join(_pretrained_on(entry.first)),
         "rule": config["rule"],
     }
 
 
-def _saw(result: Result) -> list[str]:
-    """List the datasets that pre-training saw."""
+def _pretrained_on(result: Result) -> list[str]:
+    """List the datasets whose signals pre-training used."""
     return sorted({name.split("/")[0] for name in result.config["pretraining"]["seen"]})
 
 
@@ -88,8 +88,8 @@ def scores_table(entries: Sequence[Entry]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per entry, seed, subject and metric: ``value`` and that of the majority class, as
-        shares; ``leaky`` and ``simulated`` say of which kind the row is, ``pretraining`` and
-        ``saw`` what the model had seen, ``result`` the file.
+        shares; whether the row is ``leaky`` or ``simulated``; ``pretraining`` and ``saw``, the kind
+        of pre-training and its datasets; ``result``, the file.
     """
     parts = []
     for entry in entries:
