@@ -4,11 +4,11 @@ from .channels import UCS as UCS
 from .channels import UCS_VERSION as UCS_VERSION
 from .channels import ChannelSchema as ChannelSchema
 from .errors import DataError as DataError
-from .ingestion import Outcome as Outcome
 from .ingestion import Plan as Plan
-from .ingestion import Summary as Summary
 from .ingestion import ingest as ingest
 from .ingestion import plan as plan
+from .outcomes import Outcome as Outcome
+from .outcomes import Summary as Summary
 from .preprocess import Preprocessing as Preprocessing
 from .recording import Auxiliary as Auxiliary
 from .recording import Key as Key

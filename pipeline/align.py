@@ -20,17 +20,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline import store as stores
+from omfa.pipeline import encoding
 from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
+from omfa.pipeline.encoding import AlignedRecording, Dtype
 from omfa.pipeline.preprocess import Preprocessing, n_resampled, preprocess, resample_span
 from omfa.pipeline.quality import FREQUENCIES, Quality, assess, spectrum
 from omfa.pipeline.readers import get_reader, reader_class, reader_options
 from omfa.pipeline.recording import TRIAL_COLUMNS, Auxiliary, Key, Reader, Recording, Segment
 from omfa.pipeline.simulation import Truth
-from omfa.pipeline.store import AlignedRecording, Dtype
 
 RECIPE = 1
-"""Raised whenever the same settings would give another signal than before."""
+"""Version of the processing, raised whenever the same settings would give another signal."""
 
 SOFTWARE = ("omfa", "numpy", "scipy", "zarr", "numcodecs")
 
@@ -49,7 +49,7 @@ class Recipe:
     def settings(self) -> dict[str, Any]:
         """Return the recipe as JSON, for the store's root."""
         chosen = {
-            "format": stores.FORMAT,
+            "format": encoding.FORMAT,
             "ucs_version": UCS_VERSION,
             "recipe": RECIPE,
             "source": self.reader.name,
@@ -66,7 +66,7 @@ class Recipe:
         software = {name: version(name) for name in SOFTWARE} | {
             "python": platform.python_version()
         }
-        return {**chosen, "settings_digest": stores.digest(chosen), "software": software}
+        return {**chosen, "settings_digest": encoding.digest(chosen), "software": software}
 
 
 def _options(reader: Reader) -> dict[str, Any]:
@@ -111,11 +111,11 @@ def recipe_for(
         ``"files"``, ``"moabb"``, or one that an installed package offers.
     preprocessing : Preprocessing, optional
     aliases : mapping of str to str, optional
-        Channel names of the source's own, each with its UCS name.
+        Names that the schema does not know, each with the UCS name that it stands for.
     exclude : iterable of str
         Channel names, as the source spells them, to leave out; ``*`` and ``?`` match.
     cerebellar : {"PO9/PO10", "POO7/POO8"}
-        Whose positions CB1 and CB2 take.
+        The channels whose positions CB1 and CB2 take.
     dtype : {"auto", "float16", "float32"}
         ``auto`` is float16 wherever that costs less than 0.1 uV RMS, else float32.
     keep_auxiliary : bool

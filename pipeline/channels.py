@@ -27,7 +27,7 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
 
 UCS_VERSION = "1"
-"""Raised whenever a name is appended to ``ucs.csv`` or a position in it changes."""
+"""Version of the schema, raised when a name is appended to ``ucs.csv`` or a position changes."""
 
 CerebellarRule = Literal["PO9/PO10", "POO7/POO8"]
 """Whose positions CB1 and CB2 take: MNE's choice, or TorchEEG's and LibEER's."""

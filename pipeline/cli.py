@@ -18,7 +18,8 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import duration, size
 
 if TYPE_CHECKING:
-    from omfa.pipeline.ingestion import Plan, Summary
+    from omfa.pipeline.ingestion import Plan
+    from omfa.pipeline.outcomes import Summary
     from omfa.pipeline.store import Store
 
 OWN_SOURCES = {

@@ -3,86 +3,33 @@
 Each recording is one task: read, judged, filtered, aligned, encoded, checked, committed, by
 whichever worker is free. A task that fails is written down and the others go on. What is left to
 do is a set difference between the source and the store, so going on after any interruption is
-running again. This is the only file that knows Dask; ``serial=True`` runs the same code without.
+running again. ``serial=True`` runs the same code without a cluster.
 """
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
-import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
-from uuid import uuid4
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
+from omfa.pipeline import cluster, encoding
 from omfa.pipeline import store as stores
 from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content, Location, locate, this_process
+from omfa.pipeline.outcomes import Outcome, Summary, failed
 from omfa.pipeline.recording import Key, Reader, Recording, plausible_unit
 from omfa.pipeline.store import State
 from omfa.pipeline.words import some
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one recording in a run.
-
-    Attributes
-    ----------
-    recording : str
-    status : {"stored", "kept", "failed"}
-    reason : str
-        Why it had to be made: ``missing``, ``damaged``, ``source changed``...; or the error.
-    bytes_in : int
-        Size of its source files; a file's share where it holds several recordings.
-    warnings : tuple of str
-    """
-
-    recording: str
-    status: Literal["stored", "kept", "failed"]
-    reason: str = ""
-    bytes_in: int = 0
-    warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run did.
-
-    Attributes
-    ----------
-    store : str
-        The store's address.
-    outcomes : tuple of Outcome
-        One per recording of the source, in order.
-    seconds : float
-        Wall time.
-    """
-
-    store: str
-    outcomes: tuple[Outcome, ...]
-    seconds: float
-
-    def having(self, status: str) -> list[Outcome]:
-        """Return the outcomes with a status."""
-        return [outcome for outcome in self.outcomes if outcome.status == status]
-
-    @property
-    def complete(self) -> bool:
-        """Whether every recording is in the store."""
-        return not self.having("failed")
 
 
 @dataclass(frozen=True)
@@ -135,8 +82,7 @@ def _perform(task: _Task) -> list[Outcome]:
     encoded: dict[Key, dict[str, Content]] = {}
 
     def fail(key: Key, error: Exception) -> None:
-        reason = explain(error, key, task.location)
-        outcomes[key] = Outcome(key.recording, "failed", reason, shares[key])
+        outcomes[key] = failed(key, error, task.location, shares[key])
 
     try:
         for key, found in _read(task.recipe.reader, task.keys):
@@ -152,7 +98,7 @@ def _perform(task: _Task) -> list[Outcome]:
             fail(key, error)
     for key, files in encoded.items():
         try:
-            task.location.commit(key.recording, files, last=stores.METADATA, owner=task.owner)
+            task.location.commit(key.recording, files, last=encoding.METADATA, owner=task.owner)
         except Exception as error:
             fail(key, error)
     return list(outcomes.values())
@@ -166,7 +112,7 @@ def _encode(
         raise found
     doubt = plausible_unit(found)
     aligned = align(found, task.recipe)
-    files = stores.encode(aligned, task.recipe.dtype, task.settings_digest)
+    files = encoding.encode(aligned, task.recipe.dtype, task.settings_digest)
     return files, (doubt,) if doubt else ()
 
 
@@ -180,42 +126,6 @@ def _read(reader: Reader, keys: Sequence[Key]) -> Iterator[tuple[Key, Recording 
             yield key, reader.read(key)
         except Exception as error:
             yield key, error
-
-
-def explain(error: Exception, key: Key, location: Location) -> str:
-    """Return what went wrong with a recording, as a sentence of three parts."""
-    doing = f"Ingesting {key}"
-    match error:
-        case DataError():
-            return str(error)
-        case MemoryError():
-            return str(
-                DataError(doing, "there was not enough memory", "Use fewer --workers or --serial")
-            )
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
-            return str(
-                DataError(
-                    f"Writing {key.recording} to {location.address}",
-                    f"the disk is full ({error.strerror})",
-                    "Free some space and run the same command again; what is stored stays",
-                )
-            )
-        case PermissionError():
-            return str(
-                DataError(
-                    doing,
-                    f"there is no permission for {error.filename}",
-                    "Change the permissions and run the same command again",
-                )
-            )
-        case _:
-            return str(
-                DataError(
-                    doing,
-                    f"{type(error).__name__}: {error}",
-                    "Compare the file with the source's own copy; if it is whole, report this",
-                )
-            )
 
 
 def _shares(keys: Sequence[Key]) -> dict[Key, int]:
@@ -269,11 +179,11 @@ def ingest(
     store : str or Path
         A local path or an fsspec URL. Made if it is not there.
     subjects : iterable of str or int, optional
-        Only these.
+        Subjects to take; by default all.
     workers : int, optional
         Processes on this machine; by default one per core.
     memory_limit : str
-        Of each worker, as Dask writes it: ``"4GB"``, or ``"auto"`` for its share of the memory.
+        Memory of each worker, as Dask writes it: ``"4GB"``; ``"auto"`` is its share of all.
     scheduler : str, optional
         Address of a running Dask cluster, instead of workers of its own.
     serial : bool
@@ -300,15 +210,8 @@ def ingest(
     started = time.perf_counter()
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
     keys = _discover(recipe.reader, raw, subjects)
-    try:
+    with _writable(location):
         settings = _agree(location, recipe.settings(), keys, rewrite=rewrite)
-    except OSError as error:
-        why = "there is no permission to" if isinstance(error, PermissionError) else "one cannot"
-        raise DataError(
-            f"Making a store at {location.address}",
-            f"{why} write there ({error.strerror or error})",
-            "Change that, or choose another place",
-        ) from error
     digest = settings["settings_digest"]
     owner = this_process()
     location.sweep(owner)
@@ -321,14 +224,9 @@ def ingest(
         stores.write_root(location, settings, leave_out=stale)
     tasks = _tasks(todo, states, partial(_Task, recipe, digest, location, owner))
     try:
-        with tqdm(total=len(todo), unit="rec", desc=recipe.reader.name, disable=hide) as bar:
-            read, begun = 0, time.perf_counter()
-            for outcome in _run(tasks, workers, memory_limit, scheduler, serial):
+        with closing(_run(tasks, workers, memory_limit, scheduler, serial)) as running:
+            for outcome in _shown(running, len(todo), recipe.reader.name, hide):
                 outcomes[outcome.recording] = outcome
-                read += outcome.bytes_in
-                rate = read / 1e6 / (time.perf_counter() - begun)
-                bar.set_postfix_str(f"{rate:.0f} MB/s", refresh=False)
-                bar.update()
     finally:
         _finish(location, settings, outcomes.values())
         location.sweep(owner)
@@ -361,8 +259,8 @@ def plan(
     for key in todo:
         started = time.perf_counter()
         try:
-            files = stores.encode(align(recipe.reader.read(key), recipe), recipe.dtype, "")
-        except Exception:  # the run itself will tell what is wrong; estimate from the next
+            files = encoding.encode(align(recipe.reader.read(key), recipe), recipe.dtype, "")
+        except Exception:  # the run will report it; estimate from the next
             continue
         scale = size / shares[key] if shares[key] else len(todo)
         seconds = (time.perf_counter() - started) * scale
@@ -405,6 +303,20 @@ def _agree(
     if found is None or rewrite:
         return settings
     return {name: value for name, value in found.items() if name != "recordings"}
+
+
+@contextmanager
+def _writable(location: Location) -> Iterator[None]:
+    """Say in three parts that a store cannot be made."""
+    try:
+        yield
+    except OSError as error:
+        why = "there is no permission to" if isinstance(error, PermissionError) else "one cannot"
+        raise DataError(
+            f"Making a store at {location.address}",
+            f"{why} write there ({error.strerror or error})",
+            "Change that, or choose another place",
+        ) from error
 
 
 def _compare(
@@ -494,123 +406,38 @@ def _run(
     memory_limit: str,
     scheduler: str | None,
     serial: bool,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     if not tasks:
         return
     if serial:
         for task in tasks:
             yield from _perform(task)
         return
-    with _cluster(scheduler, workers or os.cpu_count() or 1, memory_limit) as client:
-        yield from _distribute(client, tasks)
+    near = partial(cluster.local, workers or os.cpu_count() or 1, memory_limit)
+    with cluster.connected(scheduler) if scheduler else near() as client:
+        found = cluster.spread(
+            client,
+            _perform,
+            tasks,
+            name=lambda task: task.keys[0].recording,
+            doing="Ingesting on the Dask cluster",
+        )
+        for task, result in found:
+            if isinstance(result, Exception):
+                yield from (failed(key, result, task.location) for key in task.keys)
+            else:
+                yield from result
 
 
-@contextmanager
-def _cluster(scheduler: str | None, workers: int, memory_limit: str) -> Iterator[Any]:
-    import dask
-    from distributed import Client, LocalCluster
-
-    if scheduler:
-        try:
-            client = Client(scheduler, timeout=20)
-            client.wait_for_workers(1, timeout=60)
-        except (OSError, TimeoutError) as error:
-            raise DataError(
-                f"Connecting to the Dask scheduler {scheduler}",
-                str(error) or "no worker came within 60 s",
-                "Start it and its workers, or leave --scheduler out",
-            ) from error
-        with client:
-            yield client
-        return
-    options = {
-        "distributed.scheduler.allowed-failures": 1,
-        # Recordings are not Dask's to spill, and a paused worker would never be woken.
-        "distributed.worker.memory.target": False,
-        "distributed.worker.memory.spill": False,
-        "distributed.worker.memory.pause": False,
-        "distributed.comm.timeouts.connect": "60s",
-        # One core a worker: threads of Zarr's within each would only take turns.
-        "distributed.nanny.environ": {"ZARR_THREADING__MAX_WORKERS": "1"},
-        # Ctrl-C reaches the whole group; only this process shall answer it.
-        "distributed.worker.preload": [
-            "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
-        ],
-    }
-    with (
-        dask.config.set(options),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=memory_limit,
-            dashboard_address="127.0.0.1:0",  # any port: the usual one may be another cluster's
-            scheduler_kwargs={"dashboard": False},
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        yield client
-
-
-def _distribute(client: Any, tasks: Sequence[_Task]) -> Iterator[Outcome]:
-    """Run tasks on a cluster, as many at a time as it has threads.
-
-    A worker that dies then takes no more than one task's name with it.
-    """
-    import cloudpickle
-    from distributed.scheduler import KilledWorker
-
-    waiting = iter(tasks)
-    running: dict[Any, _Task] = {}
-    slots = max(1, sum(client.nthreads().values()))
-    workers = client.scheduler_info()["workers"].values()
-    limit = max((worker["memory_limit"] or 0 for worker in workers), default=0)
-    while True:
-        for task in islice(waiting, slots - len(running)):
-            name = f"{task.keys[0].recording}-{uuid4()}"
-            future = client.submit(_unpack, cloudpickle.dumps(task), key=name, pure=False)
-            running[future] = task
-        if not running:
-            return
-        for future in _done(client, list(running)):
-            task = running.pop(future)
-            try:
-                yield from future.result()
-            except KilledWorker:
-                yield from (_killed(key, limit) for key in task.keys)
-            except Exception as error:
-                for key in task.keys:
-                    yield Outcome(key.recording, "failed", explain(error, key, task.location))
-
-
-def _done(client: Any, futures: Sequence[Any]) -> set[Any]:
-    """Wait until some futures are done; raise if nobody is left to do them."""
-    from distributed import wait
-
-    while True:
-        try:
-            done: set[Any] = wait(futures, timeout=60, return_when="FIRST_COMPLETED").done
-            return done
-        except TimeoutError:
-            if not client.nthreads():
-                raise DataError(
-                    "Ingesting on the Dask cluster",
-                    "all its workers are gone",
-                    "Look into the workers' logs, and run the same command again to go on",
-                ) from None
-
-
-def _unpack(task: bytes) -> list[Outcome]:
-    """Perform a task. Unpacked here, a reader that a worker cannot import fails this task alone."""
-    return _perform(pickle.loads(task))
-
-
-def _killed(key: Key, limit: float) -> Outcome:
-    within = f" (limit {limit / 1e9:.1f} GB)" if limit else ""
-    error = DataError(
-        f"Ingesting {key}",
-        f"the worker that had it died twice, most often for want of memory{within}",
-        "Use fewer --workers, a higher --memory-limit, or --serial",
-    )
-    return Outcome(key.recording, "failed", str(error))
+def _shown(
+    outcomes: Iterator[Outcome], total: int, name: str, hide: bool | None
+) -> Iterator[Outcome]:
+    """Show a bar, with how fast source files are read, while outcomes come."""
+    read, begun = 0, time.perf_counter()
+    with tqdm(total=total, unit="rec", desc=name, disable=hide) as bar:
+        for outcome in outcomes:
+            yield outcome
+            read += outcome.bytes_in
+            rate = read / 1e6 / (time.perf_counter() - begun)
+            bar.set_postfix_str(f"{rate:.0f} MB/s", refresh=False)
+            bar.update()

@@ -5,7 +5,7 @@ the files are written to a staging folder and renamed. Object stores cannot rena
 file whose presence makes the set count is written last and removed first.
 
 A set is not flushed to the disk file by file: dozens of small flushes a recording would cost more
-than all the work on it when the disk is busy. After a power cut, checksums tell what did not reach
+than all the work on it when the disk is busy. After a power cut, checksums find what did not reach
 the disk, and a rerun makes it again.
 """
 
@@ -99,7 +99,7 @@ def locate(address: str | Path, options: Mapping[str, Any] | None = None) -> Loc
 
 
 def this_process() -> str:
-    """Name this process so that another run can tell whether it still lives."""
+    """Name this process so that another run can find out whether it still lives."""
     import psutil  # only runs that write need it
 
     return f"{socket.gethostname()}-{os.getpid()}-{int(psutil.Process().create_time())}"
@@ -187,14 +187,19 @@ class Bucket:
     options: tuple[tuple[str, Any], ...] = field(default=(), repr=False)  # may hold credentials
 
     @cached_property
-    def _fs(self) -> Any:
+    def _opened(self) -> tuple[Any, PurePosixPath]:
         import fsspec
 
-        return fsspec.core.url_to_fs(self.address, **dict(self.options))[0]
+        fs, path = fsspec.core.url_to_fs(self.address, **dict(self.options))
+        return fs, PurePosixPath(path)
 
-    @cached_property
+    @property
+    def _fs(self) -> Any:
+        return self._opened[0]
+
+    @property
     def _path(self) -> PurePosixPath:
-        return PurePosixPath(self._fs._strip_protocol(self.address))
+        return self._opened[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"address": self.address, "options": self.options}
@@ -220,8 +225,7 @@ class Bucket:
         base = self._path / folder
         self._fs.invalidate_cache()
         return sorted(
-            str(PurePosixPath(name).relative_to(self._fs._strip_protocol(str(base))))
-            for name in self._fs.find(str(base))
+            str(PurePosixPath(name).relative_to(base)) for name in self._fs.find(str(base))
         )
 
     def write(self, name: str, content: bytes) -> None:

@@ -158,7 +158,7 @@ class Matrix:
     Attributes
     ----------
     name : str
-        Of a variable or a struct's field.
+        Name of the variable or of the struct's field.
     kind : str
         ``"cell"``, ``"struct"``, ``"char"``, ``"numeric"`` or ``"other"``.
     shape : tuple of int

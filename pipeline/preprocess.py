@@ -112,10 +112,21 @@ class Preprocessing:
             raise _impossible(
                 "sfreq", self.sfreq, "a rate is above 0 Hz", "Give a rate such as 128"
             )
-        self._check_edges(np.inf if self.sfreq is None else self.sfreq / 2)
+        self.check_edges(np.inf if self.sfreq is None else self.sfreq / 2)
 
-    def _check_edges(self, ceiling: float) -> None:
-        """Raise if a filter reaches below 0 Hz or to the lower Nyquist frequency."""
+    def check_edges(self, ceiling: float) -> None:
+        """Check that no filter reaches below 0 Hz or to the Nyquist frequency.
+
+        Parameters
+        ----------
+        ceiling : float
+            The lower of the Nyquist frequencies before and after resampling, Hz.
+
+        Raises
+        ------
+        DataError
+            If one does.
+        """
         low, high = self.band or (None, None)
         at_most = f"only frequencies below {ceiling:g} Hz exist at that rate"
         for edge in (low, high):
@@ -147,7 +158,7 @@ def _impossible(setting: str, value: Any, found: str, action: str) -> DataError:
 def _ceiling(sfreq: float, settings: Preprocessing) -> float:
     """Return the lower Nyquist frequency, after checking the settings against the source's rate."""
     ceiling = min(sfreq, settings.sfreq or sfreq) / 2
-    settings._check_edges(ceiling)
+    settings.check_edges(ceiling)
     return ceiling
 
 

@@ -34,7 +34,7 @@ FREQUENCIES = np.arange(1.0, 65.0)
 
 WINDOW_SECONDS = 4.0
 LEAST_SECONDS = 1.0
-"""A recording whose segments are all shorter has no spectral figures."""
+"""Seconds; a recording whose segments are all shorter has no spectral figures."""
 
 MOST_WINDOWS = 60
 

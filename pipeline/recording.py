@@ -125,7 +125,7 @@ class Recording:
     positions : ndarray, shape (n_chans, 3), or None
         Measured electrode positions, head frame, metres. None for a template or none at all.
     participant : mapping
-        What the source tells of the person: ``{"age": 23, "sex": "F"}``.
+        What the source says about the person: ``{"age": 23, "sex": "F"}``.
     source : mapping
         JSON facts of the signal's history that the data alone do not show: ``reference``,
         ``band`` (Hz, as ``[low, high]``), ``timing``, ``variant``.
@@ -252,8 +252,8 @@ class Reader(Protocol):
     A reader of files that hold many recordings each may add
     ``read_each(keys) -> Iterator[tuple[Key, Recording | DataError]]``, which yields the recordings
     of keys that share their files, in one pass. A ``DataError`` that the iterator itself raises
-    tells of the file as a whole, such as a checksum at its end that does not hold: what was
-    yielded before it must not be kept.
+    is about the file as a whole, such as a checksum at its end that does not hold: what was
+    yielded before must not be kept.
     """
 
     name: str

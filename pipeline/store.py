@@ -1,14 +1,11 @@
-"""The UCS store, format 1: what lies on disk, how a recording gets there, and how it is read.
+"""The UCS store: opening, listing, reading and checking it.
 
-A store is a Zarr v3 group with one subgroup per recording; ``docs/store.md`` describes every field.
-A recording is encoded in memory, checked against what was encoded, and committed as one set of
-files whose own ``zarr.json`` carries the checksum of each. The root's list of recordings is a cache
+A store is a Zarr v3 group with one subgroup per recording. The root's list of recordings is a cache
 that is compared with the folders present at every opening: what is there decides, not the list.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,312 +18,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import zarr
-from zarr.codecs import BloscCodec
-from zarr.storage import MemoryStore
 
 from omfa.pipeline.channels import UCS, UCS_VERSION, ChannelSchema
+from omfa.pipeline.encoding import CHUNK_SAMPLES as CHUNK_SAMPLES
+from omfa.pipeline.encoding import FORMAT, METADATA, digest, read_array, sha256, to_json
+from omfa.pipeline.encoding import AlignedRecording as AlignedRecording
+from omfa.pipeline.encoding import encode as encode
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.location import Content, Location, locate
+from omfa.pipeline.location import Location, locate
 
-FORMAT = 1
-"""Raised when a store of the old layout can no longer be read."""
-
-CHUNK_SAMPLES = 1 << 18
-"""Samples of a chunk, which spans all channels; ``docs/store.md`` has the measurement behind it."""
-
-MAX_ROUND_TRIP = 0.1
-"""Microvolts RMS that storing may cost a channel before float16 gives way to float32."""
-
-METADATA = "zarr.json"
-
-_CHECKED = 8  # chunks decoded at a time when a recording is checked
-
-Dtype = Literal["auto", "float16", "float32"]
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
-
-_CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
-_OWN_TRIAL_COLUMNS = ("onset", "length", "baseline_onset", "baseline_length", "stimulus")
-_QUALITY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
-    "bad": ("bad", ("channel",), {}),
-    "bad_reason": ("bad_reason", ("channel",), {}),
-    "frequency": ("frequency", ("frequency",), {"units": "Hz"}),
-    "psd_before": ("psd_before", ("channel", "frequency"), {"units": "uV^2/Hz"}),
-    "psd_after": ("psd_after", ("channel", "frequency"), {"units": "uV^2/Hz"}),
-}
-_RESERVED = {
-    *_QUALITY,
-    *("signal", "channel", "ucs_id", "time", "trial", "trial_onset", "trial_length"),
-    *("segment_onset", "segment_length"),
-    *("auxiliary", "auxiliary_channel"),
-}
-
-
-@dataclass(frozen=True)
-class AlignedRecording:
-    """A recording as it is stored: preprocessed, UCS names, one rate.
-
-    Attributes
-    ----------
-    recording, subject, session, run : str
-    channels : list of str
-        UCS names in UCS order.
-    sfreq : float
-        Hz.
-    signal : ndarray of float32, shape (n_chans, n_times)
-        Microvolts; the segments one after the other.
-    segments : ndarray of int, shape (n_segments, 2)
-        Onset and length of each contiguous piece, in samples.
-    trials : pandas.DataFrame
-        ``onset``, ``length``, ``baseline_onset``, ``baseline_length`` (samples of ``signal``),
-        ``stimulus``, and the labels.
-    quality : mapping of str to ndarray
-        Figures per channel; ``bad`` (bool) and, over channel and frequency, ``psd_before`` and
-        ``psd_after`` among them, with ``frequency`` in Hz.
-    auxiliary : (list of str, ndarray of float32 of shape (n_auxiliary, n_times)), optional
-        Names with units, and signals on the time axis of ``signal``.
-    facts : mapping
-        JSON: the source files, the participant, what the source says of the signal's history.
-    """
-
-    recording: str
-    subject: str
-    session: str
-    run: str
-    channels: list[str]
-    sfreq: float
-    signal: npt.NDArray[np.float32]
-    segments: npt.NDArray[np.int64]
-    trials: pd.DataFrame
-    quality: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
-    auxiliary: tuple[list[str], npt.NDArray[np.float32]] | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-# ---------------------------------------------------------------------------------- writing
-
-
-def encode(aligned: AlignedRecording, dtype: Dtype, settings_digest: str) -> dict[str, Content]:
-    """Return the files of a recording's group, checked by reading them back.
-
-    Parameters
-    ----------
-    aligned : AlignedRecording
-    dtype : {"auto", "float16", "float32"}
-        ``auto`` takes float16 where the round trip costs every channel less than
-        ``MAX_ROUND_TRIP``, and float32 elsewhere.
-    settings_digest : str
-        Of the store's settings; a recording with another is not current.
-
-    Returns
-    -------
-    dict of str to bytes or memoryview
-        By file name, relative to the group.
-    """
-    signal, error = _narrow(aligned.signal, dtype)
-    memory = MemoryStore()
-    group = zarr.open_group(memory, mode="w")
-    _put_signal(group, "signal", signal, ("channel", "time"), aligned.sfreq, {"units": "uV"})
-    for name, (dims, values, attrs) in _small_arrays(aligned).items():
-        _put(group, name, values, dims, attrs)
-    if aligned.auxiliary:
-        names, extra = aligned.auxiliary
-        _put(group, "auxiliary_channel", np.array(names), ("auxiliary_channel",), {})
-        _put_signal(group, "auxiliary", extra, ("auxiliary_channel", "time"), aligned.sfreq, {})
-    if not _holds(group, signal):
-        raise DataError(
-            f"Checking {aligned.recording} before it is committed",
-            "the encoded signal does not decode to what was encoded",
-            "Run again; if it recurs, the machine's memory or its zarr installation is faulty",
-        )
-    group.update_attributes(_attributes(aligned, signal, error, settings_digest))
-    return _seal(memory)
-
-
-def _holds(group: zarr.Group, signal: npt.NDArray[np.floating]) -> bool:
-    """Return whether the signal decodes to every bit of what it was encoded from."""
-    bits = np.dtype(f"u{signal.itemsize}")  # compare many times faster than floats, and NaN too
-    step = _CHECKED * cast(zarr.Array, group["signal"]).chunks[1]
-    return all(
-        np.array_equal(
-            _read(group, "signal", (slice(None), at)).view(bits), signal[:, at].view(bits)
-        )
-        for at in (slice(start, start + step) for start in range(0, signal.shape[1], step))
-    )
-
-
-def _narrow(
-    signal: npt.NDArray[np.float32], dtype: Dtype
-) -> tuple[npt.NDArray[np.floating], npt.NDArray[np.float64]]:
-    """Return the signal in its stored type, and each channel's RMS error in microvolts."""
-    if dtype == "float32":
-        return signal, np.zeros(len(signal))
-    narrow = np.empty(signal.shape, np.float16)
-    error = np.zeros(len(signal))
-    with np.errstate(over="ignore", invalid="ignore"):
-        for i, row in enumerate(signal):  # a row at a time stays in the processor's cache
-            narrow[i] = row
-            error[i] = _rms(narrow[i].astype(np.float32) - row)
-    if dtype == "auto" and not (error < MAX_ROUND_TRIP).all():
-        return signal, np.zeros(len(signal))
-    return narrow, error
-
-
-def _rms(row: npt.NDArray[np.float32]) -> float:
-    """Return the root mean square of the samples that are not missing, 0 if all are."""
-    square = np.square(row, out=row).mean(dtype=np.float64)
-    if np.isnan(square):
-        present = row[~np.isnan(row)]
-        square = present.mean(dtype=np.float64) if len(present) else 0.0
-    return float(np.sqrt(square))
-
-
-def _small_arrays(
-    a: AlignedRecording,
-) -> dict[str, tuple[tuple[str, ...], npt.NDArray[Any], dict[str, Any]]]:
-    n_times = a.signal.shape[1]
-    arrays: dict[str, tuple[tuple[str, ...], npt.NDArray[Any], dict[str, Any]]] = {
-        "channel": (("channel",), np.array(a.channels), {}),
-        "ucs_id": (("channel",), UCS.ids(a.channels), {"ucs_version": UCS_VERSION}),
-        "time": (("time",), np.arange(n_times) / a.sfreq, {"units": "s"}),
-        "segment_onset": (("segment",), a.segments[:, 0], {"units": "samples"}),
-        "segment_length": (("segment",), a.segments[:, 1], {"units": "samples"}),
-        "trial": (("trial",), np.arange(1, len(a.trials) + 1, dtype=np.int32), {}),
-    }
-    for column in a.trials.columns:
-        values = a.trials[column].to_numpy()
-        if column in ("onset", "length"):
-            arrays[f"trial_{column}"] = ("trial",), values.astype(np.int64), {"units": "samples"}
-        elif column in ("baseline_onset", "baseline_length"):
-            arrays[column] = ("trial",), values.astype(np.int64), {"units": "samples"}
-        elif column == "stimulus":
-            arrays[column] = ("trial",), np.array(values, dtype=str), {}
-        elif column in _RESERVED:
-            raise DataError(
-                f"Storing {a.recording}",
-                f"its label {column!r} has the name of one of the store's own fields",
-                "Give the label another name in the reader",
-            )
-        else:
-            arrays[column] = ("trial",), _plain(values), {"role": "label"}
-    for name, values in a.quality.items():
-        stored, dims, attrs = _QUALITY.get(name, (f"quality_{name}", ("channel",), {}))
-        arrays[stored] = dims, values, attrs
-    return arrays
-
-
-def _plain(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return labels as numbers where they are numbers, and as text elsewhere."""
-    return values if values.dtype.kind in "biuf" else np.array([str(v) for v in values])
-
-
-def _put(
-    group: zarr.Group,
-    name: str,
-    values: npt.NDArray[Any],
-    dims: tuple[str, ...],
-    attrs: Mapping[str, Any],
-) -> None:
-    if values.dtype.kind in "UO":
-        values = values.astype(np.dtypes.StringDType())
-    big = values.dtype.kind != "T" and values.nbytes > 4096
-    group.create_array(
-        name,
-        data=values,
-        chunks=tuple(max(1, n) for n in values.shape),
-        compressors=_CODEC if big else None,
-        dimension_names=dims,
-        attributes=dict(attrs),
-    )
-
-
-def _put_signal(
-    group: zarr.Group,
-    name: str,
-    values: npt.NDArray[Any],
-    dims: tuple[str, ...],
-    sfreq: float,
-    attrs: Mapping[str, Any],
-) -> None:
-    n_chans, n_times = values.shape
-    chunk = min(max(1, CHUNK_SAMPLES // n_chans), n_times)
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=(n_chans, chunk),
-        shards=(n_chans, -(-n_times // chunk) * chunk),  # one file however long the recording
-        compressors=_CODEC,
-        fill_value=np.nan,
-        dimension_names=dims,
-        attributes={**attrs, "sfreq": sfreq},
-        config={"write_empty_chunks": True},  # else each sample is compared with the fill value
-    )
-    array[...] = values
-
-
-def _read(group: zarr.Group, name: str, selection: Any = ...) -> npt.NDArray[Any]:
-    return np.asarray(cast(zarr.Array, group[name])[selection])
-
-
-def _attributes(
-    a: AlignedRecording,
-    signal: npt.NDArray[np.floating],
-    error: npt.NDArray[np.float64],
-    settings_digest: str,
-) -> dict[str, Any]:
-    bad = a.quality.get("bad", np.zeros(len(a.channels), bool))
-    return {
-        "omfa_format": FORMAT,
-        "ucs_version": UCS_VERSION,
-        "recording": a.recording,
-        "subject": a.subject,
-        "session": a.session,
-        "run": a.run,
-        "sfreq": a.sfreq,
-        "n_chans": len(a.channels),
-        "n_times": int(a.signal.shape[1]),
-        "n_trials": len(a.trials),
-        "channels": a.channels,
-        "bad_channels": [name for name, is_bad in zip(a.channels, bad, strict=True) if is_bad],
-        "labels": [column for column in a.trials.columns if column not in _OWN_TRIAL_COLUMNS],
-        "dtype": str(signal.dtype),
-        "round_trip_rms_uV": round(float(error.max(initial=0.0)), 5),
-        "signal_sha256": _sha256(np.ascontiguousarray(signal).data),
-        "settings_digest": settings_digest,
-        **a.facts,
-    }
-
-
-def _seal(memory: MemoryStore) -> dict[str, Content]:
-    """Consolidate a group's metadata and write the checksum of every file into it."""
-    with warnings.catch_warnings():
-        # Zarr warns that other implementations may ignore consolidated metadata. They may.
-        warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
-        zarr.consolidate_metadata(memory)
-    files: dict[str, Content] = {
-        name: buffer.as_numpy_array().data for name, buffer in sorted(memory._store_dict.items())
-    }
-    document = json.loads(bytes(files.pop(METADATA)))
-    document["attributes"]["checksums"] = {
-        n: hashlib.sha256(c).hexdigest() for n, c in files.items()
-    }
-    document["attributes"]["bytes"] = sum(map(len, files.values()))
-    document["attributes"]["digest"] = digest(document)
-    return files | {METADATA: _json(document)}
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode()
-
-
-def _sha256(content: bytes | memoryview) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def digest(value: Any) -> str:
-    """Return the SHA-256 of a JSON value in canonical form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return _sha256(text.encode())
 
 
 # ---------------------------------------------------------------------------------- the store
@@ -487,7 +188,7 @@ class StoredRecording:
 
     def array(self, name: str) -> npt.NDArray[Any]:
         """Return a whole array by the name that ``docs/store.md`` gives it."""
-        return _read(self.group, name)
+        return read_array(self.group, name)
 
     def signal(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.floating]:
         """Return the signal, decoded.
@@ -502,7 +203,7 @@ class StoredRecording:
         ndarray of float16 or float32, shape (n_chans, n_times)
             Microvolts.
         """
-        return _read(self.group, "signal", (slice(None), slice(start, stop)))
+        return read_array(self.group, "signal", (slice(None), slice(start, stop)))
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -638,7 +339,7 @@ def create(location: Location, settings: Mapping[str, Any]) -> bool:
 
 def _root(settings: Mapping[str, Any], rows: Mapping[str, Any]) -> bytes:
     attributes = {"omfa": {**settings, "recordings": rows}}
-    return _json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    return to_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
 
 
 # ------------------------------------------------------------------------------- checking
@@ -662,7 +363,7 @@ def damage(location: Location, recording: str) -> str:
             content = location.read(f"{recording}/{name}")
         except FileNotFoundError:
             return f"{name} is missing"
-        if _sha256(content) != expected:
+        if sha256(content) != expected:
             return f"{name} does not match its checksum"
     return ""
 
@@ -680,7 +381,7 @@ def state(
     location : Location
     recording : str
     settings_digest : str
-        Of the settings asked for.
+        Digest of the settings asked for.
     source_unchanged : callable
         Takes the ``source_files`` that the recording was made from and returns whether the files
         are still those.

@@ -22,11 +22,11 @@ from omfa.pipeline.readers.raw import (
     companions,
     is_event,
     last_until_next,
+    mne_errors,
     numbers,
     pairs,
     plain,
     to_recording,
-    told,
 )
 from omfa.pipeline.recording import TRIAL_COLUMNS, Key, Recording
 
@@ -64,7 +64,8 @@ class BidsReader:
     unit : {"V", "mV", "uV", "nV"} or None
         The unit of the EEG's numbers, where the files declare none or a wrong one.
     name : str
-        What the store calls the data, such as "eegmat": by it several stores are told apart.
+        What the store calls the data, such as "eegmat". Datasets opened together need names that
+        differ.
     """
 
     task: str | None = None
@@ -89,7 +90,7 @@ class BidsReader:
         import mne_bids  # takes seconds to import, and needs an extra
 
         root = Path(root)
-        with told(f"bids reader: {root}"):
+        with mne_errors(f"bids reader: {root}"):
             found = mne_bids.find_matching_paths(
                 root, datatypes="eeg", suffixes="eeg", extensions=list(EXTENSIONS)
             )
@@ -118,7 +119,7 @@ class BidsReader:
         import mne_bids
 
         where = f"bids reader: {key.files[0]}"
-        with told(where):
+        with mne_errors(where):
             path = mne_bids.get_bids_path_from_fname(key.paths[0], verbose="error")
             path = path.update(root=key.root)
             file = _sidecar(path, "events", ".tsv")
@@ -235,13 +236,13 @@ def _participant(root: Path, subject: str) -> dict[str, Any]:
 
 
 def _facts(path: mne_bids.BIDSPath) -> dict[str, Any]:
-    """Return what the recording's JSON tells of the signal's history."""
+    """Return what the recording's JSON says about the signal's history."""
     file = _sidecar(path, "eeg", ".json")
-    told_by = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    sidecar = json.loads(file.read_text(encoding="utf-8")) if file else {}
     facts = {
         "format": path.extension.lstrip("."),
         "task": path.task,
-        "reference": told_by.get("EEGReference"),
-        "line_frequency": told_by.get("PowerLineFrequency"),
+        "reference": sidecar.get("EEGReference"),
+        "line_frequency": sidecar.get("PowerLineFrequency"),
     }
     return {name: value for name, value in facts.items() if value not in (None, "", "n/a")}

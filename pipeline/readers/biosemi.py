@@ -23,7 +23,7 @@ _BLOCK = 8  # records decoded at a time
 
 @dataclass(frozen=True)
 class BiosemiFile:
-    """What a .bdf's header tells.
+    """The header of a .bdf.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ def open_bdf(path: Path, *, doing: str) -> BiosemiFile:
     Raises
     ------
     DataError
-        If the file is not a .bdf of one rate, or has not the length that its header tells.
+        If the file is not a .bdf of one rate, or is not as long as its header says.
     """
     with path.open("rb") as file:
         head = file.read(_HEAD)

@@ -2,7 +2,7 @@
 
 The preprocessed release holds each subject as a Python 2 pickle at 128 Hz with the trials in the
 order of the videos, the original one as a continuous BioSemi recording at 512 Hz with the trials in
-the order in which the subject saw them (Koelstra et al. 2012, IEEE Trans Affect Comput 3:18).
+the order in which the subject watched them (Koelstra et al. 2012, IEEE Trans Affect Comput 3:18).
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ AUXILIARY = {
     "Plet": "n/a",
     "Temp": "n/a",
 }
-"""The rows after them, each with its unit; of three the release does not tell it."""
+"""The rows after them, each with its unit; the release names none for three of them."""
 
 SFREQ = 128.0
-"""Of the preprocessed release, Hz."""
+"""Sampling rate of the preprocessed release, Hz."""
 
 RAW_SFREQ = 512.0
-"""Of the original release, Hz."""
+"""Sampling rate of the original release, Hz."""
 
 RAW_AUXILIARY = {f"EXG{i}": "uV" for i in range(1, 9)} | {
     "GSR1": "Ohm",
@@ -255,7 +255,7 @@ def _presented_ratings(key: Key, doing: str) -> pd.DataFrame:
     if path is None:
         raise _wrong(
             doing,
-            "there is no participant_ratings.csv, and the recording does not tell which video "
+            "there is no participant_ratings.csv, and the recording does not say which video "
             "each trial showed",
             "Put the release's metadata_csv beside data_original",
         )
@@ -295,7 +295,7 @@ def _table(path: Path, doing: str) -> pd.DataFrame:
 
 
 def _participant(key: Key, doing: str) -> dict[str, Any]:
-    """Return age and sex where the release's questionnaire is there and tells them."""
+    """Return age and sex where the release's questionnaire has them."""
     path = next((p for p in key.paths if p.stem == _QUESTIONNAIRE), None)
     if path is None:
         return {}

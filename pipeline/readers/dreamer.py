@@ -89,9 +89,8 @@ class DreamerReader:
         Raises
         ------
         DataError
-            If the file as a whole is damaged, which its checksum tells at the end: the recordings
-            yielded before must not be kept. The last one is yielded only when the end has been
-            seen.
+            If the file as a whole is damaged. Its checksum is at its end, so the last recording
+            is yielded only after the check, and those yielded before must not be kept.
         """
         if not keys:
             return

@@ -47,7 +47,7 @@ class FilesReader:
         what was shown); a field may list what it takes, ``{run:04|08|12}``; ``*`` is anything
         within a name and ``**`` across folders. With a ``/`` it is the path below the folder,
         without it the file's name in any folder. Files it does not match are left out. Without
-        ``{run}``, the labels tell recordings of one session apart. None: the subject is the first
+        ``{run}``, the labels distinguish a session's recordings. None: the subject is the first
         folder, the session the folders below it, the run the file's name; directly below the
         folder, the subject is the file's name.
     labels_from : str
@@ -67,7 +67,8 @@ class FilesReader:
     unit : {"V", "mV", "uV", "nV"} or None
         The unit of the EEG's numbers in the files, where they declare none or a wrong one.
     name : str
-        What the store calls the data, such as "eegmat": by it several stores are told apart.
+        What the store calls the data, such as "eegmat". Datasets opened together need names that
+        differ.
     """
 
     pattern: str | None = None

@@ -52,7 +52,8 @@ class MoabbReader:
     not_eeg : tuple of str
         Channels to keep apart from the EEG, as names or patterns.
     name : str
-        What the store calls the data, such as "eegmat": by it several stores are told apart.
+        What the store calls the data, such as "eegmat". Datasets opened together need names that
+        differ.
     """
 
     dataset: Any = None
@@ -194,7 +195,7 @@ def _load(dataset: BaseDataset, subject: Any) -> dict[str, dict[str, mne.io.Base
 
 
 def _key(dataset: BaseDataset, subject: Any, session: str, run: str, root: str) -> Key:
-    """Return a recording's key, with the subject's files where the dataset tells them."""
+    """Return a recording's key, with the subject's files where the dataset names them."""
     with _quiet():
         paths = dataset.data_path(subject) or []
     files = tuple(str(path) for path in paths if Path(path).is_file())

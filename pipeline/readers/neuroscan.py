@@ -27,7 +27,7 @@ _BLOCK = 4096  # samples decoded at a time
 
 @dataclass(frozen=True)
 class NeuroscanFile:
-    """What a .cnt's header and event table tell.
+    """The header and the event table of a .cnt.
 
     Attributes
     ----------

@@ -109,7 +109,10 @@ class _Source:
 
 
 def _interpret(source: _Source) -> Any:
-    """Run the instructions that make arrays; return what is left at the end."""
+    """Run the instructions that make arrays; return what is left at the end.
+
+    One case an instruction, in one function: what is allowed can be read from top to bottom.
+    """
     stack: list[Any] = []
     memo: dict[int, Any] = {}
 

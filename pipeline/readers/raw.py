@@ -64,7 +64,7 @@ _BLOCK = 2**20
 
 @dataclass(frozen=True)
 class ChannelRules:
-    """Which channels are EEG, and their unit, where the file does not tell.
+    """Which channels are EEG, and their unit, where the file does not say.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ def open_raw(path: Path, *, where: str) -> mne.io.BaseRaw:
     """
     import mne  # here and below: MNE takes a second to import, and other readers do without it
 
-    with told(where):
+    with mne_errors(where):
         if path.suffix == ".fif":
             for part in (path, *companions(path)):
                 check_fif(part, where=where)
@@ -139,7 +139,7 @@ def check_whole(raw: mne.io.BaseRaw, path: Path, *, where: str) -> None:
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
+def mne_errors(where: str) -> Iterator[None]:
     """Turn whatever MNE raises on a file that it cannot read into a ``DataError``."""
     try:
         yield
@@ -235,7 +235,7 @@ def to_recording(
     unit_factor : float
         What brings MNE's values to microvolts; not 1e6 where they are not volts.
     participant, source : mapping or None
-        As in ``Recording``; what MNE tells is added.
+        As in ``Recording``; what MNE reads is added.
 
     Raises
     ------
@@ -244,7 +244,7 @@ def to_recording(
         is outside the recording.
     """
     rules = rules or ChannelRules()
-    with told(where):
+    with mne_errors(where):
         eeg, rest = _sort_channels(raw, rules, where=where)
         scale = {i: _to_microvolts(raw, i, rules.unit, unit_factor, where=where) for i in eeg}
         scale |= {i: _auxiliary_scale(raw, i, unit_factor)[0] for i in rest}
@@ -592,7 +592,7 @@ def _person(raw: mne.io.BaseRaw) -> dict[str, Any]:
 
 
 def _history(raw: mne.io.BaseRaw, interruptions: Sequence[float]) -> dict[str, Any]:
-    """Return the facts of the signal's history that MNE tells."""
+    """Return the facts of the signal's history that MNE reads."""
     onset = raw.annotations.onset - raw.first_time
     bad = [
         [round(float(at), 4), round(float(lasting), 4), str(name)]

@@ -37,7 +37,7 @@ CHANNELS = (
 """The rows of the preprocessed arrays."""
 
 SFREQ = 200.0
-"""Of the preprocessed release, Hz."""
+"""Sampling rate of the preprocessed release, Hz."""
 
 DATES = (
     ("20131027", "20131030", "20131107"),
@@ -56,7 +56,7 @@ DATES = (
     ("20140601", "20140615", "20140627"),
     ("20130709", "20131016", "20131105"),
 )
-"""When each subject's sessions were: the file names tell the date and not the session."""
+"""When each subject's sessions were: the file names hold the date and not the session."""
 
 # fmt: off
 PREFIXES = (
@@ -69,7 +69,7 @@ PREFIXES = (
 SEX = "MFFMFMFFMFMMFMF"
 
 RAW_SFREQ = 1000.0
-"""Of the raw release, Hz."""
+"""Sampling rate of the raw release, Hz."""
 
 AUXILIARY = ("M1", "M2", "VEO", "HEO", "ECG")
 """Channels of the raw recordings that are not among the 62; not all are in every file."""
@@ -112,7 +112,7 @@ class SeedReader:
         When the trials of the raw recordings are: the release's table (from ``time.txt``, or as
         published where the file is missing), or that of NeuroLM from the same laboratory, in whole
         seconds, with trials that begin up to 4 s earlier and end up to 3 s later. Neither is exact:
-        the first trigger of a recording may be elsewhere, and ``source`` tells where.
+        the first trigger of a recording may be elsewhere, and ``source`` says where.
     auxiliary : bool
         Whether to keep the raw recordings' mastoids, EOG and ECG.
     """
@@ -184,7 +184,7 @@ def _person(file: Path) -> int | str:
     """Return the subject whose file is named after the person, by how its variables begin."""
     try:
         name = next(matlab.variables(file)).name
-    except (DataError, StopIteration, OSError):  # told when the recording is read
+    except (DataError, StopIteration, OSError):  # reading the recording reports it
         return file.stem.split("_")[0]
     prefix = name.rsplit("_eeg", 1)[0]
     return PREFIXES.index(prefix) + 1 if prefix in PREFIXES else file.stem.split("_")[0]
@@ -269,7 +269,7 @@ def _read_raw(key: Key, doing: str, *, timing: str, auxiliary: bool) -> Recordin
     if scales.min() < 0.5 or scales.max() > 2:
         raise _wrong(doing, "its EEG channels have scales that differ more than twofold")
     tables = {path.name.lower(): path for path in key.paths[1:]}
-    starts, ends, told = _bounds(tables.get("time.txt"), timing, doing)
+    starts, ends, table = _bounds(tables.get("time.txt"), timing, doing)
     if "label.mat" not in tables:
         raise _no_labels(doing)
     labels = read_labels(tables["label.mat"], doing)
@@ -312,7 +312,7 @@ def _read_raw(key: Key, doing: str, *, timing: str, auxiliary: bool) -> Recordin
             "variant": "raw",
             "reference": "unknown",
             "band": None,
-            "timing": told,
+            "timing": table,
             "first_start": float(starts[0] / RAW_SFREQ),
             "first_trigger": first,
         },
@@ -322,7 +322,7 @@ def _read_raw(key: Key, doing: str, *, timing: str, auxiliary: bool) -> Recordin
 def _bounds(
     path: Path | None, timing: str, doing: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], str]:
-    """Return where trials start and end, samples, and who tells."""
+    """Return where trials start and end, in samples, and whose table says so."""
     if timing == "neurolm":
         starts, ends = (np.array(seconds) * int(RAW_SFREQ) for seconds in NEUROLM)
         return starts, ends, "NeuroLM's table"

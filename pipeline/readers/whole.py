@@ -2,8 +2,8 @@
 
 MNE reads a truncated EDF, BDF, BrainVision or FIF recording as a shorter one, joins the pieces of
 an interrupted EDF+, and takes numbers without a scale for volts, at most with a warning. The
-headers tell; they are short and their formats fixed (EDF+: Kemp and Olivan 2003, Clin Neurophysiol
-114:1755; BrainVision Core Data Format 1.0; Neuromag's Functional Image File Format).
+headers show it; they are short and their formats fixed (EDF+: Kemp and Olivan 2003, Clin
+Neurophysiol 114:1755; BrainVision Core Data Format 1.0; Neuromag's Functional Image File Format).
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ def check_edf(path: Path, *, where: str) -> None:
 
 
 def _record_starts(path: Path, header: EdfHeader, n_records: int) -> npt.NDArray[np.float64]:
-    """Return when each data record begins, seconds: the first annotation of each record tells."""
+    """Return when each data record begins, in seconds, from its first annotation."""
     first = int(np.flatnonzero(header.annotations)[0])
     start = int(header.samples[:first].sum()) * header.sample_bytes
     stop = start + int(header.samples[first]) * header.sample_bytes
@@ -160,17 +160,19 @@ def check_brainvision(path: Path, n_times: int, *, where: str) -> None:
     text = path.read_text(encoding="latin-1")
     points = re.search(r"^DataPoints\s*=\s*(\d+)", text, re.MULTILINE)
     markers = re.search(r"^MarkerFile\s*=\s*(.+?)\s*$", text, re.MULTILINE)
-    told = int(points[1]) if points else 0
+    declared = int(points[1]) if points else 0
     if markers:
         file = path.parent / markers[1]
         if file.is_file():
             found = re.findall(
                 r"^Mk\d+=[^,]*,[^,]*,(\d+)", file.read_text(encoding="latin-1"), re.MULTILINE
             )
-            told = max([told, *map(int, found)])
-    if n_times < told:
+            declared = max([declared, *map(int, found)])
+    if n_times < declared:
         raise DataError(
-            where, f"its signal has {n_times} samples, its header and markers reach {told}", _AGAIN
+            where,
+            f"its signal has {n_times} samples, its header and markers reach {declared}",
+            _AGAIN,
         )
 
 

@@ -74,7 +74,7 @@ def _ratings(settings: Settings, subject: int) -> npt.NDArray[np.float64]:
 
 
 def _order(settings: Settings, subject: int) -> list[int]:
-    """Return the videos in the order in which a participant saw them."""
+    """Return the videos in the order in which a participant watched them."""
     return [int(video) + 1 for video in settings.rng(subject, "order").permutation(40)]
 
 

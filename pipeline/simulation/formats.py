@@ -306,7 +306,7 @@ def write_cnt(
         Hz.
     events : sequence of (sample, code)
     known_length : bool
-        Whether the header tells the number of samples; in files of the field it is 0 at times.
+        Whether the header holds the number of samples; in files of the field it is 0 at times.
     """
     data_onset = 900 + 75 * len(channels)
     with staged(path) as out:

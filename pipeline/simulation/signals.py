@@ -159,7 +159,7 @@ class Mixture:
         The background's principal patterns, microvolts of 0.5-45 Hz: a square root of its
         covariance.
     exponent : float
-        Of the background's 1/f spectrum.
+        Exponent of the background's 1/f spectrum.
     rhythms : ndarray, shape (n_chans, n_rhythms)
         The topographies, gain included.
     density : ndarray, shape (n_rhythms,)
@@ -532,7 +532,7 @@ def best_accuracy(
     Returns
     -------
     accuracy, balanced : float
-        Of the best decisions for each.
+        Accuracy and balanced accuracy of the decisions that are best for each.
     """
     rhythms = [rhythm for rhythm in RHYTHMS if rhythm.target == target]
     if effect.kind == "connectivity":

@@ -50,7 +50,7 @@ QUIRKS = {
 N_SUBJECTS = {"seed": 15, "deap": 32, "dreamer": 23}
 N_SESSIONS = {"seed": 3, "deap": 1, "dreamer": 1}
 WINDOWS = (1, 2, 4, 10)
-"""Window lengths in seconds that the truth tells the best accuracy of."""
+"""Window lengths, in seconds, for which the truth holds the best possible accuracy."""
 
 
 def simulate(
@@ -91,7 +91,7 @@ def simulate(
         What a label changes: the power of rhythms, or the phase coupling of pairs of them while
         every channel's spectrum stays equal.
     seed : int
-        Of the random numbers: the same seed gives the same bytes.
+        Seed of the random numbers; the same seed gives the same bytes.
     bad_channels : float
         Bad channels to expect in a recording.
     quirks : collection of str
@@ -140,7 +140,7 @@ def simulate(
     _clear(root)
     plan = _PLANS[source, variant](settings)
     truth = _truth(settings, plan)
-    truth.save(root)  # before the files: it is what tells a simulated tree from a real one
+    truth.save(root)  # before the files: it marks a tree as simulated
     with tqdm(
         total=len(plan.trials),
         desc=f"Simulating {source}",

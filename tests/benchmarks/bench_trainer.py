@@ -37,9 +37,13 @@ from torch.utils.data import DataLoader
 
 from omfa.pipeline import ingest, simulate
 from omfa.zoo import Protocol, open_dataset
-from omfa.zoo.finetune import Network, _class_weights, braindecode, digest, omfa
-from omfa.zoo.protocols import Fold, split
-from omfa.zoo.windows import Windows, feature_name
+from omfa.zoo.checkpoints.folder import digest
+from omfa.zoo.estimators.braindecode_networks import braindecode
+from omfa.zoo.estimators.network import Network, class_weights
+from omfa.zoo.estimators.omfa_networks import omfa
+from omfa.zoo.protocols.protocol import Fold
+from omfa.zoo.protocols.splits import split
+from omfa.zoo.protocols.windows import Windows, feature_name
 
 WINDOW = 4.0
 
@@ -74,9 +78,9 @@ CASES: dict[str, Callable[[], Network]] = {
 """The first three are fitted on embeddings, computed once: their epochs are the shortest."""
 
 IMPORTS = {
-    "omfa.zoo.finetune": "pass",
-    "lightning.pytorch above it": "import omfa.zoo.finetune",
-    "skorch above it": "import omfa.zoo.finetune",
+    "omfa.zoo.estimators.network": "pass",
+    "lightning.pytorch above it": "import omfa.zoo.estimators.network",
+    "skorch above it": "import omfa.zoo.estimators.network",
 }
 
 
@@ -90,13 +94,13 @@ class Fit:
         self.by, self.how = by, by.training
         by.network_ = by.build(train).to(by.device)
         self.y = torch.from_numpy(train.y).to(by.device)
-        self.weight = _class_weights(self.y, len(train.classes))
-        self.inputs = by._inputs(train)
+        self.weight = class_weights(self.y, len(train.classes))
+        self.inputs = by.inputs_of(train)
         self.validation = validation if validation is not None and len(validation) else None
-        self.held_out = by._inputs(validation) if self.validation is not None else None
+        self.held_out = by.inputs_of(validation) if self.validation is not None else None
         self.n_steps = math.ceil(len(self.y) / self.how.batch_size)
         self.stop, self.epochs = stop, min(self.how.epochs, stop or self.how.epochs)
-        self.optimizer, self.schedule = by._optimizer(self.how.epochs * self.n_steps)
+        self.optimizer, self.schedule = by.optimizer(self.how.epochs * self.n_steps)
         self.order = np.random.default_rng(by.seed)
         self.best, self.best_loss, self.state = 0, math.inf, None
         self.history: list[dict[str, float]] = []
@@ -138,7 +142,7 @@ class Fit:
         epoch = len(self.history) + 1
         found: dict[str, float] = {"epoch": epoch, "loss": self.total.item() / self.n_steps}
         if self.held_out is not None and self.validation is not None:
-            found |= self.by._judge(self.held_out, self.validation)
+            found |= self.by.judge(self.held_out, self.validation)
         if self.held_out is None or self.how.patience is None:
             self.best = epoch
         elif found["validation_loss"] < self.best_loss:

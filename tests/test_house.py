@@ -1,0 +1,76 @@
+"""The walls and floors of the house: pyproject.toml names them, the linter sees what breaks.
+
+`lint-imports` checks the tree itself; here it is given trees that are wrong.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_every_folder_of_python_files_is_packaged():
+    listed = SETTINGS["tool"]["setuptools"]
+    tops = {folder: name for name, folder in listed["package-dir"].items()}
+    folders = {file.parent.relative_to(ROOT) for top in tops for file in (ROOT / top).rglob("*.py")}
+    found = {".".join([tops[folder.parts[0]], *folder.parts[1:]]) for folder in folders}
+    assert set(listed["packages"]) == found
+    assert len(listed["packages"]) == len(found)
+
+
+@pytest.fixture(scope="module")
+def linted(tmp_path_factory):
+    """Lint a copy of the tree, with a line put at the end of one of its files."""
+    copy = tmp_path_factory.mktemp("house")
+    for name, folder in SETTINGS["tool"]["setuptools"]["package-dir"].items():
+        target = copy / Path(*name.split("."))
+        shutil.copytree(ROOT / folder, target, ignore=shutil.ignore_patterns("weights", "*.pyc"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+
+    def lint(file, line):
+        path = copy / "omfa" / file
+        before = path.read_text() if path.exists() else None
+        path.write_text(f"{before or ''}\n{line}\n")
+        try:
+            return subprocess.run(
+                [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+                cwd=copy,
+                env=os.environ | {"PYTHONPATH": str(copy), "NO_COLOR": "1", "COLUMNS": "200"},
+                capture_output=True,
+                text=True,
+            )
+        finally:
+            if before is None:
+                path.unlink()
+            else:
+                path.write_text(before)
+
+    return lint
+
+
+def test_the_tree_as_it_is_has_no_circle(linted):
+    run = linted("pipeline/words.py", "")
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "named"),
+    [
+        ("pipeline/store.py", "from omfa.pipeline.ingestion import ingest", "pipeline.store"),
+        ("pipeline/words.py", "import omfa.pipeline.writing", "pipeline.words"),
+        ("pipeline/readers/raw.py", "from omfa.pipeline.readers import files", ".raw -> .files"),
+        ("pipeline/unplaced.py", "", "unplaced"),
+    ],
+    ids=["upwards", "across", "circle", "unplaced"],
+)
+def test_an_import_that_breaks_a_floor_is_refused(linted, file, line, named):
+    run = linted(file, line)
+    assert run.returncode == 1
+    assert named in run.stdout
