@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     for source, subjects in (("deap", 3), ("dreamer", 5)):
         raw = folder / f"{source}-raw"
-        simulate(source, raw, subjects=subjects, seconds=8, effect=1.5, progress=False)
+        simulate(source, raw, subjects=subjects, seconds=4, effect=1.5, progress=False)
         ingest(source, raw, folder / f"{source}.zarr", serial=True, progress=False)
     model = OMFA(n_outputs=2, sfreq=128.0, preset="tiny")
     saw = [{"dataset": "elsewhere", "subjects": ["sub-01"], "hours": 1.0}]
