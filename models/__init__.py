@@ -1,4 +1,9 @@
-"""ART, the graph heads and OMFA as braindecode models.
+"""ART, the graph heads and OMFA: tensors and ``chs_info`` in, logits out.
+
+Read ``front_end`` (any rate and amplitude to one), ``art`` (the encoder of one channel),
+``encoders`` (its ablations and sizes), ``graph`` and ``connectivity`` (places and coherency of the
+channels), ``heads`` (the graph over the channels), then ``omfa`` (the whole model, a braindecode
+model) and ``explain`` (pictures of it).
 
 Names are imported when they are first used: ``import omfa.models`` is cheap, ``ART`` needs torch
 alone, and only ``OMFA`` imports braindecode.

@@ -1,7 +1,7 @@
 """ART, the Adaptive Resampling Transformer: one EEG channel in, one vector out.
 
-Everything inside is indexed in seconds, so that windows of any length and any sampling rate meet
-the same weights. Five steps, each a small piece below:
+Everything inside is indexed in seconds, so that the same weights serve windows of any length and
+any sampling rate. Five steps; the first two are ``front_end.py``, the others are below:
 
 1. *Rate resampler* (no parameters): Kaiser-windowed sinc to 128 Hz.
 2. *Scale*: robust centre and spread per window. What scaling removes is kept as side features.
@@ -10,11 +10,14 @@ the same weights. Five steps, each a small piece below:
 5. *Transformer* with rotary phases taken from the token times in seconds, and attention pooling.
 
 The name, and that channels are encoded one by one, are from the abstract of arXiv 2511.08444, the
-only part at hand when this was written, so each step is this project's reading of it.
-``docs/models.md`` gives the reasons.
-"""
+only part at hand when this was written, so each step is this project's reading of it. Rotary
+phases are after Su et al. (2021, arXiv 2104.09864), SwiGLU after Shazeer (2020, arXiv 2002.05202),
+drop-path after Huang et al. (2016, arXiv 1603.09382). ``docs/models.md`` gives the formulas and the
+reasons.
 
-from __future__ import annotations
+Annotations here are evaluated (there is no ``from __future__ import annotations``), because
+TorchScript cannot read them as text.
+"""
 
 import math
 from collections.abc import Callable
@@ -26,9 +29,13 @@ from torch.nn import functional as F
 
 from omfa.models.front_end import F0, RESAMPLING, FrontEnd, Resampling
 
-STRIDES = (4, 4)  # of the stem's two convolutions
+# Strides of the stem's two convolutions: 8 frames a second, four to a token by default. Each frame
+# more costs time in every step (docs/models.md has the measurements).
+STRIDES = (4, 4)
 
-PERIODS = (0.5, 120.0)  # seconds per turn of the fastest and the slowest rotary phase
+# Seconds per turn of the fastest and the slowest rotary phase: from the spacing of two tokens to
+# twice the longest window (60 s), so that no two times in a window have the same phases.
+PERIODS = (0.5, 120.0)
 
 # Samples that one pass of the encoder may hold on a CPU. Larger batches go through in slices: the
 # activations then stay in cache and below malloc's mmap threshold, which takes a third off a step.
@@ -41,11 +48,11 @@ class Encoded(NamedTuple):
     Attributes
     ----------
     h : Tensor
-        (batch, dim), the window's embedding.
+        (batch, dim), the embedding of the window.
     tokens : Tensor
         (batch, n_tokens, dim), the tokens that ``h`` was pooled from.
     times : Tensor
-        (batch, n_tokens), the tokens' centres in seconds from the start of the window.
+        (batch, n_tokens), the centres of the tokens in seconds from the start of the window.
     side : Tensor
         (batch, 7), the power that scaling removed: log spread (of microvolts, about 10), log power
         of delta, theta, alpha, beta, gamma relative to the spread, and log(min(sfreq, 128) / 128).
@@ -60,8 +67,15 @@ class Encoded(NamedTuple):
 class Stem(nn.Sequential):
     """Two strided convolutions: (batch, 1, n) at 128 Hz -> (batch, dim, n / 16) at 8 frames/s.
 
-    The first layer's 33 taps, a quarter of a second, are a learned filter bank; GroupNorm sees the
-    whole window, so the course of power within it is kept.
+    The 33 taps of the first layer, a quarter of a second, are a learned filter bank. GroupNorm
+    normalises over the whole window, so that the course of power within it is kept.
+
+    Parameters
+    ----------
+    channels, dim : int
+        Filters of the first and of the second convolution, multiples of 8.
+    activation : type of nn.Module
+        Activation after each convolution.
     """
 
     def __init__(self, channels: int, dim: int, activation: type[nn.Module]):
@@ -89,11 +103,17 @@ class AdaptiveResampler(nn.Module):
     dim : int
         Features per frame.
     tokens_per_second : float
-        r; a window of D seconds gives ``ceil(r D - 1/2)`` tokens, at least one.
+        r; a window of D seconds gives ``ceil(r D - 1/2)`` tokens, at least one. The half keeps one
+        sample more from adding a token.
     by_content : bool
         Place the tokens by a learned density.
     activation : type of nn.Module
-        Of the density's two-layer network g.
+        Activation of the two-layer network g.
+
+    Raises
+    ------
+    ValueError
+        If ``tokens_per_second`` is not positive.
     """
 
     def __init__(
@@ -104,7 +124,7 @@ class AdaptiveResampler(nn.Module):
             raise ValueError(f"ART: tokens_per_second must be positive, got {tokens_per_second}.")
         self.tokens_per_second = float(tokens_per_second)
         self.frame_seconds = STRIDES[0] * STRIDES[1] / F0
-        self.kappa = 1 / 3  # neighbouring tokens overlap, and every frame is heard by one
+        self.kappa = 1 / 3  # neighbouring tokens overlap, and every frame counts in one at least
         self.density = (
             nn.Sequential(nn.Linear(dim, dim // 2), activation(), nn.Linear(dim // 2, 1))
             if by_content
@@ -114,11 +134,11 @@ class AdaptiveResampler(nn.Module):
         self.alpha = nn.Parameter(torch.tensor(0.1)) if by_content else None
 
     def n_tokens(self, seconds: float) -> int:
-        """Return the number of tokens that a window of ``seconds`` gives."""
+        """Return the number of tokens of a window of ``seconds``."""
         return max(1, math.ceil(self.tokens_per_second * seconds - 0.5))
 
     def log_density(self, frames: Tensor) -> Tensor | None:
-        """Return log rho, (batch, n_frames), or None for uniform tokens."""
+        """Return log rho (batch, n_frames) of frames (batch, n_frames, dim); None if uniform."""
         if self.density is None or self.alpha is None:
             return None
         return math.log(3.0) * torch.tanh(self.alpha * self.density(frames).squeeze(-1))
@@ -129,9 +149,9 @@ class AdaptiveResampler(nn.Module):
         Parameters
         ----------
         frames : Tensor
-            (batch, n_frames, dim).
+            (batch, n_frames, dim), 8 a second.
         seconds : float
-            D, the window's length.
+            D, the length of the window.
 
         Returns
         -------
@@ -172,14 +192,15 @@ def invert_density(density: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
     Returns
     -------
     places : Tensor
-        (batch, n_tokens), as a fraction of the window.
+        (batch, n_tokens), fractions of the window, between 0 and 1.
     at : Tensor
-        (batch, n_tokens), the frame that holds each.
+        (batch, n_tokens) int64, the frame in which each place lies.
     """
     n_frames = density.shape[-1]
     total = density.cumsum(-1)
     edges = F.pad(total / total[:, -1:], [1, 0])  # (batch, n_frames + 1), 0 to 1
     wanted = ranks.expand(density.shape[0], -1).contiguous()
+    # Which frame a rank falls into has no gradient; where in the frame it falls has.
     at = (torch.searchsorted(edges.detach(), wanted, right=True) - 1).clamp(0, n_frames - 1)
     low, high = edges.gather(1, at), edges.gather(1, at + 1)
     return (at + (wanted - low) / (high - low)) / n_frames, at
@@ -192,7 +213,25 @@ def rotary_turns(
     fastest: float = PERIODS[0],
     slowest: float = PERIODS[1],
 ) -> Tensor:
-    """Cosine and sine of each token's phases: (2, batch, n_tokens, 1, head_dim / 2)."""
+    """Compute the cosine and sine of the phases of each token.
+
+    Parameters
+    ----------
+    times : Tensor
+        (batch, n_tokens), seconds or any other unit of position.
+    head_dim : int
+        Features per attention head, two to a phase.
+    dtype : torch.dtype
+        Type of the result; phases are computed in the type of ``times``.
+    fastest, slowest : float
+        Period of the first and of the last phase, in the unit of ``times``; those between are
+        spaced geometrically.
+
+    Returns
+    -------
+    Tensor
+        (2, batch, n_tokens, 1, head_dim / 2).
+    """
     n = head_dim // 2
     fast, slow = math.log(2 * math.pi / fastest), math.log(2 * math.pi / slowest)
     step = torch.arange(n, device=times.device, dtype=times.dtype) / max(1, n - 1)
@@ -201,7 +240,7 @@ def rotary_turns(
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Turn (batch, n_tokens, heads, head_dim) by the phases of :func:`rotary_turns`."""
+    """Rotate (batch, n_tokens, n_heads, head_dim) by the phases of :func:`rotary_turns`."""
     a, b = x.chunk(2, -1)
     cos, sin = turns[0].to(x.dtype), turns[1].to(x.dtype)
     turned = (torch.addcmul(a * cos, b, sin, value=-1.0), torch.addcmul(a * sin, b, cos))
@@ -209,18 +248,40 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
 
 
 def drop_path(x: Tensor, drop_prob: float, training: bool) -> Tensor:
-    """Leave a residual branch out for whole rows of the batch, at random, in training."""
+    """Zero a residual branch (batch, n, dim) for whole rows of the batch, at random, in training.
+
+    Rows that stay are scaled by ``1 / (1 - drop_prob)``, so that the mean is as without it.
+    """
     if drop_prob == 0.0 or not training:
         return x
     keep = torch.rand([x.shape[0], 1, 1], device=x.device, dtype=x.dtype) >= drop_prob
     return x * keep / (1.0 - drop_prob)
 
 
+def mask_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Turn a mask into a bias on attention scores.
+
+    Parameters
+    ----------
+    mask : Tensor
+        (...) bool, True for what may be attended to.
+    dtype : torch.dtype
+        Type of the scores.
+
+    Returns
+    -------
+    Tensor
+        (...), 0 where the mask is True, else -30,000: enough to make a weight 0 after softmax, and
+        finite, so that a row with nothing to attend to gives no NaN.
+    """
+    blocked = torch.full([1], -3e4, dtype=dtype, device=mask.device)  # float16 ends at -65,504
+    return torch.where(mask, torch.zeros_like(blocked), blocked)
+
+
 class Block(nn.Module):
     """Pre-norm transformer block: attention with rotary phases, then SwiGLU.
 
-    LayerNorm stands where RMSNorm might: PyTorch has it as one CPU kernel, and it is five times
-    faster there.
+    LayerNorm stands where RMSNorm might: PyTorch has it as one CPU kernel, five times faster there.
 
     Parameters
     ----------
@@ -234,7 +295,9 @@ class Block(nn.Module):
         super().__init__()
         self.dim, self.n_heads, self.head_dim = dim, n_heads, dim // n_heads
         self.drop_prob, self.drop_path_prob = drop_prob, drop_path_prob
-        hidden = -(-8 * dim // 48) * 16  # 8/3 dim, rounded up to the CPU's vectors
+        # 8/3 dim, so that three matrices have as many weights as the usual two of 4 dim; rounded up
+        # to the vectors of a CPU.
+        hidden = -(-8 * dim // 48) * 16
         self.attention_norm = nn.LayerNorm(dim, bias=False)
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
         self.attention_out = nn.Linear(dim, dim, bias=False)
@@ -244,17 +307,32 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(drop_prob)
 
     def forward(self, x: Tensor, turns: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Mix (batch, n_tokens, dim); ``mask`` (batch, n_tokens) marks what to attend to."""
+        """Mix tokens.
+
+        Parameters
+        ----------
+        x : Tensor
+            (batch, n_tokens, dim).
+        turns : Tensor, optional
+            Phases from :func:`rotary_turns`; without, the tokens are a set.
+        mask : Tensor, optional
+            (batch, n_tokens) bool, True for tokens to attend to.
+
+        Returns
+        -------
+        Tensor
+            (batch, n_tokens, dim).
+        """
         x = x + self.branch(self.attend(self.attention_norm(x), turns, mask))
         gate, value = self.mlp_in(self.mlp_norm(x)).chunk(2, -1)
         return x + self.branch(self.mlp_out(F.silu(gate) * value))
 
     def branch(self, x: Tensor) -> Tensor:
-        """Regularise a residual branch."""
+        """Apply dropout and drop-path to a residual branch (batch, n_tokens, dim)."""
         return drop_path(self.dropout(x), self.drop_path_prob, self.training)
 
     def attend(self, x: Tensor, turns: Tensor | None, mask: Tensor | None) -> Tensor:
-        """Multi-head attention over the tokens of a row."""
+        """Attend over the tokens of each row; arguments and result as :meth:`forward`."""
         batch, n_tokens = x.shape[0], x.shape[1]
         qk, v = self.qkv(x).split((2 * self.dim, self.dim), -1)
         qk = qk.view(batch, n_tokens, 2 * self.n_heads, self.head_dim)
@@ -268,14 +346,14 @@ class Block(nn.Module):
         return self.attention_out(out.transpose(1, 2).reshape(batch, n_tokens, self.dim))
 
 
-def mask_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Additive attention bias of a mask. Finite, so that a row with nothing in it gives no NaN."""
-    blocked = torch.full([1], -3e4, dtype=dtype, device=mask.device)  # fits float16
-    return torch.where(mask, torch.zeros_like(blocked), blocked)
-
-
 class AttentionPool(nn.Module):
-    """Weighted mean over a set, the weights from one learned query per head."""
+    """Weighted mean over a set, the weights from one learned query per head.
+
+    Parameters
+    ----------
+    dim, n_heads : int
+        Width of the members and of the result, shared out over the heads.
+    """
 
     def __init__(self, dim: int, n_heads: int):
         super().__init__()
@@ -284,16 +362,50 @@ class AttentionPool(nn.Module):
         self.value = nn.Linear(dim, dim)
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return (batch, n_heads, n), summing to 1 over n."""
+        """Return the weights (batch, n_heads, n) of x (batch, n, dim), summing to 1 over n."""
         score = self.query(x).transpose(1, 2)
         if mask is not None:
             score = score + mask_bias(mask, score.dtype)[:, None, :]
         return torch.softmax(score, -1).to(x.dtype)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Pool (batch, n, dim) to (batch, dim)."""
+        """Pool (batch, n, dim) to (batch, dim); ``mask`` (batch, n) is True for what counts."""
         value = self.value(x).view(x.shape[0], x.shape[1], self.n_heads, -1).transpose(1, 2)
         return (self.weights(x, mask).to(value.dtype)[:, :, None, :] @ value).flatten(1)
+
+
+def in_slices(
+    encode: Callable[[Tensor, float | None, Tensor | None], Encoded],
+    x: Tensor,
+    sfreq: float | None,
+    mask: Tensor | None,
+) -> Encoded:
+    """Encode the rows of a batch, on a CPU in slices that stay in its cache.
+
+    Compiled and exported graphs, and GPUs, take the batch whole.
+
+    Parameters
+    ----------
+    encode : callable
+        ``encode(x, sfreq, mask) -> Encoded``.
+    x : Tensor
+        (batch, n_times), microvolts.
+    sfreq : float or None
+        Sampling rate of this batch in Hz.
+    mask : Tensor or None
+        (batch, n_times) bool.
+
+    Returns
+    -------
+    Encoded
+        As ``encode`` gives it, for the whole batch.
+    """
+    rows = max(1, CPU_SLICE // max(1, x.shape[-1]))
+    if x.shape[0] <= rows or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return encode(x, sfreq, mask)
+    masks = [None] * x.shape[0] if mask is None else mask.split(rows)
+    parts = [encode(part, sfreq, m) for part, m in zip(x.split(rows), masks, strict=False)]
+    return Encoded(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 class ART(nn.Module):
@@ -319,7 +431,7 @@ class ART(nn.Module):
     drop_prob, drop_path_prob : float
         Dropout, and the chance that a row skips a residual branch.
     activation : type of nn.Module
-        Of the stem and of the density network.
+        Activation of the stem and of the density network.
 
     Raises
     ------
@@ -355,12 +467,14 @@ class ART(nn.Module):
                 f"ART: dim {dim} must be a multiple of 8 and of twice n_heads {n_heads}, and "
                 f"stem_channels {stem_channels} a multiple of 8."
             )
+        # TorchScript reads attributes, not the module's constants: hence f0.
         self.dim, self.rotary, self.head_dim, self.f0 = dim, rotary, dim // n_heads, F0
         self.front_end = FrontEnd(sfreq, resampling)
         self.stem = Stem(stem_channels, dim, activation)
         self.resampler = AdaptiveResampler(
             dim, tokens_per_second, resampling == "rate+content", activation
         )
+        # Later layers are dropped more often: the first ones serve all that follow.
         self.blocks = nn.ModuleList(
             Block(dim, n_heads, drop_prob, drop_path_prob * depth / max(1, n_layers - 1))
             for depth in range(n_layers)
@@ -375,12 +489,12 @@ class ART(nn.Module):
         ----------
         x : Tensor
             (batch, n_times), microvolts, one channel per row. A row that holds a NaN or does not
-            vary is encoded as silence.
+            vary is encoded as zeros.
         sfreq : float, optional
             Sampling rate of this batch in Hz; by default the one that ART was built with.
         mask : Tensor, optional
-            (batch, n_times) bool, True where a sample was recorded. What stands in the others has
-            no effect, and tokens centred there are not attended to.
+            (batch, n_times) bool, True where a sample was recorded. The values of other samples
+            have no effect, and tokens centred there are not attended to.
 
         Returns
         -------
@@ -398,7 +512,7 @@ class ART(nn.Module):
             return in_slices(self.encode, x, sfreq, mask)
 
     def encode(self, x: Tensor, sfreq: float | None, mask: Tensor | None) -> Encoded:
-        """Encode a batch in one pass."""
+        """Encode a batch in one pass; arguments and result as :meth:`forward`."""
         z, side, mask = self.front_end(x, sfreq, mask)
         seconds = z.shape[-1] / self.f0
         dtype = self.norm.weight.dtype
@@ -416,21 +530,3 @@ class ART(nn.Module):
         tokens = self.norm(tokens)
         h = self.readout(tokens, token_mask)
         return Encoded(h, tokens, times.expand(z.shape[0], -1), side.to(dtype))
-
-
-def in_slices(
-    encode: Callable[[Tensor, float | None, Tensor | None], Encoded],
-    x: Tensor,
-    sfreq: float | None,
-    mask: Tensor | None,
-) -> Encoded:
-    """Run ``encode`` over rows of ``x``, on a CPU in slices that stay in cache.
-
-    Compiled and exported graphs, and GPUs, take the batch whole.
-    """
-    rows = max(1, CPU_SLICE // max(1, x.shape[-1]))
-    if x.shape[0] <= rows or x.device.type != "cpu" or torch.compiler.is_compiling():
-        return encode(x, sfreq, mask)
-    masks = [None] * x.shape[0] if mask is None else mask.split(rows)
-    parts = [encode(part, sfreq, m) for part, m in zip(x.split(rows), masks, strict=False)]
-    return Encoded(*(torch.cat(part) for part in zip(*parts, strict=True)))

@@ -1,9 +1,9 @@
 """Import braindecode where its torchaudio cannot load.
 
 braindecode imports torchaudio. The registries' torchaudio is built for CUDA, and beside a CPU build
-of torch its compiled part dies on a missing library, although what braindecode uses of it is plain
-Python. Here, and only when the plain import fails that way, torchaudio is told that it has no
-compiled part, as its own builds without one do.
+of torch its compiled part fails on a missing library, although what braindecode uses of it is plain
+Python. Only when the plain import fails that way, this module imports torchaudio as a build without
+a compiled part, which torchaudio supports.
 """
 
 from __future__ import annotations
@@ -27,20 +27,24 @@ def _refuse(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _extension_without_library() -> types.ModuleType:
-    extension: Any = types.ModuleType("torchaudio._extension")
-    extension._IS_TORCHAUDIO_EXT_AVAILABLE = False
-    extension._IS_ALIGN_AVAILABLE = False
-    extension.fail_if_no_align = _refuse
+    # torchaudio has no public switch: these are the flags that its own builds without one set.
+    extension = types.ModuleType("torchaudio._extension")
+    flags = {"_IS_TORCHAUDIO_EXT_AVAILABLE": False, "_IS_ALIGN_AVAILABLE": False}
+    vars(extension).update(flags, fail_if_no_align=_refuse)
     return extension
 
 
 def make_torchaudio_importable() -> None:
-    """Import torchaudio, without its compiled part if that does not load; absent is fine."""
+    """Import torchaudio, without its compiled part if that does not load.
+
+    Call it before the first import of braindecode. Without torchaudio installed it does nothing.
+    """
     try:
         import_module("torchaudio")
     except ImportError:
-        pass  # braindecode says itself what it misses
+        pass  # braindecode's own error names what is missing
     except OSError:
+        # The import stopped half-way: what it left would be taken for the whole of torchaudio.
         for name in [n for n in sys.modules if n.split(".")[0] == "torchaudio"]:
             del sys.modules[name]
         sys.modules["torchaudio._extension"] = _extension_without_library()

@@ -1,6 +1,13 @@
-"""The encoders that ART is compared with, under one call and the same front end, and the presets.
+"""Encoders of single channels by name and size: ART, and those that it is compared with.
 
-``encoder(x, sfreq=None, mask=None) -> Encoded`` for all; :func:`make_encoder` builds one by name.
+Every encoder is called as ``encoder(x, sfreq=None, mask=None) -> Encoded`` and starts with the same
+front end, so that a comparison is one argument apart. Beside ART there are ART without rotary
+phases; a plain patch transformer, after EEG foundation models such as LaBraM (Jiang et al. 2024,
+arXiv 2405.18765); and a small convolutional network. :func:`make_encoder` builds one by name, in
+one of the sizes of :data:`PRESETS`.
+
+Annotations here are evaluated (there is no ``from __future__ import annotations``), because
+TorchScript cannot read them as text.
 """
 
 from typing import NamedTuple
@@ -16,7 +23,7 @@ ENCODERS = ("art", "art_no_rotary", "patch", "cnn")
 
 
 class Preset(NamedTuple):
-    """Sizes of a model: the encoder's, and the width of the graph head's nodes."""
+    """Sizes of a model: those of its encoder, and the width of its graph head's nodes."""
 
     dim: int
     n_layers: int
@@ -25,6 +32,8 @@ class Preset(NamedTuple):
     node_dim: int
 
 
+# tiny for tests, small for one CPU, base for the paper's corpora, large beyond them. With nodes of
+# width 88, all of OMFA small has just under a million parameters.
 PRESETS = {
     "tiny": Preset(64, 2, 2, 32, 32),
     "small": Preset(128, 4, 4, 64, 88),
@@ -34,7 +43,7 @@ PRESETS = {
 
 
 class _Ablation(nn.Module):
-    """What the two plain encoders share: the front end, and the way through in slices."""
+    """What the two plain encoders share: the front end, slices, and the mean as readout."""
 
     def __init__(self, dim: int, sfreq: float | None, resampling: Resampling):
         super().__init__()
@@ -50,7 +59,11 @@ class _Ablation(nn.Module):
             return in_slices(self.encode, x, sfreq, mask)
 
     def encode(self, x: Tensor, sfreq: float | None, mask: Tensor | None) -> Encoded:
-        """Encode a batch in one pass; the mean of the tokens is the embedding."""
+        """Encode a batch in one pass; the mean of the tokens is the embedding.
+
+        Tokens stand in the middle of the ``hop`` seconds that each covers. A mask only fills absent
+        samples: these encoders do not leave tokens out.
+        """
         z, side, mask = self.front_end(x, sfreq, mask)
         dtype = self.norm.weight.dtype
         tokens, hop = self.tokenize(z.to(dtype))
@@ -65,9 +78,9 @@ class _Ablation(nn.Module):
 
 
 class PatchTransformer(_Ablation):
-    """A plain patch transformer: half-second patches, a linear layer, ART's blocks.
+    """A plain patch transformer: half-second patches, a linear layer, the blocks of ART.
 
-    Positions are counted in patches, as vision transformers do. A last patch that is not full is
+    Positions are counted in patches, as in vision transformers. A last patch that is not full is
     completed with zeros.
 
     Parameters
@@ -88,14 +101,27 @@ class PatchTransformer(_Ablation):
         drop_path_prob: float = 0.1,
     ):
         super().__init__(dim, sfreq, resampling)
-        self.patch = 64  # samples at 128 Hz: as many tokens a second as ART has by default
+        self.patch = 64  # samples at 128 Hz: as many tokens a second as ART by default
         self.embed = nn.Linear(self.patch, dim)
         self.blocks = nn.ModuleList(
             Block(dim, n_heads, drop_prob, drop_path_prob) for _ in range(n_layers)
         )
 
     def tokenize(self, z: Tensor) -> tuple[Tensor, float]:
-        """Cut, embed, add sinusoidal positions, mix."""
+        """Cut into patches, embed them, add sinusoidal positions, mix by attention.
+
+        Parameters
+        ----------
+        z : Tensor
+            (batch, n) at 128 Hz, in spreads.
+
+        Returns
+        -------
+        tokens : Tensor
+            (batch, ceil(n / 64), dim).
+        hop : float
+            0.5, the seconds from one token to the next.
+        """
         z = F.pad(z, [0, -z.shape[-1] % self.patch])
         tokens = self.embed(z.unflatten(1, [-1, self.patch]))
         index = torch.arange(tokens.shape[1], device=z.device, dtype=torch.float64)[None]
@@ -127,6 +153,7 @@ class SmallCNN(_Ablation):
     ):
         super().__init__(dim, sfreq, resampling)
         layers: list[nn.Module] = []
+        # A quarter of a second first, as ART's stem; 4 * 4 * 2 * 2 = 64 samples to a token.
         widths = (1, stem_channels, stem_channels, dim, dim)
         for i, (taps, stride) in enumerate(((33, 4), (9, 4), (5, 2), (5, 2))):
             layers += [
@@ -138,7 +165,7 @@ class SmallCNN(_Ablation):
         self.layers = nn.Sequential(*layers)
 
     def tokenize(self, z: Tensor) -> tuple[Tensor, float]:
-        """Convolve."""
+        """Convolve (batch, n) at 128 Hz to (batch, ceil(n / 64), dim) tokens, 0.5 s apart."""
         return self.layers(z[:, None]).transpose(1, 2), 64 / self.front_end.f0
 
 

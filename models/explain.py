@@ -1,4 +1,10 @@
-"""What a model looked at: channels on the scalp, tokens over time."""
+"""Pictures of what a model attends to: channels on the scalp, tokens over time.
+
+:func:`channel_attention` reads the weights of the graph attention (``heads.py``), the share of each
+channel in the messages of the last layer, and :func:`attention_topomap` draws them.
+:func:`token_density` draws where ART places its tokens. Attention is what the model mixed, which
+need not be what caused its answer (Jain & Wallace 2019, arXiv 1902.10186).
+"""
 
 from __future__ import annotations
 
@@ -12,12 +18,12 @@ from omfa.models.heads import GATHead, GATv2
 
 
 def channel_attention(model: Any, x: Tensor, **options: Any) -> Tensor:
-    """How much the graph listens to each channel.
+    """Measure how much attention each channel receives in the last graph layer.
 
     Parameters
     ----------
     model : OMFA
-        With ``head="gat"``.
+        A model with ``head="gat"``.
     x : Tensor
         (batch, n_chans, n_times), microvolts.
     **options
@@ -26,8 +32,8 @@ def channel_attention(model: Any, x: Tensor, **options: Any) -> Tensor:
     Returns
     -------
     Tensor
-        (batch, n_chans), the attention that a channel receives from the present channels in the
-        last graph layer, mean over heads; sums to 1 over the channels, and is 0 for absent ones.
+        (batch, n_chans), the attention that a channel receives from the present channels, averaged
+        over heads; it sums to 1 over the channels and is 0 for absent ones.
 
     Raises
     ------
@@ -41,11 +47,12 @@ def channel_attention(model: Any, x: Tensor, **options: Any) -> Tensor:
         )
     caught: dict[str, Tensor] = {}
 
-    def look(layer: GATv2, inputs: tuple[Tensor, Tensor, Tensor | None]) -> None:
+    # A hook, so that forward need not return weights that only this function reads.
+    def catch(layer: GATv2, inputs: tuple[Tensor, Tensor, Tensor | None]) -> None:
         caught["weights"], caught["edges"] = layer.attention(*inputs), inputs[1]
 
     training = model.training
-    hook = model.head.layers[-1].register_forward_pre_hook(look)
+    hook = model.head.layers[-1].register_forward_pre_hook(catch)
     try:
         with torch.no_grad():
             model.eval()(x, **options)
@@ -53,19 +60,20 @@ def channel_attention(model: Any, x: Tensor, **options: Any) -> Tensor:
         hook.remove()
         model.train(training)
     present = caught["edges"][:, 0].to(caught["weights"].dtype)  # (batch, n_chans)
-    heard = (caught["weights"].mean(1) * present[:, :, None]).sum(1) * present
-    return heard / heard.sum(-1, keepdim=True).clamp(min=1e-12)
+    # Rows of absent channels hold weights too, of messages that nothing reads.
+    received = (caught["weights"].mean(1) * present[:, :, None]).sum(1) * present
+    return received / received.sum(-1, keepdim=True).clamp(min=1e-12)
 
 
 def attention_topomap(
     model: Any, x: Tensor, *, axes: Any = None, **options: Any
 ) -> tuple[Any, np.ndarray]:
-    """Draw :func:`channel_attention`, mean over the batch, on the scalp.
+    """Draw :func:`channel_attention`, averaged over the batch, on the scalp.
 
     Parameters
     ----------
     model : OMFA
-        With ``head="gat"`` and channels whose positions are known.
+        A model with ``head="gat"`` and channels whose positions are known.
     x : Tensor
         (batch, n_chans, n_times), microvolts.
     axes : matplotlib Axes, optional
@@ -77,7 +85,7 @@ def attention_topomap(
     -------
     figure : matplotlib Figure
     attention : ndarray
-        (n_chans,), times the number of channels: 1 is an even share.
+        (n_chans,), shares times the number of channels: 1 is an even share.
 
     Raises
     ------
@@ -120,11 +128,11 @@ def token_density(
     Parameters
     ----------
     model : OMFA or ART
-        Whose encoder is ART.
+        ART, or a model whose encoder is ART.
     x : Tensor
         (n_times,) of one channel, microvolts.
     sfreq : float, optional
-        Its sampling rate in Hz, if not the model's.
+        Sampling rate of ``x`` in Hz, if not that of the model.
     axes : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -132,9 +140,9 @@ def token_density(
     -------
     figure : matplotlib Figure
     times : Tensor
-        (n_tokens,), the tokens' centres in seconds.
+        (n_tokens,), the centres of the tokens in seconds.
     density : Tensor
-        (n_tokens,), tokens per second there: constant unless tokens are placed by content.
+        (n_tokens,), tokens per second at each: constant unless tokens are placed by content.
 
     Raises
     ------
@@ -152,7 +160,7 @@ def token_density(
     with torch.no_grad():
         times = encoder(x[None], sfreq).times[0]
     seconds = x.shape[-1] / rate
-    # Each token's share of the window reaches half-way to its neighbours.
+    # The share of each token in the window reaches half-way to its neighbours.
     edges = torch.cat(
         (times.new_zeros(1), (times[1:] + times[:-1]) / 2, times.new_tensor([seconds]))
     )

@@ -1,6 +1,19 @@
-"""Any rate to 128 Hz, any amplitude to unit spread: what ART does before it makes tokens."""
+"""The front end of every encoder: any sampling rate to 128 Hz, any amplitude to unit spread.
 
-from __future__ import annotations
+Corpora differ in sampling rate and in amplitude, and one set of weights is to serve them all. Two
+steps without parameters bring a single-channel window to a common form:
+
+1. *Rate resampler*: a Kaiser-windowed sinc filter (Kaiser & Schafer 1980, IEEE Trans. Acoust.,
+   Speech, Signal Process. 28, 105-107), applied in polyphase form (Crochiere & Rabiner 1981, Proc.
+   IEEE 69, 300-331), resamples any rate to 128 Hz.
+2. *Scale*: the median is subtracted and the interquartile range divided by, both of which a few
+   artefacts do not move. What this removes, the spread and the share of each frequency band in the
+   power (Welch 1967, IEEE Trans. Audio Electroacoust. 15, 70-73), is returned as side features,
+   since emotion decoding needs it.
+
+``docs/models.md`` gives the formulas and the reasons. Annotations here are evaluated (there is no
+``from __future__ import annotations``), because TorchScript cannot read them as text.
+"""
 
 import math
 from fractions import Fraction
@@ -15,17 +28,23 @@ Resampling = Literal["off", "rate", "rate+content"]
 
 RESAMPLING: tuple[Resampling, ...] = ("off", "rate", "rate+content")
 
-F0 = 128.0  # Hz, the rate at which every signal meets the stem
+# Hz. DEAP and DREAMER are published at this rate, so their samples pass as they are, and half of it
+# is above the 45 Hz at which the stores' signals end.
+F0 = 128.0
 
-ZEROS, ROLLOFF, BETA = 16, 0.95, 8.0  # half-width in zero crossings, pass band, Kaiser shape
+# Half-width in zero crossings, pass band as a share of the lower Nyquist frequency, Kaiser's shape.
+# The filter to 128 Hz then passes up to 51 Hz and stops, by 60 dB, from 70 Hz, which would
+# come back as 58 Hz: the 1 to 45 Hz that matter are untouched.
+ZEROS, ROLLOFF, BETA = 16, 0.95, 8.0
 
+# Hz, the upper edge excluded.
 BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "gamma": (30, 46)}
 
-N_SIDE = 2 + len(BANDS)
+N_SIDE = 2 + len(BANDS)  # log spread, log band powers, log of the rate
 
 
 def recorded(x: Tensor) -> Tensor:
-    """Tell which signals carry anything.
+    """Mark the signals that hold a recording.
 
     Parameters
     ----------
@@ -42,15 +61,35 @@ def recorded(x: Tensor) -> Tensor:
     return torch.isfinite(high - low) & (high > low)
 
 
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Average along the last axis over the values that a mask marks.
+
+    Parameters
+    ----------
+    x : Tensor
+        (..., n), in any unit.
+    mask : Tensor
+        (..., n) bool, broadcast against ``x``; True where a value counts.
+
+    Returns
+    -------
+    Tensor
+        (..., 1), in the unit of ``x``; 0 where nothing is marked.
+    """
+    total = torch.where(mask, x, torch.zeros_like(x)).sum(-1, keepdim=True)
+    return total / mask.sum(-1, keepdim=True).clamp(min=1)
+
+
 def rate_ratio(sfreq: float) -> tuple[int, int]:
-    """Return (up, down) so that 128 Hz is ``sfreq * up / down``, within one part in a million."""
+    """Return (up, down), so that 128 Hz is ``sfreq`` Hz times ``up / down`` within 1e-6 of it."""
+    # A kernel has ``up`` columns and about ``down`` rows; 2000 keeps it small for any rate.
     ratio = Fraction(F0 / sfreq).limit_denominator(2000)
     return ratio.numerator, ratio.denominator
 
 
 @lru_cache(maxsize=64)
 def resampling_kernel(up: int, down: int) -> tuple[Tensor, int]:
-    r"""Polyphase form of the Kaiser-windowed sinc that takes ``down`` samples to ``up``.
+    r"""Build the Kaiser-windowed sinc that turns ``down`` samples into ``up``, in polyphase form.
 
     With f_s the input rate, f_c = rho min(f_s, f_0) / 2 and t_w = Z / (2 f_c), output m is
 
@@ -65,7 +104,7 @@ def resampling_kernel(up: int, down: int) -> tuple[Tensor, int]:
     kernel : Tensor
         (down + 2 * reach + 1, up), float64.
     reach : int
-        Samples that an output looks to either side.
+        How many input samples on either side an output depends on.
     """
     cutoff = 0.5 * ROLLOFF * min(1.0, up / down)  # in cycles per input sample
     half_width = ZEROS / (2 * cutoff)  # in input samples
@@ -79,19 +118,26 @@ def resampling_kernel(up: int, down: int) -> tuple[Tensor, int]:
 
 
 def resample(x: Tensor, kernel: Tensor, reach: int, up: int, down: int) -> Tensor:
-    """Apply a kernel of :func:`resampling_kernel`, the ends mirrored through their last points.
+    """Resample signals with a kernel of :func:`resampling_kernel`.
+
+    The ends are continued by mirroring them through their last points.
 
     Parameters
     ----------
     x : Tensor
-        (batch, n_times).
+        (batch, n_times), in any unit.
     kernel, reach, up, down
         As :func:`resampling_kernel` takes and gives them.
 
     Returns
     -------
     Tensor
-        (batch, round(n_times * up / down)).
+        (batch, round(n_times * up / down)), in the unit of ``x``.
+
+    Raises
+    ------
+    ValueError
+        If a window has no more than ``reach + 1`` samples.
     """
     n_times = x.shape[-1]
     if n_times <= reach + 1:
@@ -106,22 +152,53 @@ def resample(x: Tensor, kernel: Tensor, reach: int, up: int, down: int) -> Tenso
     before = 2 * x[:, :1] - x[:, 1 : reach + 1].flip([1])
     after = 2 * x[:, -1:] - x[:, -reach - 2 : -1].flip([1])
     x = torch.cat((before, x, after), 1)
-    # Zeros only complete the last block; outputs that would see them are cut off again.
+    # Zeros only complete the last block; outputs that depend on them are cut off again.
     x = F.pad(x, [0, max(0, (n_blocks - 1) * down + kernel.shape[0] - x.shape[-1])])
     blocks = x.unfold(-1, kernel.shape[0], down)[:, :n_blocks]  # (batch, n_blocks, taps)
     return (blocks @ kernel).flatten(1)[:, :n_out]
 
 
+def nearest_quartiles(x: Tensor, last: Tensor) -> Tensor:
+    """Find quartiles as the nearest values that occur.
+
+    Rows may count different numbers of values, which ``torch.quantile`` cannot do. It interpolates;
+    among the 64 samples or more of a window that makes little difference.
+
+    Parameters
+    ----------
+    x : Tensor
+        (batch, n).
+    last : Tensor
+        (batch, 1), the highest rank that counts in each row, from 0; values that rank higher do
+        not count.
+
+    Returns
+    -------
+    Tensor
+        (batch, 3), lower quartile, median and upper quartile.
+    """
+    parts = torch.stack((0.25 * last, 0.5 * last, 0.75 * last), -1)[:, 0]
+    return x.sort(-1)[0].gather(1, parts.round().long())
+
+
 @lru_cache(maxsize=16)
 def spectral_basis(sfreq: float = F0) -> tuple[Tensor, Tensor]:
-    """Hann-windowed cosines and sines of 1-45 Hz over one second, and the band of each.
+    """Build Hann-windowed cosines and sines of 1-45 Hz over one second, and their bands.
+
+    A segment times the basis is its spectrum. One second gives a resolution of 1 Hz, which the
+    narrowest band (delta, 3 Hz) needs; 45 Hz is where the stores' signals end.
+
+    Parameters
+    ----------
+    sfreq : float
+        Sampling rate of the segments in Hz.
 
     Returns
     -------
     basis : Tensor
         (round(sfreq), 90), float64: the cosines, then the sines.
     in_band : Tensor
-        (90, 5), 1 where a frequency is in a band, and can be told at this rate.
+        (90, 5) float64, 1 where a frequency is in a band and below the Nyquist frequency, else 0.
     """
     n = round(sfreq)
     time = torch.arange(n, dtype=torch.float64) / sfreq
@@ -131,23 +208,30 @@ def spectral_basis(sfreq: float = F0) -> tuple[Tensor, Tensor]:
     basis = torch.cat((angle.cos(), angle.sin()), 1) * window[:, None]
     # One-sided power: a unit-variance signal has powers that sum to 1 over all frequencies.
     basis = basis * math.sqrt(2 / (n * float((window**2).sum())))
-    told = freqs < 0.49 * sfreq
+    sampled = freqs < 0.49 * sfreq  # not 0.5: at the Nyquist frequency the sine vanishes
     in_band = torch.stack(
-        [(freqs >= low) & (freqs < high) & told for low, high in BANDS.values()], 1
+        [(freqs >= low) & (freqs < high) & sampled for low, high in BANDS.values()], 1
     )
     return basis, torch.cat((in_band, in_band)).double()
 
 
 class FrontEnd(nn.Module):
-    """Steps 1 and 2, shared by every encoder: any rate to 128 Hz, any amplitude to unit spread.
+    """Resample windows to 128 Hz and scale them to unit spread; no parameters to learn.
+
+    Every encoder starts with it, so that encoders differ in nothing but what follows.
 
     Parameters
     ----------
     sfreq : float or None
-        Sampling rate in Hz of signals whose rate is not given with the call; None reads them as
-        128.
-    resampling : str
-        ``"off"`` feeds the samples as if they were taken at 128 Hz, whatever their rate.
+        Sampling rate in Hz of signals whose rate is not given with the call; 128 if None.
+    resampling : {"off", "rate", "rate+content"}
+        ``"off"`` feeds the samples as if they were taken at 128 Hz, whatever their rate; the other
+        two are the same here.
+
+    Raises
+    ------
+    ValueError
+        If ``sfreq`` is negative.
     """
 
     kernel: Tensor
@@ -175,7 +259,8 @@ class FrontEnd(nn.Module):
         Parameters
         ----------
         x : Tensor
-            (batch, n_times), microvolts.
+            (batch, n_times), microvolts, one channel per row. A row that is constant or holds a
+            NaN or an infinity counts as zero.
         sfreq : float, optional
             The rate of this batch in Hz.
         mask : Tensor, optional
@@ -184,21 +269,26 @@ class FrontEnd(nn.Module):
         Returns
         -------
         z : Tensor
-            (batch, n_frames), at 128 Hz.
+            (batch, n_times at 128 Hz), in spreads, between -20 and 20.
         side : Tensor
-            (batch, 7), see :class:`Encoded`.
+            (batch, 7), the power that scaling removed: see :class:`omfa.models.art.Encoded`.
         mask : Tensor or None
-            (batch, n_frames), the mask at 128 Hz.
+            (batch, n_times at 128 Hz) bool, the mask at 128 Hz.
+
+        Raises
+        ------
+        ValueError
+            If a window is shorter than the resampling filter (0.5 s is always enough).
         """
+        # Half precision has 8 to 11 bits, too few for the power of a signal on an offset.
         if x.dtype == torch.float16 or x.dtype == torch.bfloat16:
             x = x.float()
         if mask is not None:
-            # Filled before anything looks at them, so what stands in absent samples has no effect.
+            # First of all, so that the values of absent samples have no effect.
             x = torch.where(mask, x, masked_mean(x, mask))
         x = torch.where(recorded(x)[:, None], x, torch.zeros_like(x))
-        x = x - x.mean(
-            -1, keepdim=True
-        )  # first, or half precision rounds signals on an offset away
+        # Before resampling, or half precision would round away a signal on a large offset.
+        x = x - x.mean(-1, keepdim=True)
         rate = self.sfreq if sfreq is None or not self.adapts else float(sfreq)
         y = self.to_f0(x, rate)
         if mask is not None:
@@ -212,7 +302,7 @@ class FrontEnd(nn.Module):
         return z, side, mask
 
     def to_f0(self, x: Tensor, sfreq: float) -> Tensor:
-        """Resample (batch, n_times) from ``sfreq`` Hz to 128 Hz; nothing to do in mode ``off``."""
+        """Resample (batch, n_times) from ``sfreq`` Hz to 128 Hz; ``"off"`` returns it as it is."""
         kernel, reach, up, down = self.kernel, self.reach, self.up, self.down
         if self.adapts and sfreq != self.sfreq:
             if torch.jit.is_scripting():
@@ -225,11 +315,25 @@ class FrontEnd(nn.Module):
         return resample(x, kernel.to(x), reach, up, down)
 
     def scale(self, y: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Centre on the median and divide by the spread; also give (batch, 1) log spread.
+        """Subtract the median and divide by the spread.
 
-        The spread is the interquartile range as a standard deviation, but never under a tenth of
-        the standard deviation, for signals that are flat half of the time. Values are held within
-        20 spreads, so that one artefact does not drive the whole window.
+        The spread is the interquartile range as a standard deviation, but at least a tenth of the
+        standard deviation, for signals that are flat half of the time. Values are limited to 20
+        spreads, so that one artefact does not drive the whole window.
+
+        Parameters
+        ----------
+        y : Tensor
+            (batch, n), microvolts at 128 Hz.
+        mask : Tensor or None
+            (batch, n) bool, True where a sample was recorded.
+
+        Returns
+        -------
+        z : Tensor
+            (batch, n), in spreads; 0 where nothing was recorded.
+        log_spread : Tensor
+            (batch, 1), log of the spread over 10 microvolts.
         """
         if mask is None:
             quartiles = nearest_quartiles(y, torch.full_like(y[:, :1], y.shape[-1] - 1))
@@ -240,31 +344,34 @@ class FrontEnd(nn.Module):
             quartiles = torch.nan_to_num(quartiles, posinf=0.0)  # of rows that are all absent
             sd = masked_mean((y - masked_mean(y, mask)) ** 2, mask).sqrt()
         low, centre, high = quartiles[:, 0:1], quartiles[:, 1:2], quartiles[:, 2:3]
+        # A normal distribution's quartiles are 1.349 standard deviations apart.
         spread = torch.maximum((high - low) / 1.349, 0.1 * sd).clamp(min=1e-12)
         z = ((y - centre) / spread).clamp(-20.0, 20.0)
         if mask is not None:
             z = torch.where(mask, z, torch.zeros_like(z))
-        return z, spread.log() - math.log(10.0)
+        return z, spread.log() - math.log(10.0)  # near 0 for EEG, whose spread is about 10 uV
 
     def log_band_powers(self, z: Tensor, mask: Tensor | None) -> Tensor:
-        """Welch's band powers, one-second Hann segments half overlapped: (batch, n_bands)."""
+        """Measure log band powers by Welch's method, one-second Hann segments half overlapped.
+
+        Parameters
+        ----------
+        z : Tensor
+            (batch, n), in spreads at 128 Hz.
+        mask : Tensor or None
+            (batch, n) bool, True where a sample was recorded.
+
+        Returns
+        -------
+        Tensor
+            (batch, 5), log power of delta, theta, alpha, beta and gamma, relative to the spread.
+        """
         n = self.basis.shape[0]
-        if z.shape[-1] < n:
+        if z.shape[-1] < n:  # completed with zeros, and scaled to keep its power
             z = F.pad(z * math.sqrt(n / z.shape[-1]), [0, n - z.shape[-1]])
         spectrum = z.unfold(-1, n, n // 2) @ self.basis.to(z.dtype)  # (batch, n_segments, 2 * 45)
         power = (spectrum**2).mean(1) @ self.in_band.to(spectrum.dtype)
         if mask is not None:
             power = power / mask.to(power.dtype).mean(-1, keepdim=True).clamp(min=1e-3)
+        # 1e-4 keeps the log of an empty band finite; 2 brings EEG's band powers to the order of 0.
         return (power.to(z.dtype) + 1e-4).log() + 2.0
-
-
-def nearest_quartiles(x: Tensor, last: Tensor) -> Tensor:
-    """Return (batch, 3) quartiles of the values that rank 0 to ``last`` (batch, 1) in each row."""
-    parts = torch.stack((0.25 * last, 0.5 * last, 0.75 * last), -1)[:, 0]
-    return x.sort(-1)[0].gather(1, parts.round().long())
-
-
-def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the last axis, kept, of what ``mask`` marks True; 0 where there is nothing."""
-    total = torch.where(mask, x, torch.zeros_like(x)).sum(-1, keepdim=True)
-    return total / mask.sum(-1, keepdim=True).clamp(min=1)

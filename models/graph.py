@@ -1,9 +1,13 @@
-"""Electrodes as a graph: where each one is, how far apart they are, and what that means.
+"""Electrodes as a graph: where each one is, how far apart they are, and features of both.
 
-A channel is known by its place on the head, not by an index: an electrode outside any vocabulary
-works as long as it has a position, and a model trained on one montage runs on another. Positions
-are taken from ``chs_info`` (MNE's head frame, metres), else looked up by name in MNE's 10-05
-montage, else unknown (NaN), which every function below accepts.
+A channel is identified by its place on the head, not by an index: an electrode outside any
+vocabulary works as long as it has a position, and a model trained on one montage runs on another.
+Positions are taken from ``chs_info`` (MNE's head frame, metres), else looked up by name in MNE's
+10-05 montage, else unknown (NaN), which every function below accepts.
+
+Places become sines and cosines of several wavelengths, as positions do in transformers (Vaswani et
+al. 2017, arXiv 1706.03762); distances become Gaussian bumps, as in SchNet (Schuett et al. 2017,
+arXiv 1706.08566), or the weights of a Gaussian graph.
 """
 
 from __future__ import annotations
@@ -28,12 +32,14 @@ N_POSITION = 2 * 3 * N_WAVES + 1
 BUMP, N_BUMPS = 0.03, 8  # distance bumps at 0, 3, ... 21 cm, as wide as they are apart, in metres
 N_DISTANCE = N_BUMPS + 1
 UNKNOWN_DISTANCE = 0.1  # metres, between two electrodes of which one has no position
-NEIGHBOURHOOD = 0.05  # metres, the reach of the distance graph
+# Metres, the reach of the distance graph: of what docs/models.md compares, the best neighbours to
+# take a channel against.
+NEIGHBOURHOOD = 0.05
 
 
 @cache
 def montage_positions() -> dict[str, np.ndarray]:
-    """Lower-case 10-05 name to its place in MNE's head frame, in metres."""
+    """Return the place of every 10-05 name, in lower case: (3,), metres in MNE's head frame."""
     import mne
 
     try:
@@ -48,7 +54,7 @@ def montage_positions() -> dict[str, np.ndarray]:
 
 
 def _known(position: np.ndarray) -> bool:
-    """Tell a place from MNE's two ways to write that there is none: NaN and the origin."""
+    """Return whether a position is one: MNE writes NaN or the origin where there is none."""
     return bool(np.isfinite(position).all() and position.any())
 
 
@@ -64,7 +70,7 @@ def electrode_positions(chs_info: Sequence[dict[str, Any]]) -> np.ndarray:
     Returns
     -------
     ndarray
-        (n_chans, 3), NaN for electrodes of which neither is known.
+        (n_chans, 3), metres in MNE's head frame; NaN where neither gives a place.
     """
     positions = np.full((len(chs_info), 3), np.nan)
     for row, ch in zip(positions, chs_info, strict=True):
@@ -80,7 +86,7 @@ def electrode_positions(chs_info: Sequence[dict[str, Any]]) -> np.ndarray:
 def position_features(
     positions: Tensor, longest: float = LONGEST_WAVE, n_waves: int = N_WAVES
 ) -> Tensor:
-    """Describe places by waves along the three axes.
+    """Turn places into sines and cosines along the three axes.
 
     Parameters
     ----------
@@ -94,9 +100,9 @@ def position_features(
     Returns
     -------
     Tensor
-        (..., 25): sine and cosine of every coordinate at four wavelengths, all zero for an unknown
-        place, and last 1 for an unknown place, else 0. A linear layer of them holds a learned
-        vector for "somewhere".
+        (..., 6 * n_waves + 1): sine and cosine of every coordinate at every wavelength, zero for an
+        unknown place; last a 1 for an unknown place, else 0, from which a linear layer learns a
+        vector for "unknown".
     """
     known = torch.isfinite(positions).all(-1, keepdim=True)
     place = torch.nan_to_num(positions)
@@ -107,9 +113,21 @@ def position_features(
 
 
 def pair_distances(positions: Tensor, unknown: float = UNKNOWN_DISTANCE) -> tuple[Tensor, Tensor]:
-    """Distances in metres between all pairs, (..., n, n), and for which pairs they are known.
+    """Measure the distance between all pairs of electrodes.
 
-    Unknown ones read ``unknown``, a typical distance; from itself every electrode is 0 away.
+    Parameters
+    ----------
+    positions : Tensor
+        (..., n, 3), metres, NaN where unknown.
+    unknown : float
+        What stands for an unknown distance, in metres.
+
+    Returns
+    -------
+    distance : Tensor
+        (..., n, n), metres; 0 on the diagonal, also for unknown places.
+    known : Tensor
+        (..., n, n) bool, False where one of the two places is unknown.
     """
     place = torch.nan_to_num(positions)
     square = ((place[..., :, None, :] - place[..., None, :, :]) ** 2).sum(-1)
@@ -120,7 +138,22 @@ def pair_distances(positions: Tensor, unknown: float = UNKNOWN_DISTANCE) -> tupl
 
 
 def distance_features(positions: Tensor, bump: float = BUMP, n_bumps: int = N_BUMPS) -> Tensor:
-    """Bumps 3 cm apart over the pair distances, and 1 for unknown pairs: (..., n, n, 9)."""
+    """Turn the distance of every pair into Gaussian bumps.
+
+    Parameters
+    ----------
+    positions : Tensor
+        (..., n, 3), metres, NaN where unknown.
+    bump : float
+        Width of the bumps, and the step between their centres, in metres.
+    n_bumps : int
+        Number of bumps; the first is centred at 0.
+
+    Returns
+    -------
+    Tensor
+        (..., n, n, n_bumps + 1): the bumps, zero for unknown pairs; last a 1 for these, else 0.
+    """
     distance, known = pair_distances(positions)
     rank = torch.arange(n_bumps, dtype=distance.dtype, device=distance.device)
     bumps = torch.exp(-0.5 * (distance[..., None] / bump - rank) ** 2)
@@ -129,6 +162,19 @@ def distance_features(positions: Tensor, bump: float = BUMP, n_bumps: int = N_BU
 
 
 def distance_graph(positions: Tensor, reach: float = NEIGHBOURHOOD) -> Tensor:
-    r"""Gaussian neighbourhoods, :math:`A_{ij} = \exp(-d_{ij}^2 / 2\lambda^2)`: (..., n, n)."""
+    r"""Weigh every pair by its distance, :math:`A_{ij} = \exp(-d_{ij}^2 / 2\lambda^2)`.
+
+    Parameters
+    ----------
+    positions : Tensor
+        (..., n, 3), metres, NaN where unknown.
+    reach : float
+        :math:`\lambda`, metres.
+
+    Returns
+    -------
+    Tensor
+        (..., n, n), between 0 and 1, and 1 on the diagonal.
+    """
     distance, _ = pair_distances(positions)
     return torch.exp(-0.5 * (distance / reach) ** 2)

@@ -1,17 +1,22 @@
-r"""Graph heads: what the channels of one window say together.
+r"""Graph heads: the embeddings of a window's channels to one vector for the window.
 
 Every head is called the same way, ``head(nodes, present, positions, pairs) -> (batch, dim)``, and
-:data:`HEADS` maps its name to its class, so that a comparison is one argument apart. Channels are a
-set: no head knows their order or number, and absent ones are masked, never zero-filled. What is
-known of pairs of channels reaches the one head whose edges can carry it, ``gat``.
+is built from the same :class:`HeadSettings`; :data:`HEADS` maps its name to its class, so that a
+comparison is one argument apart. Channels are a set: no head depends on their order or number, and
+absent ones are masked, never zero-filled. Features of pairs of channels (their coherency) are used
+by one head, ``gat``.
 
-``GATv2`` and ``GCN`` are written for batches of small complete graphs, where dense products are
-many times faster than the gather-scatter of sparse libraries; they compute what torch_geometric's
+``GATv2`` (Brody, Alon & Yahav 2022, arXiv 2105.14491) and ``GCN`` (Kipf & Welling 2017, arXiv
+1609.02907) are written for batches of small complete graphs, where dense products are many times
+faster than the gather-scatter of sparse libraries; they compute what torch_geometric's
 ``GATv2Conv`` and ``GCNConv`` compute.
+
+Annotations here are evaluated (there is no ``from __future__ import annotations``), because
+TorchScript cannot read them as text.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +29,20 @@ from omfa.models.front_end import N_SIDE, masked_mean
 
 
 def drop_channels(present: Tensor, drop_prob: float) -> Tensor:
-    """Mark channels absent at random, all but one at most. ``present`` is (batch, n_chans) bool."""
+    """Mark channels absent at random, but leave at least one to every window that has any.
+
+    Parameters
+    ----------
+    present : Tensor
+        (batch, n_chans) bool.
+    drop_prob : float
+        Chance that a channel is dropped.
+
+    Returns
+    -------
+    Tensor
+        (batch, n_chans) bool.
+    """
     chance = torch.rand(present.shape, device=present.device)
     chance = torch.where(present, chance, torch.full_like(chance, -1.0))
     luckiest = chance == chance.amax(-1, keepdim=True)
@@ -37,7 +55,7 @@ class Nodes(nn.Module):
     Parameters
     ----------
     encoder_dim, dim : int
-        Width of the encoder's embedding, and of the nodes.
+        Width of the embedding of the encoder, and of the nodes.
     """
 
     def __init__(self, encoder_dim: int, dim: int):
@@ -51,11 +69,11 @@ class Nodes(nn.Module):
         Parameters
         ----------
         h : Tensor
-            (batch, n_chans, encoder_dim).
+            (batch, n_chans, encoder_dim), the embedding of every channel.
         side : Tensor
             (batch, n_chans, 7), see :class:`omfa.models.art.Encoded`.
         present : Tensor
-            (batch, n_chans) bool.
+            (batch, n_chans) bool, True for channels that are present.
         positions : Tensor
             (n_chans, 3) or (batch, n_chans, 3), metres, NaN where unknown.
 
@@ -69,22 +87,43 @@ class Nodes(nn.Module):
         return self.mix(torch.cat((self.norm(h), side, side - common, place), -1))
 
 
+def block_diagonal(score: Tensor) -> Tensor:
+    """Lay (n_heads, head_dim) out as (n_heads, n_heads * head_dim), zero off its own head."""
+    own = torch.eye(score.shape[0], dtype=score.dtype, device=score.device)
+    return (own[:, :, None] * score).flatten(1)
+
+
 class PairScores(torch.autograd.Function):
     r"""Scores :math:`a_h^\top \mathrm{LeakyReLU}(s_j + t_i)_h` of all pairs, in slices.
 
-    The sums of all pairs are a hundred times larger than what goes in and comes out. Slices keep
-    them in the CPU's cache, and the backward pass makes them again instead of reading them from
-    memory. It needs but their signs: with :math:`H = [s_j + t_i > 0]`, slope :math:`m` and the
+    The sums of all pairs are a hundred times larger than the input and the output. Slices keep them
+    in the cache of a CPU, and the backward pass computes them again instead of reading them from
+    memory. It needs their signs only: with :math:`H = [s_j + t_i > 0]`, slope :math:`m` and the
     gradient g of the scores, :math:`u_j = \sum_i g_{ij} (m + (1 - m) H_{ij})` and likewise
     :math:`v_i`, the gradients are :math:`a u` of s, :math:`a v` of t, and
     :math:`\sum_j s_j u_j + \sum_i t_i v_i` of a, since LeakyReLU(x) = x LeakyReLU'(x).
     """
 
-    SLICE = 2**18  # numbers, 1 MB
+    SLICE = 2**18  # numbers, 1 MB as float32, so that a slice stays in the cache of a core
 
     @staticmethod
     def forward(ctx: Any, source: Tensor, target: Tensor, score: Tensor, slope: float) -> Tensor:
-        """Return (batch, n_heads, n, n) of (batch, n, dim) twice and (n_heads, head_dim)."""
+        """Compute the scores.
+
+        Parameters
+        ----------
+        source, target : Tensor
+            (batch, n, n_heads * head_dim), s and t.
+        score : Tensor
+            (n_heads, head_dim), a.
+        slope : float
+            Slope of LeakyReLU below 0.
+
+        Returns
+        -------
+        Tensor
+            (batch, n_heads, n, n), at [i, j] the score of source j for target i.
+        """
         ctx.save_for_backward(source, target, score)
         ctx.slope = slope
         batch, n, _ = source.shape
@@ -100,12 +139,13 @@ class PairScores(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        """Return the gradients of source, target and score."""
+        """Return the gradients of source, target and score, from that of the scores."""
         source, target, score = ctx.saved_tensors
         to_source, to_target = torch.empty_like(source), torch.empty_like(target)
         for rows, pair in PairScores.pairs(source, target):
             positive = pair.gt_(0)
-            weight = grad[rows].permute(0, 2, 3, 1).contiguous()  # else read across the cache
+            # Contiguous: else every number read would be from another line of the cache.
+            weight = grad[rows].permute(0, 2, 3, 1).contiguous()
             positive.unflatten(-1, score.shape).mul_(weight[..., None])
             torch.sum(positive, 1, out=to_source[rows])
             torch.sum(positive, 2, out=to_target[rows])
@@ -118,9 +158,10 @@ class PairScores(torch.autograd.Function):
 
     @staticmethod
     def pairs(source: Tensor, target: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Yield slices of the batch with the sums (slice, n, n, dim) of their pairs, to be changed.
+        """Yield slices of the batch, each with the sums (rows, n, n, dim) of its pairs.
 
-        One buffer serves them all: fresh memory for each costs more than the sums.
+        The sums are overwritten by the next slice, and may be changed in place: one buffer serves
+        all slices, since new memory for each costs more than the sums.
         """
         batch, n, dim = source.shape
         size = max(1, min(batch, PairScores.SLICE // max(1, n * n * dim)))
@@ -131,14 +172,11 @@ class PairScores(torch.autograd.Function):
             yield rows, torch.add(source[rows, None], target[rows, :, None], out=pair)
 
 
-def block_diagonal(score: Tensor) -> Tensor:
-    """Lay (n_heads, head_dim) out as (n_heads, n_heads * head_dim), zero off its own head."""
-    own = torch.eye(score.shape[0], dtype=score.dtype, device=score.device)
-    return (own[:, :, None] * score).flatten(1)
-
-
 def pair_scores(source: Tensor, target: Tensor, score: Tensor, slope: float) -> Tensor:
-    """As :class:`PairScores`: that on an eager CPU, else one expression that compilers can fuse."""
+    """Compute the scores of :class:`PairScores`; arguments and result as its ``forward``.
+
+    On an eager CPU by its slices, elsewhere by one expression that compilers can fuse.
+    """
     if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript skips what stands under it alone
         if source.device.type == "cpu" and not torch.compiler.is_compiling():
             return PairScores.apply(source, target, score.to(source.dtype), slope)
@@ -155,7 +193,8 @@ class GATv2(nn.Module):
     Parameters
     ----------
     in_dim, out_dim, n_heads : int
-        ``out_dim`` is shared out over the heads.
+        Widths of the nodes before and after, and attention heads; ``out_dim`` is shared out over
+        the heads.
 
     Notes
     -----
@@ -165,6 +204,7 @@ class GATv2(nn.Module):
 
     def __init__(self, in_dim: int, out_dim: int, n_heads: int):
         super().__init__()
+        # The slope is that of the papers on graph attention, and of torch_geometric.
         self.n_heads, self.head_dim, self.slope = n_heads, out_dim // n_heads, 0.2
         self.source = nn.Linear(in_dim, out_dim)
         self.target = nn.Linear(in_dim, out_dim)
@@ -173,14 +213,14 @@ class GATv2(nn.Module):
         nn.init.xavier_uniform_(self.score)
 
     def attention(self, x: Tensor, edges: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return the weights with which i hears j.
+        """Compute the weight of each node j in the new features of each node i.
 
         Parameters
         ----------
         x : Tensor
             (batch, n, in_dim).
         edges : Tensor
-            (batch, n, n) bool, True at [i, j] where j speaks to i.
+            (batch, n, n) bool, True at [i, j] where i attends to j.
         bias : Tensor, optional
             (1 or batch, n_heads, n, n), added to the scores.
 
@@ -192,14 +232,17 @@ class GATv2(nn.Module):
         return self.weights(self.source(x), self.target(x), edges, bias)
 
     def weights(self, source: Tensor, target: Tensor, edges: Tensor, bias: Tensor | None) -> Tensor:
-        """As :meth:`attention`, from the transformed nodes."""
+        """Compute :meth:`attention` from nodes that are transformed, (batch, n, out_dim) each."""
         score = pair_scores(source, target, self.score, self.slope)
         if bias is not None:
             score = score + bias
         return torch.softmax(score + mask_bias(edges, score.dtype)[:, None], -1).to(source.dtype)
 
     def forward(self, x: Tensor, edges: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Pass messages: (batch, n, in_dim) to (batch, n, out_dim); arguments as `attention`."""
+        """Pass messages: (batch, n, in_dim) to (batch, n, out_dim).
+
+        Arguments are those of :meth:`attention`.
+        """
         source, target = self.source(x), self.target(x)
         alpha = self.weights(source, target, edges, bias)
         value = source.view(x.shape[0], x.shape[1], self.n_heads, self.head_dim).transpose(1, 2)
@@ -208,6 +251,11 @@ class GATv2(nn.Module):
 
 class GCN(nn.Module):
     r"""Dense graph convolution, :math:`x' = D^{-1/2} A D^{-1/2} x W + c`.
+
+    Parameters
+    ----------
+    in_dim, out_dim : int
+        Widths of the nodes before and after.
 
     Notes
     -----
@@ -221,14 +269,17 @@ class GCN(nn.Module):
         self.shift = nn.Parameter(torch.zeros(out_dim))
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """Pass messages over (batch, n, n) weights, [i, j] from j to i."""
-        root = adjacency.sum(-1).clamp(min=1e-6).rsqrt()
+        """Pass messages: (batch, n, in_dim) to (batch, n, out_dim).
+
+        ``adjacency`` (batch, n, n), not negative, has at [i, j] the weight of the edge from j to i.
+        """
+        root = adjacency.sum(-1).clamp(min=1e-6).rsqrt()  # finite for nodes without an edge
         passed = root[..., :, None] * adjacency * root[..., None, :]
         return passed.to(x.dtype) @ self.lin(x) + self.shift
 
 
 class PairReadout(nn.Module):
-    r"""What is known of pairs of channels, weighed by where the two are.
+    r"""Readout of features of pairs of channels, weighed by the places of both.
 
     .. math:: r_c = \frac{s^2}{n^2} \sum_{ij} (V \phi_i)_c \, (W (\phi_j \otimes p_{ij}))_c,
 
@@ -251,35 +302,73 @@ class PairReadout(nn.Module):
         self.here = nn.Linear(graph.N_POSITION, dim, bias=False)
 
     def forward(self, pairs: Tensor, present: Tensor, positions: Tensor) -> Tensor:
-        """Read (batch, n, n, pair_dim) out as (batch, dim)."""
+        """Read features of pairs out.
+
+        Parameters
+        ----------
+        pairs : Tensor
+            (batch, n_chans, n_chans, pair_dim).
+        present : Tensor
+            (batch, n_chans) bool, True for channels that are present.
+        positions : Tensor
+            (n_chans, 3) or (batch, n_chans, 3), metres, NaN where unknown.
+
+        Returns
+        -------
+        Tensor
+            (batch, dim).
+        """
         share = present.to(pairs.dtype) / present.sum(-1, keepdim=True).clamp(min=1)
         place = graph.position_features(positions).to(pairs.dtype).expand(pairs.shape[0], -1, -1)
         weighed = place * share[..., None]
-        around = (weighed.transpose(1, 2)[:, None] @ pairs).flatten(2)  # (batch, n, 25 * pair_dim)
+        # The sum over j first, (batch, n, 25 * pair_dim): nothing is then as large as n * n * dim.
+        around = (weighed.transpose(1, 2)[:, None] @ pairs).flatten(2)
         return self.scale * (self.there(around) * self.here(weighed)).sum(1)
+
+
+class HeadSettings(NamedTuple):
+    """What every head is built from; a head ignores what it has no use for.
+
+    Attributes
+    ----------
+    dim : int
+        Width of the nodes and of the result.
+    n_layers, n_heads : int
+        Depth, and attention heads.
+    drop_prob, edge_drop_prob : float
+        Dropout on features; chance that an edge is left out of a training step.
+    pair_dim : int
+        Number of features of a pair of channels; 0 without.
+    """
+
+    dim: int
+    n_layers: int
+    n_heads: int
+    drop_prob: float
+    edge_drop_prob: float
+    pair_dim: int
+
+
+def drop_edges(edges: Tensor, drop_prob: float) -> Tensor:
+    """Leave edges (batch, n, n) bool out at random, but none from a node to itself."""
+    itself = torch.eye(edges.shape[-1], dtype=torch.bool, device=edges.device)
+    keep = torch.rand(edges.shape, device=edges.device) >= drop_prob
+    return edges & (keep | itself)
 
 
 class GATHead(nn.Module):
     """Graph attention over all pairs of present channels, biased by their distance.
 
-    If it is built for features of pairs, these are read out too, and what the attention gives
-    starts with a small gain beside it (Touvron et al. 2021, arXiv 2103.17239), so that the simpler
+    If it is built for features of pairs, these are read out too, and the output of the attention
+    is added with a small learned gain (Touvron et al. 2021, arXiv 2103.17239), so that the simpler
     part learns first.
     """
 
-    GAIN = 0.1
+    GAIN = 0.1  # at the start, for every output
 
-    def __init__(
-        self,
-        dim: int,
-        n_layers: int,
-        n_heads: int,
-        drop_prob: float,
-        edge_drop: float,
-        pair_dim: int = 0,
-    ):
+    def __init__(self, settings: HeadSettings):
         super().__init__()
-        self.edge_drop_prob = edge_drop
+        dim, n_layers, n_heads, drop_prob, self.edge_drop_prob, pair_dim = settings
         self.layers = nn.ModuleList(GATv2(dim, dim, n_heads) for _ in range(n_layers))
         self.distance = nn.ModuleList(
             nn.Linear(graph.N_DISTANCE, n_heads, bias=False) for _ in range(n_layers)
@@ -293,15 +382,14 @@ class GATHead(nn.Module):
     def forward(
         self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
     ) -> Tensor:
-        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
+        """Read (batch, n_chans, dim) nodes out as (batch, dim); see :func:`make_head`."""
         edges = present[:, None, :].expand(-1, present.shape[1], -1)
         if self.training and self.edge_drop_prob > 0:
-            itself = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
-            keep = torch.rand(edges.shape, device=present.device) >= self.edge_drop_prob
-            edges = edges & (keep | itself)
+            edges = drop_edges(edges, self.edge_drop_prob)
         features = graph.distance_features(positions).to(x.dtype)
-        if features.dim() == 3:
+        if features.dim() == 3:  # one montage for all windows of the batch
             features = features[None]
+        # TorchScript knows no zip(strict=True).
         for layer, distance, norm in zip(self.layers, self.distance, self.norms):  # noqa: B905
             bias = distance(features).permute(0, 3, 1, 2)
             x = norm(x + self.dropout(F.elu(layer(x, edges, bias))))
@@ -312,38 +400,32 @@ class GATHead(nn.Module):
 
 
 class GCNHead(nn.Module):
-    """Graph convolution over a graph that the electrode positions fix."""
+    """Graph convolution over the fixed graph of the distances between electrodes."""
 
-    def __init__(
-        self,
-        dim: int,
-        n_layers: int,
-        n_heads: int,
-        drop_prob: float,
-        edge_drop: float,
-        pair_dim: int = 0,
-    ):
+    def __init__(self, settings: HeadSettings):
         super().__init__()
-        self.edge_drop_prob = edge_drop
+        dim, n_layers, n_heads, drop_prob, self.edge_drop_prob, _ = settings
         self.layers = nn.ModuleList(GCN(dim, dim) for _ in range(n_layers))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(n_layers))
         self.dropout = nn.Dropout(drop_prob)
         self.readout = AttentionPool(dim, n_heads)
 
     def adjacency(self, positions: Tensor) -> Tensor:
-        """Return (..., n_chans, n_chans) edge weights, 1 on the diagonal."""
+        """Return edge weights (..., n_chans, n_chans) between 0 and 1, 1 on the diagonal.
+
+        ``positions`` is (..., n_chans, 3), metres, NaN where unknown.
+        """
         return graph.distance_graph(positions)
 
     def forward(
         self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
     ) -> Tensor:
-        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
+        """Read (batch, n_chans, dim) nodes out as (batch, dim); see :func:`make_head`."""
         both = present[:, None, :] & present[:, :, None]
         if self.training and self.edge_drop_prob > 0:
-            itself = torch.eye(present.shape[1], dtype=torch.bool, device=present.device)
-            keep = torch.rand(both.shape, device=present.device) >= self.edge_drop_prob
-            both = both & (keep | itself)
+            both = drop_edges(both, self.edge_drop_prob)
         adjacency = self.adjacency(positions).to(x.dtype) * both.to(x.dtype)
+        # TorchScript knows no zip(strict=True).
         for layer, norm in zip(self.layers, self.norms):  # noqa: B905
             x = norm(x + self.dropout(F.elu(layer(x, adjacency))))
         return self.readout(x, present)
@@ -352,25 +434,20 @@ class GCNHead(nn.Module):
 class LearnedGCNHead(GCNHead):
     r"""Graph convolution over a learned graph, :math:`A_{ij} = \sigma(E(p_i) \cdot E(p_j))`.
 
-    E is a learned function of the electrode's place, so the graph carries over to other montages.
+    E is a learned function of an electrode's place, so the graph carries over to other montages.
     """
 
-    RANK = 16
+    RANK = 16  # outputs of E, fewer than the 25 features of a place
 
-    def __init__(
-        self,
-        dim: int,
-        n_layers: int,
-        n_heads: int,
-        drop_prob: float,
-        edge_drop: float,
-        pair_dim: int = 0,
-    ):
-        super().__init__(dim, n_layers, n_heads, drop_prob, edge_drop)
+    def __init__(self, settings: HeadSettings):
+        super().__init__(settings)
         self.embed = nn.Linear(graph.N_POSITION, self.RANK)
 
     def adjacency(self, positions: Tensor) -> Tensor:
-        """Return (..., n_chans, n_chans) edge weights, 1 on the diagonal."""
+        """Return edge weights (..., n_chans, n_chans) between 0 and 1, 1 on the diagonal.
+
+        ``positions`` is (..., n_chans, 3), metres, NaN where unknown.
+        """
         place = graph.position_features(positions).to(self.embed.weight.dtype)
         place = self.embed(place)
         weight = torch.sigmoid(place @ place.transpose(-1, -2))
@@ -381,40 +458,26 @@ class LearnedGCNHead(GCNHead):
 class MeanHead(nn.Module):
     """Mean over the present channels of a two-layer network: the ablation without a graph."""
 
-    def __init__(
-        self,
-        dim: int,
-        n_layers: int,
-        n_heads: int,
-        drop_prob: float,
-        edge_drop: float,
-        pair_dim: int = 0,
-    ):
+    def __init__(self, settings: HeadSettings):
         super().__init__()
-        self.mix = nn.Sequential(nn.GELU(), nn.Dropout(drop_prob), nn.Linear(dim, dim))
+        dim = settings.dim
+        self.mix = nn.Sequential(nn.GELU(), nn.Dropout(settings.drop_prob), nn.Linear(dim, dim))
         self.norm = nn.LayerNorm(dim)
 
     def forward(
         self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
     ) -> Tensor:
-        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
+        """Read (batch, n_chans, dim) nodes out as (batch, dim); see :func:`make_head`."""
         x = self.norm(x + self.mix(x))
         return masked_mean(x.transpose(1, 2), present[:, None]).squeeze(-1)
 
 
 class TransformerHead(nn.Module):
-    """Transformer over the channels as tokens; places enter by the node features alone."""
+    """Transformer over the channels as tokens; places enter through the node features alone."""
 
-    def __init__(
-        self,
-        dim: int,
-        n_layers: int,
-        n_heads: int,
-        drop_prob: float,
-        edge_drop: float,
-        pair_dim: int = 0,
-    ):
+    def __init__(self, settings: HeadSettings):
         super().__init__()
+        dim, n_layers, n_heads, drop_prob, _, _ = settings
         self.blocks = nn.ModuleList(Block(dim, n_heads, drop_prob) for _ in range(n_layers))
         self.norm = nn.LayerNorm(dim)
         self.readout = AttentionPool(dim, n_heads)
@@ -422,7 +485,7 @@ class TransformerHead(nn.Module):
     def forward(
         self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
     ) -> Tensor:
-        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
+        """Read (batch, n_chans, dim) nodes out as (batch, dim); see :func:`make_head`."""
         for block in self.blocks:
             x = block(x, None, present)
         return self.readout(self.norm(x), present)
@@ -476,4 +539,5 @@ def make_head(
     """
     if name not in HEADS:
         raise ValueError(f"OMFA: head {name!r} is unknown; known: {', '.join(HEADS)}.")
-    return HEADS[name](dim, n_layers, n_heads, drop_prob, edge_drop_prob, pair_dim)
+    settings = HeadSettings(dim, n_layers, n_heads, drop_prob, edge_drop_prob, pair_dim)
+    return HEADS[name](settings)

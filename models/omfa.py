@@ -1,4 +1,14 @@
-"""OMFA: one encoder for every channel, a graph over the channels, a classifier."""
+"""OMFA: one encoder for every channel, a graph over the channels, a classifier.
+
+The whole model, as a braindecode model: each channel of a window goes through the same encoder by
+itself (``encoders.py``), its embedding and its power become a node with a place on the head, a
+graph head mixes the nodes into one vector (``heads.py``), and a linear layer classifies. The method
+is this project's reading of Li, Li & Zhang (2025), "One Model for All", arXiv 2511.08444;
+``docs/models.md`` has the formulas and the reasons.
+
+Annotations here are evaluated (there is no ``from __future__ import annotations``), because
+TorchScript cannot read them as text.
+"""
 
 import math
 import warnings
@@ -34,6 +44,25 @@ _HUB_NOTES = """
         config = model.get_config()  # JSON
         same_without_weights = {name}.from_config(config)
 """
+
+
+ACTIVATIONS = frozenset(
+    f"{kind.__module__}.{kind.__name__}"
+    for kind in vars(nn.modules.activation).values()
+    if isinstance(kind, type) and kind.__module__ == nn.modules.activation.__name__
+)
+"""Activations that a saved configuration may name. braindecode would import any name it finds, and
+importing runs code; these are torch's own.
+"""
+
+
+def _check_activation(arguments: dict[str, Any]) -> None:
+    name = arguments.get("activation")
+    if isinstance(name, str) and name not in ACTIVATIONS:
+        raise ValueError(
+            f"OMFA: the configuration names {name!r:.80} as activation, which is none of torch's "
+            "own, and is not imported. Pass the class itself: activation=..."
+        )
 
 
 class OMFA(EEGModuleMixin, nn.Module):
@@ -73,7 +102,7 @@ class OMFA(EEGModuleMixin, nn.Module):
 
     A channel that holds a NaN or an infinity anywhere in the window, or does not vary, counts as
     absent; absent channels are masked, never zero-filled. In training whole channels and edges are
-    dropped. With every channel absent the logits are finite and say nothing.
+    dropped. With every channel absent the logits are finite but do not depend on the signal.
 
     .. rubric:: Usage and Configuration
 
@@ -102,7 +131,7 @@ class OMFA(EEGModuleMixin, nn.Module):
     connectivity : bool
         With ``head="gat"``: also read the coherency between channels out.
     activation : type of nn.Module
-        Of the convolutions and the density network.
+        Activation of the convolutions and the density network.
     drop_prob : float
         Dropout in the head and before the classifier.
     encoder_drop_prob : float
@@ -121,8 +150,7 @@ class OMFA(EEGModuleMixin, nn.Module):
 
     Notes
     -----
-    If the sampling rate is neither given nor inferable, signals are read as 128 Hz, and a warning
-    says so.
+    If the sampling rate is neither given nor inferable, signals are read as 128 Hz, with a warning.
 
     References
     ----------
@@ -135,7 +163,7 @@ class OMFA(EEGModuleMixin, nn.Module):
     _HUB_NOTES_TEMPLATE = _HUB_NOTES
 
     positions: Tensor
-    if TYPE_CHECKING:  # of the mixin, which has no types
+    if TYPE_CHECKING:  # members of the mixin, which has no types
         n_outputs: int
         sfreq: float
         _chs_info: list[dict] | None
@@ -169,7 +197,7 @@ class OMFA(EEGModuleMixin, nn.Module):
         super().__init__(
             n_outputs=n_outputs,
             n_chans=n_chans,
-            # Positions may come as lists, from JSON; the mixin would turn them and warn of it.
+            # From JSON positions come as lists; the mixin would convert them too, with a warning.
             chs_info=self._deserialize_chs_info(chs_info),
             n_times=n_times,
             input_window_seconds=input_window_seconds,
@@ -178,7 +206,7 @@ class OMFA(EEGModuleMixin, nn.Module):
         del n_outputs, n_chans, chs_info, n_times, input_window_seconds, sfreq
         self._record_signal_arguments()
         rate = self._rate()
-        # A window of known length but unknown rate: the rate follows from each batch.
+        # With a known window length but no rate, the rate follows from the samples of each batch.
         self.window_seconds = (
             float(self._input_window_seconds)
             if rate is None and self._input_window_seconds is not None
@@ -230,20 +258,20 @@ class OMFA(EEGModuleMixin, nn.Module):
         x : Tensor
             (batch, n_chans, n_times), microvolts.
         return_features : bool
-            Give the features that the classifier sees instead of logits.
+            Return the input of the classifier instead of logits.
         mask : Tensor, optional
             (batch, n_chans) bool, True for channels that are present.
         positions : Tensor, optional
             (n_chans, 3) or (batch, n_chans, 3), metres in the head frame, NaN where unknown; for
-            batches of other montages than ``chs_info``'s.
+            batches of another montage than that of ``chs_info``.
         sfreq : float, optional
-            Sampling rate of this batch in Hz, if not the model's.
+            Sampling rate of this batch in Hz, if not that of the model.
 
         Returns
         -------
         Tensor or dict
             Logits (batch, n_outputs); or ``{"features": (batch, dim), "cls_token": None}``, of
-            which a scripted model gives the features alone.
+            which a scripted model returns the features alone.
 
         Raises
         ------
@@ -267,9 +295,11 @@ class OMFA(EEGModuleMixin, nn.Module):
         present = recorded(x)
         if mask is not None:
             present = present & mask
-        encoded = self.encoder(x.flatten(0, 1), sfreq)
+        encoded = self.encoder(x.flatten(0, 1), sfreq)  # a row per channel of every window
         h = encoded.h.view(x.shape[0], n_chans, -1)
         side = encoded.side.view(x.shape[0], n_chans, -1)
+        # Before channels are dropped, so that a pair's coherency does not vary with the neighbours
+        # that happen to be left.
         pairs: Tensor | None = None
         if self.connectivity is not None:
             pairs = self.connectivity(x, present, positions, sfreq)
@@ -285,7 +315,7 @@ class OMFA(EEGModuleMixin, nn.Module):
         return self.final_layer(self.dropout(features))
 
     def reset_head(self, n_outputs: int) -> None:
-        """Replace the classifier for another number of outputs; configuration and all.
+        """Replace the classifier by one with another number of outputs, also in the configuration.
 
         Parameters
         ----------
@@ -303,7 +333,7 @@ class OMFA(EEGModuleMixin, nn.Module):
             return None
 
     def _electrodes(self) -> Tensor:
-        """Positions of the channels; of none, (0, 3), if even their number is unknown."""
+        """Return the positions (n_chans, 3) in metres; (0, 3) if even n_chans is unknown."""
         if self._chs_info is not None:
             positions = electrode_positions(self._chs_info)
         else:
@@ -326,10 +356,10 @@ class OMFA(EEGModuleMixin, nn.Module):
                     if hasattr(self, config):
                         getattr(self, config)[name] = kind(value)
 
-    @staticmethod
-    def _serialize_chs_info(chs_info: Any) -> Any:
+    @classmethod
+    def _serialize_chs_info(cls, chs_info: Any) -> Any:
         """As braindecode's, with 0 for NaN, which JSON does not have; both mean "no place"."""
-        serialized = EEGModuleMixin._serialize_chs_info(chs_info)
+        serialized = super()._serialize_chs_info(chs_info)
         for ch in serialized or []:
             if "loc" in ch:
                 ch["loc"] = np.nan_to_num(np.asarray(ch["loc"], float)).tolist()
@@ -355,23 +385,7 @@ class OMFA(EEGModuleMixin, nn.Module):
         )
 
 
-ACTIVATIONS = frozenset(
-    f"{kind.__module__}.{kind.__name__}"
-    for kind in vars(nn.modules.activation).values()
-    if isinstance(kind, type) and kind.__module__ == nn.modules.activation.__name__
-)
-"""What a saved configuration may name; braindecode would import anything."""
-
-
-def _check_activation(arguments: dict[str, Any]) -> None:
-    name = arguments.get("activation")
-    if isinstance(name, str) and name not in ACTIVATIONS:
-        raise ValueError(
-            f"OMFA: the configuration names {name!r:.80} as activation, which is none of torch's "
-            "own, and is not imported. Pass the class itself: activation=..."
-        )
-
-
+# A row of braindecode's table of models, with the columns and the words that braindecode uses.
 SUMMARY = {
     "Application": "Emotion Recognition",
     "Type": "Prediction",
@@ -385,16 +399,15 @@ SUMMARY = {
 
 
 def register_with_braindecode() -> None:
-    """Make OMFA known to braindecode by name, for ``EEGClassifier("OMFA", ...)`` and its configs.
+    """Register OMFA with braindecode by name, for ``EEGClassifier("OMFA", ...)`` and its configs.
 
     Calling it again does nothing.
     """
-    from braindecode.models import util
+    # braindecode has no public way to add a model, and none to its table, which it reads only once.
+    from braindecode.models.util import _summary_table, models_dict, models_mandatory_parameters
 
-    if not util.models_dict:
-        util._init_models_dict()  # it runs only while the table is empty
-    if "OMFA" in util.models_dict:
+    if "OMFA" in models_dict:
         return
-    util.models_dict["OMFA"] = OMFA
-    util.models_mandatory_parameters.append(("OMFA", ["n_outputs"], None))
-    util._summary_table.loc["OMFA"] = SUMMARY
+    models_dict["OMFA"] = OMFA
+    models_mandatory_parameters.append(("OMFA", ["n_outputs"], None))
+    _summary_table.loc["OMFA"] = SUMMARY

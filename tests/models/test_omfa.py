@@ -442,12 +442,12 @@ def test_eegclassifier_by_name_learns_its_signal(variant, montage_info):
 
 
 def test_registration_keeps_braindecodes_own_models():
-    from braindecode.models import util
+    from braindecode.models.util import _summary_table, models_dict, models_mandatory_parameters
 
     register_with_braindecode()
-    assert "EEGNet" in util.models_dict
-    assert [name for name, *_ in util.models_mandatory_parameters].count("OMFA") == 1
-    assert util._summary_table.loc["OMFA", "Modality"] == "EEG"
+    assert "EEGNet" in models_dict
+    assert [name for name, *_ in models_mandatory_parameters].count("OMFA") == 1
+    assert _summary_table.loc["OMFA", "Modality"] == "EEG"
 
 
 def test_it_learns():

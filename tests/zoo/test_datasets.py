@@ -449,7 +449,7 @@ def test_the_streamed_tier_decodes_each_piece_once_and_keeps_few(lay_store, tmp_
     seen = []
     for batch in data.loader(16, shuffle=True, ahead=0):
         seen += batch.windows.tolist()
-        assert len(tier._kept) <= tier.n_kept
+        assert len(tier.kept) <= tier.n_kept
     assert sorted(seen) == list(range(len(data)))
     assert len(reads) == len(tier.source)
     # Mixed: a batch draws from many subjects, and two epochs differ.

@@ -1,9 +1,9 @@
-"""Stores as datasets: windows cut on reading, for torch, for braindecode, in batches.
+"""Stored recordings as a torch dataset of windows, by position and in batches.
 
-``open_dataset`` reads the trial tables of one or many stores, gives each trial its target, and
-lists the windows; signals stay where the chosen tier keeps them (``omfa.zoo.data.tiers``).
-Nothing is written per window, so another window length, stride, target or choice of channels costs
-nothing.
+A ``StoreDataset``, which ``open_dataset`` makes, is a list of windows (``trials.Cuts``), a target
+for each, and a tier that reads them from wherever the decoded signals lie. Nothing is stored per
+window, so another window length, stride, target or choice of channels costs nothing. A ``Loader``
+lists the batches of an epoch by their windows first, and reads each when its turn comes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from omfa.pipeline.channels import UCS, ChannelSchema
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.targets import Target
 from omfa.zoo.data.tiers import Tier
@@ -32,8 +32,17 @@ from omfa.zoo.data.trials import Cuts
 from omfa.zoo.protocols.protocol import RECORDING, TRIAL
 from omfa.zoo.protocols.windows import Dataset, KnownFeatures
 
-if TYPE_CHECKING:
-    pass
+
+def rates_in_words(rates: npt.NDArray[np.float64]) -> str:
+    """Write sampling rates in Hz, shape (n_rates,), for a message: ``"100 and 128 Hz"``."""
+    return f"{' and '.join(f'{rate:g}' for rate in rates)} Hz"
+
+
+def _chosen(
+    values: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None
+) -> npt.NDArray[np.int64]:
+    """Return each row's values (batch, n_chans) in its own columns (batch, n); None for all."""
+    return values if columns is None else np.take_along_axis(values, columns, axis=1)
 
 
 class Batch(NamedTuple):
@@ -44,12 +53,13 @@ class Batch(NamedTuple):
     X : Tensor of float32, shape (batch, n_chans, n_times)
         Microvolts; 0 where a channel is absent.
     present : Tensor of bool, shape (batch, n_chans)
-    y : Tensor, shape (batch,)
-        Class as int64, or a number as float32; -1 without a target.
+        Channels that the recording has and that miss no sample in the window.
+    y : Tensor of int64 or float32, shape (batch,)
+        Class, as int64, or number, as float32; -1 without a target.
     ucs_ids : Tensor of int64, shape (batch, n_chans)
-        Ids of the rows' channels; -1 in rows that only pad a smaller montage.
+        UCS ids of the rows' channels; -1 in rows that only pad a smaller montage.
     windows : Tensor of int64, shape (batch,)
-        Their positions in the dataset.
+        Positions of the windows in the dataset.
     sfreq : float
         Hz.
     """
@@ -66,30 +76,30 @@ class Batch(NamedTuple):
 class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, list[int]]]):
     """Windows of stored recordings. ``open_dataset`` makes one.
 
-    An item is braindecode's ``(X, y, [i_window_in_trial, i_start, i_stop])``. ``take`` gives many
-    at once and fast, ``loader`` batches of them.
+    An item is braindecode's ``(X, y, [i_window_in_trial, i_start, i_stop])``. ``take`` returns many
+    windows at once and fast, ``loader`` batches of them.
 
     Attributes
     ----------
     tier : Tier
-        What keeps the signals; ``tier.name`` says which.
+        What reads the signals; ``tier.name`` is its name.
     target : Target
-        Per trial; ``target.rule`` says how it was made.
+        The target of every trial; ``target.rule`` is how it was made, in words.
     recipe : dict
         JSON arguments with which ``open_dataset`` opens the same dataset again.
     device : torch.device
-        Where ``loader`` gives its batches.
+        The device of the batches that ``loader`` returns.
     sources : list of Source
         The recordings of the stores, those without a window too.
     trials : pandas.DataFrame
-        A row per trial, ``read_trials``'s table; ``recording`` is a position in ``sources``.
+        A row per trial: the table of ``read_trials``; ``recording`` is a position in ``sources``.
     cuts : Cuts
         Where each window lies: its trial, and its samples in the recording.
     rows, ids : ndarray of int64, shape (n_sources, n_chans)
         For each recording and each row of a window the row of the stored signal, and the channel's
         UCS id; -1 where the recording lacks the channel, or the row only pads its montage.
     ucs : ChannelSchema
-        With the positions that the stores chose.
+        The channel schema, with the positions that the stores chose for CB1 and CB2.
     """
 
     tier: Tier = field(repr=False)
@@ -132,23 +142,24 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
 
     @property
     def sfreq(self) -> float:
-        """Hz, of all windows."""
+        """Hz, the same for all windows; a DataError if they differ."""
         rates = np.unique(self.rates[np.unique(self.source)])
         return float(self._one("rates", rates))
 
     @property
     def n_times(self) -> int:
-        """Samples of every window."""
+        """Samples of every window; a DataError if they differ."""
         return int(self._one("lengths in samples", np.unique(self.cuts.n_times)))
 
     @property
     def channels(self) -> list[str]:
-        """UCS names of a window's rows."""
+        """UCS names of a window's rows; a DataError if windows have different montages."""
         ids = np.unique(self.ids[np.unique(self.source)], axis=0)
         self._one("montages", ids)
         return [UCS.names[i] for i in ids[0]]
 
     def _one(self, what: str, found: npt.NDArray[Any]) -> Any:
+        """Return what all windows share, or raise if they do not."""
         if len(found) != 1:
             raise DataError(
                 f"Reading what all windows of {self!r} share",
@@ -159,7 +170,7 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
 
     @property
     def simulated(self) -> bool:
-        """Whether any of the signals are simulated, as ingest found and the stores say."""
+        """Whether any of the signals are simulated, as ingest recorded in the stores."""
         return bool(self.recordings["simulated"].any())
 
     @property
@@ -189,7 +200,7 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
 
     @property
     def n_outputs(self) -> int:
-        """Classes, or 1 for numbers."""
+        """Number of classes; 1 for numbers."""
         return max(1, len(self.classes))
 
     @cached_property
@@ -202,8 +213,8 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         """A row per window.
 
         ``dataset, subject, session, run, trial`` name the trial; ``stimulus``;
-        ``i_window_in_trial``; ``i_start_in_trial`` and ``i_stop_in_trial`` in samples of the stored
-        signal; ``target``; and every label and rating of the stores.
+        ``i_window_in_trial``; ``i_start_in_trial`` and ``i_stop_in_trial``, in samples from the
+        start of the recording as braindecode has them; ``target``; and every label and rating.
         """
         cuts = self.cuts
         table = self.trials.iloc[cuts.trial].reset_index(drop=True)
@@ -239,17 +250,18 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
     @cached_property
     def digest(self) -> str:
         """A digest of all recordings that were opened, whichever windows were chosen."""
+        # Sorted, so that the order of the stores makes no difference.
         whole = "".join(sorted(source.digest for source in self.sources))
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def subjects_and_hours(self) -> list[dict[str, Any]]:
-        """List whose signals these are: of each dataset its subjects, and the hours recorded.
+        """List each dataset's subjects, and how many hours were recorded of them.
 
         Returns
         -------
         list of dict
-            ``dataset``, ``subjects`` (sorted names), ``hours`` (of whole recordings), as a
-            checkpoint's card has them.
+            ``dataset``, ``subjects`` (sorted names) and ``hours`` (whole recordings), as the card
+            of a checkpoint lists them.
         """
         table = self.recordings.astype({"dataset": str, "subject": str})
         hours = table["n_times"] / table["sfreq"] / 3600
@@ -265,7 +277,11 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
     # --------------------------------------------------------------------------- windows
 
     def __getitem__(self, index: int | Iterable[int]) -> Any:
-        """Return a window with its target and place; for several, stacked windows and targets."""
+        """Return a window, shape (n_chans, n_times), its target and its place in the recording.
+
+        Several positions give windows (batch, n_chans, n_times) and targets (batch,), as torch's
+        samplers of batches expect.
+        """
         if isinstance(index, Iterable):
             X, _, y = self.take(np.fromiter(index, np.int64))
             return X, y
@@ -285,6 +301,7 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         Parameters
         ----------
         indices : array of int, shape (batch,)
+            Positions of windows of one rate and one length.
 
         Returns
         -------
@@ -292,7 +309,13 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
             Microvolts; 0 where a channel is absent.
         present : ndarray of bool, shape (batch, n_chans)
             Channels that the recording has and that miss no sample in the window.
-        y : ndarray, shape (batch,)
+        y : ndarray of int64 or float32, shape (batch,)
+            Class, or number; -1 without a target.
+
+        Raises
+        ------
+        DataError
+            If ``indices`` is empty, or windows differ in length.
         """
         X, present, _, y = self._gather(np.asarray(indices, np.int64))
         return X.cpu().numpy(), present, y
@@ -303,8 +326,19 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         Parameters
         ----------
         indices : array of int, shape (batch,)
+            Positions of windows of one rate and one length.
         columns : ndarray of int, shape (batch, n), optional
-            Which channels of each window; all by default.
+            Which channels of each window to read, by their position; all by default.
+
+        Returns
+        -------
+        Batch
+            With ``n`` channels, if ``columns`` is given.
+
+        Raises
+        ------
+        DataError
+            If ``indices`` is empty, or windows differ in rate or length.
         """
         index = np.asarray(indices, np.int64)
         X, present, source, y = self._gather(index, columns)
@@ -335,18 +369,27 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
     ) -> npt.NDArray[np.int64]:
         """Draw channels of each window, those that its recording has before others.
 
+        Parameters
+        ----------
+        indices : ndarray of int, shape (batch,)
+            Positions of windows.
+        n : int
+            Channels to draw for each.
+        rng : numpy.random.Generator
+
         Returns
         -------
         ndarray of int, shape (batch, n)
-            Different columns of each window.
+            Columns for ``batch``, all different within a window.
         """
         rows = self.rows[self.source[indices]]
+        # The n smallest of random numbers below 1, where absent channels have numbers above 1.
         drawn = rng.random(rows.shape) + (rows < 0)
         return np.argpartition(drawn, n - 1, axis=1)[:, :n]
 
     @cached_property
     def _same_ids(self) -> torch.Tensor | None:
-        """The ids of all windows' rows, where they are the same."""
+        """The UCS ids of a window's rows, shape (1, n_chans), if all recordings have the same."""
         if (self.ids != self.ids[0]).any():
             return None
         return torch.from_numpy(self.ids[:1]).to(self.device)
@@ -354,12 +397,14 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
     def _gather(
         self, index: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None = None
     ) -> tuple[torch.Tensor, npt.NDArray[np.bool_], npt.NDArray[np.int64], npt.NDArray[Any]]:
+        """Return windows, which channels are present, sources and targets."""
         source, n_times = self.source[index], self.cuts.n_times
         if not len(index) or not (self._alike or np.ptp(n_times[index]) == 0):
             raise self._mixed(np.unique(self.rates[source]))
         rows = _chosen(self.rows[source], columns)
         X = self.tier.gather(source, rows, self.cuts.start[index], int(n_times[index[0]]))
         present = rows >= 0
+        # Few recordings have missing samples: only their windows are searched.
         if (gappy := np.flatnonzero(self.tier.gaps(source))).size:
             among = torch.from_numpy(gappy).to(X.device)
             missing = ~torch.isfinite(X[among]).all(dim=2)
@@ -370,15 +415,25 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
     def _mixed(self, rates: npt.NDArray[np.float64]) -> DataError:
         return DataError(
             f"Taking windows of {self!r} at once",
-            f"they are sampled at {_listed(rates)} Hz" if len(rates) else "there are none",
+            f"they are sampled at {rates_in_words(rates)}" if len(rates) else "there are none",
             "Take windows of one rate, as loader() does",
         )
 
     def select(self, windows: npt.ArrayLike) -> StoreDataset:
-        """Return the dataset of some windows, by position or by a mask; signals are shared."""
+        """Return the dataset of some windows; the decoded signals are shared.
+
+        Parameters
+        ----------
+        windows : array of int, shape (n_selected,), or of bool, shape (n_windows,)
+            Positions, or True for the windows to keep. The order of the dataset stays.
+
+        Returns
+        -------
+        StoreDataset
+        """
         chosen = np.asarray(windows)
         some = replace(self, cuts=self.cuts[np.sort(chosen) if chosen.dtype != bool else chosen])
-        # Native channels: the rows that only padded the montages of others go.
+        # With native channels, rows that only padded the montages of other recordings are removed.
         used = (self.ids[np.unique(some.source)] >= 0).any(axis=0)
         if used.all():
             return some
@@ -399,31 +454,36 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         ahead: int | None = None,
         skip: int = 0,
     ) -> Loader:
-        """Return batches, again in another order each time it is iterated.
+        """Return an iterable of batches; with ``shuffle`` each epoch has another order.
 
         Parameters
         ----------
         batch_size : int
+            Windows in a batch, the last one of a kind excepted.
         shuffle : bool
-            Otherwise in the dataset's order. The streamed tier mixes as many pieces of recordings
-            as its buffer holds.
+            Draw a random order; otherwise the order is the dataset's. The streamed tier mixes as
+            many pieces of recordings as its buffer holds.
         drop_last : bool
             Leave out batches that are not full.
         by : str, optional
-            A column of which a batch has one value: ``"dataset"`` for batches of one corpus.
-            Windows of different rates or, with native channels, montages never share one.
+            A column that has one value within each batch: ``"dataset"`` for batches of one corpus.
+            Windows of different rates or, with native channels, montages never share a batch.
         seed : int
-            Together with the epoch it gives the order.
+            Seed of the order, together with the epoch.
         shard : (int, int)
             This process's number and how many there are: each takes every n-th batch, all take
             equally many.
         channels_per_window : int, optional
-            Read so many channels of each window only, drawn anew in every epoch.
+            Read this many channels of each window only, drawn anew in every epoch.
         ahead : int, optional
-            Batches that a thread prepares meanwhile. By default 4 for the streamed tier, else 0:
-            gathering is cheaper than handing over.
+            Batches that a thread prepares meanwhile. By default 4 for the streamed tier, which
+            decodes, else 0: gathering a batch is cheaper than handing it over.
         skip : int
-            Batches of the first epoch to leave out, to go on from within one.
+            Batches of the first epoch to leave out, to go on from within an epoch.
+
+        Returns
+        -------
+        Loader
         """
         if ahead is None:
             ahead = 4 if self.tier.name == "stream" else 0
@@ -433,12 +493,12 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
 
 @dataclass
 class Loader:
-    """Batches of a dataset; ``StoreDataset.loader`` makes one.
+    """Batches of a dataset. ``StoreDataset.loader`` makes one, and documents the other attributes.
 
     Attributes
     ----------
     skip : int
-        Batches that the next epoch leaves out.
+        Batches that the next epoch leaves out; 0 again after it.
     epoch : int
         How often it has been iterated; set it to go on from a checkpoint.
     """
@@ -457,7 +517,7 @@ class Loader:
 
     @cached_property
     def _groups(self) -> npt.NDArray[np.int64]:
-        """Number, for each window, what it may share a batch with."""
+        """A number for each window, shape (n_windows,); equal ones may share a batch."""
         data = self.dataset
         source = data.source
         kinds = pd.DataFrame({"rate": data.rates, "ids": list(map(bytes, data.ids))})
@@ -479,7 +539,7 @@ class Loader:
         return int(count.sum()) // self.shard[1]
 
     def batches(self) -> list[npt.NDArray[np.int64]]:
-        """Return the windows of each batch of the present epoch."""
+        """Return the positions of the windows of each batch of the present epoch."""
         data = self.dataset
         order = np.arange(len(data))
         if self.shuffle:
@@ -493,9 +553,10 @@ class Loader:
             for first, end in pairwise(edges):
                 if end - first == self.batch_size or not self.drop_last:
                     made.append(among[first:end])
-        # By the place of the last member: groups come mixed, and in the tier's order.
+        # In the order of their last windows: groups are mixed, and the tier's order stays.
         made.sort(key=lambda batch: batch[-1])
         rank, size = self.shard
+        # As many for every process: one that waited for another's last batch would wait for ever.
         return [order[batch] for batch in made[rank : len(made) // size * size : size]]
 
     def __iter__(self) -> Iterator[Batch]:
@@ -507,12 +568,14 @@ class Loader:
             data, n = self.dataset, self.channels_per_window
             if n is None or n >= data.rows.shape[1]:
                 return data.batch(windows)
+            # From the batch's number, so that an epoch that is gone on with draws the same.
             rng = np.random.default_rng([self.seed, epoch, *self.shard, number])
             return data.batch(windows, data.draw_channels(windows, n, rng))
 
         if not self.ahead:
             yield from (read(*one) for one in numbered)
             return
+        # One thread: batches stay in order, and the streamed tier decodes one piece at a time.
         pool = ThreadPoolExecutor(1)
         try:
             waiting: deque[Any] = deque()
@@ -524,13 +587,3 @@ class Loader:
                 yield waiting.popleft().result()
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _chosen(
-    values: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None
-) -> npt.NDArray[np.int64]:
-    return values if columns is None else np.take_along_axis(values, columns, axis=1)
-
-
-def _listed(rates: npt.NDArray[np.float64]) -> str:
-    return " and ".join(f"{rate:g}" for rate in rates)

@@ -1,7 +1,8 @@
 """Stores as moabb datasets, and a paradigm for emotion, which moabb does not have.
 
 moabb's evaluations split epochs. Here each window is an epoch and each trial a run of its own, so
-that ``groups="run"`` keeps the windows of a clip on one side; ``trial_folds`` gives the arguments.
+that ``groups="run"`` keeps the windows of a trial on one side; ``trial_folds`` returns the
+arguments for that.
 
     dataset = UCSStore("deap.zarr", target="valence>5", window_seconds=4)
     evaluation = WithinSessionEvaluation(
@@ -23,12 +24,22 @@ from moabb.datasets.base import BaseDataset
 from moabb.paradigms.base import BaseParadigm
 from sklearn.model_selection import StratifiedGroupKFold
 
-from omfa.pipeline.recording import DataError
-from omfa.pipeline.store import Store
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.store import Store, digest
 from omfa.zoo.data.braindecode_datasets import StoredRaw
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.targets import TargetSpec
-from omfa.zoo.data.trials import json_digest
+
+
+def _gaps(stored: npt.NDArray[np.floating], sfreq: float) -> mne.Annotations:
+    """Return an annotation for each stretch of missing samples, by which moabb rejects windows.
+
+    ``stored`` is (n_chans, n_times) at ``sfreq`` Hz.
+    """
+    missing = np.concatenate([[False], ~np.isfinite(stored).all(axis=0), [False]])
+    edges = np.flatnonzero(np.diff(missing))
+    onset, length = edges[::2] / sfreq, (edges[1::2] - edges[::2]) / sfreq
+    return mne.Annotations(onset, length, "BAD_missing")
 
 
 class UCSStore(BaseDataset):
@@ -40,23 +51,25 @@ class UCSStore(BaseDataset):
     target : str, Rating or mapping
         A label's column or a rule, as ``open_dataset`` takes it; it must give classes.
     window_seconds, stride_seconds : float
-        The stride is by default the window.
+        Length of a window, and time from one window's start to the next; by default windows do not
+        overlap.
     **options
         Further arguments of ``open_dataset``: ``channels``, ``cache``, ``storage_options``, ...
 
     Attributes
     ----------
     subject_names : dict of int to str
-        The store's name of each of moabb's subject numbers: ``{1: "sub-01"}``.
+        The name in the store for each of moabb's subject numbers: ``{1: "sub-01"}``.
     windows : StoreDataset
+        The dataset that is evaluated.
     sfreq : float
         Hz.
 
     Notes
     -----
-    Sessions are numbered in the order of the store's, and a run is called by its number in the
-    session and its trial: ``"3trial4"``. Signals are in volts, as moabb has them. Channels that a
-    recording lacks are zeros and marked bad; windows with missing samples are rejected.
+    Sessions are numbered in the order of the store, and a run is named by its number in the session
+    and its trial: ``"3trial4"``. Signals are in volts, as moabb expects. Channels that a recording
+    lacks are zeros and marked bad; windows with missing samples are rejected.
 
     Raises
     ------
@@ -85,8 +98,8 @@ class UCSStore(BaseDataset):
         self.subject_names = dict(enumerate(sorted(metadata["subject"].unique()), start=1))
         sessions = metadata.groupby("subject")["session"].nunique()
         name = str(metadata["dataset"].iloc[0])
-        # moabb keeps results by the code: another target or window must not find them.
-        mark = json_digest([self.windows.recipe, [s.digest for s in self.windows.sources]])
+        # moabb caches results under this code: another target or window must have another one.
+        mark = digest([self.windows.recipe, [source.digest for source in self.windows.sources]])
         super().__init__(
             subjects=list(self.subject_names),
             sessions_per_subject=int(sessions.min()),
@@ -98,6 +111,7 @@ class UCSStore(BaseDataset):
         )
 
     def _get_single_subject_data(self, subject: int) -> dict[str, dict[str, mne.io.BaseRaw]]:
+        """Return a subject's runs, a trial each, by session. moabb calls it."""
         metadata = self.windows.metadata
         mine = metadata[metadata["subject"] == self.subject_names[subject]]
         data: dict[str, dict[str, mne.io.BaseRaw]] = {}
@@ -110,7 +124,7 @@ class UCSStore(BaseDataset):
         return data
 
     def _trial(self, windows: npt.NDArray[np.int64]) -> StoredRaw:
-        """Return a trial's signal in volts, an annotation at each window."""
+        """Return a trial's signal in volts, with an annotation at each of its windows."""
         data = self.windows
         number = int(data.source[windows[0]])
         starts = data.cuts.start[windows]
@@ -132,35 +146,29 @@ class UCSStore(BaseDataset):
         update_path: Any = None,
         verbose: Any = None,
     ) -> list[str]:
-        """Return the store's address; there is nothing to download."""
+        """Return the store's address: there is nothing to download, and no argument is used."""
         return list(self.windows.recipe["stores"])
 
 
-def _gaps(stored: npt.NDArray[np.floating], sfreq: float) -> mne.Annotations:
-    """Return an annotation, by which moabb rejects windows, at each stretch of missing samples."""
-    missing = np.concatenate([[False], ~np.isfinite(stored).all(axis=0), [False]])
-    edges = np.flatnonzero(np.diff(missing))
-    onset, length = edges[::2] / sfreq, (edges[1::2] - edges[::2]) / sfreq
-    return mne.Annotations(onset, length, "BAD_missing")
-
-
 class EmotionParadigm(BaseParadigm):
-    """Classes of emotion, or of ratings by a rule, from windows of trials.
+    """A moabb paradigm: classes of emotion, or of ratings by a rule, from windows of trials.
 
     Parameters
     ----------
     filters : sequence of (float or None, float or None)
-        Bands in Hz. Stores are filtered already, so by default none.
+        Edges of bands in Hz. Stores are filtered already, so by default there is no filter.
     events : sequence of str, optional
         Classes to use; by default all.
     tmin, tmax : float
-        Seconds of a window to use. Unlike elsewhere in moabb ``tmax`` is exclusive: 2 s at 128 Hz
-        are 256 samples. By default the whole window.
+        Part of each window to use, in seconds from its start; by default all. Unlike elsewhere in
+        moabb ``tmax`` is exclusive: 2 s at 128 Hz are 256 samples.
     channels : sequence of str, optional
+        Channels to use; by default all.
     resample : float, optional
-        Hz.
+        New sampling rate in Hz.
     scorer : optional
-        What moabb takes; by default balanced accuracy, as classes of ratings are seldom even.
+        A scorer as moabb takes it; by default balanced accuracy, since classes of ratings are
+        seldom of one size.
     """
 
     def __init__(
@@ -185,43 +193,52 @@ class EmotionParadigm(BaseParadigm):
         )
 
     def is_valid(self, dataset: BaseDataset) -> bool:
-        """Whether a dataset is of emotion and has the events asked for."""
+        """Return whether a dataset is of emotion and has the events of this paradigm."""
         return dataset.paradigm == "emotion" and set(self.events or ()) <= set(dataset.event_id)
 
     def used_events(self, dataset: BaseDataset) -> dict[str, int]:
-        """Return the events in use, with their codes."""
+        """Return the events that are used, with their codes in the dataset."""
         return {name: dataset.event_id[name] for name in self.events or dataset.event_id}
 
     @property
     def datasets(self) -> list[BaseDataset]:
-        """None: moabb ships no dataset of emotion. Pass a ``UCSStore``."""
+        """An empty list: moabb ships no dataset of emotion. Pass a ``UCSStore``."""
         return []
 
     @property
     def scoring(self) -> Any:
-        """The scorer."""
+        """The scorer, or the name of one."""
         return self.scorer or "balanced_accuracy"
 
-    def _get_epochs_pipeline(self, return_epochs: bool, return_raws: bool, dataset: Any) -> Any:
-        """Cut to ``tmax`` without its last sample, which MNE would include."""
+    def make_process_pipelines(self, dataset: Any, *args: Any, **options: Any) -> Any:
+        """As moabb's, but without the sample at ``tmax``, which MNE would include.
+
+        That needs the rate, which of all datasets only a ``UCSStore`` names.
+        """
         if self.tmax is None or not hasattr(dataset, "sfreq"):
-            return super()._get_epochs_pipeline(return_epochs, return_raws, dataset)
+            return super().make_process_pipelines(dataset, *args, **options)
         exclusive = copy(self)
         exclusive.tmax = self.tmax - 1 / dataset.sfreq
-        return BaseParadigm._get_epochs_pipeline(exclusive, return_epochs, return_raws, dataset)
+        return super(EmotionParadigm, exclusive).make_process_pipelines(dataset, *args, **options)
 
 
 def trial_folds(n_splits: int = 5, *, seed: int = 0) -> dict[str, Any]:
     """Return arguments for moabb's ``WithinSessionEvaluation`` that keep trials whole.
 
-    Without them moabb shuffles windows, and windows of one clip come to lie on both sides: on
-    signals that carry nothing but an offset per trial that scores near 1.
+    By default moabb shuffles windows, so that windows of one trial are on both sides of a split.
+    Signals that hold nothing but an offset per trial then score near 1.
 
     Parameters
     ----------
     n_splits : int
-        Folds of trials, their classes balanced as far as trials allow.
+        Number of folds, with trials whole and classes balanced as far as trials allow.
     seed : int
+        Seed of the shuffle of trials.
+
+    Returns
+    -------
+    dict
+        ``cv_class``, ``cv_kwargs`` and ``groups``.
     """
     return {
         "cv_class": StratifiedGroupKFold,

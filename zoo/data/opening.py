@@ -1,4 +1,8 @@
-"""Open stores as one dataset of windows."""
+"""Open stores as one dataset of windows.
+
+``open_dataset`` reads the trial tables, gives each trial its target, cuts windows, joins the
+channels of the recordings and chooses the tier that decoded signals lie in.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,9 @@ import numpy.typing as npt
 import torch
 
 from omfa.pipeline.channels import UCS
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, open_store
-from omfa.zoo.data.dataset import StoreDataset, _listed
+from omfa.zoo.data.dataset import StoreDataset, rates_in_words
 from omfa.zoo.data.flat import hold, map_sources
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.streamed import stream
@@ -23,129 +27,10 @@ from omfa.zoo.data.tiled import SHORTEST, hold_tiles, tile_length
 from omfa.zoo.data.trials import Cuts, cut, read_trials
 
 Channels = Literal["union", "intersection", "native"]
-
 Rates = Literal["one", "native"]
-
 CutFrom = Literal["trials", "recordings"]
-
 Stores = str | Path | Store | Sequence["str | Path | Store"]
-
-
-def open_dataset(
-    stores: Stores,
-    window_seconds: float,
-    stride_seconds: float | None = None,
-    *,
-    channels: Channels = "union",
-    target: TargetSpec = None,
-    cache: Cache = "auto",
-    rates: Rates = "one",
-    cut_from: CutFrom = "trials",
-    mask_bad: bool = False,
-    device: str | torch.device = "cpu",
-    cache_dir: str | Path | None = None,
-    buffer_bytes: float = 256e6,
-    storage_options: Mapping[str, Any] | None = None,
-) -> StoreDataset:
-    """Open stores as one dataset of windows.
-
-    Parameters
-    ----------
-    stores : address, Store, or sequence of these
-    window_seconds : float
-        Windows are cut from trials, whole ones only, from each trial's first sample on.
-    stride_seconds : float, optional
-        From one window's start to the next; by default windows do not overlap.
-    channels : {"union", "intersection", "native"}
-        Rows of a window: every channel of any recording, with a presence mask; those that all
-        recordings have; or each recording's own, for batches of one montage.
-    target : str, Rating, mapping or None
-        A label's column (``"emotion"``), a rule on a rating (``"valence>5"``, ``"valence>=5"``,
-        ``"valence<4.5|>5.5"``, which leaves the middle out), or one of these for each dataset by
-        name. None for windows without a target.
-    cache : {"auto", "memory", "memmap", "stream"}
-        The tier. ``"memory"``: decoded on the device, in the stored precision. ``"memmap"``:
-        decoded once to a file, mapped. ``"stream"``: decoded from the store in every epoch.
-        ``"auto"``: the first of these that fits.
-    rates : {"one", "native"}
-        Refuse recordings of different rates, or keep them apart in batches.
-    cut_from : {"trials", "recordings"}
-        ``"recordings"`` takes all of the signal, between the trials too, in place of trials; such
-        windows have no labels. Pre-training reads so.
-    mask_bad : bool
-        Count channels that quality control marked as absent.
-    device : str or torch.device
-        Where ``loader`` gives its batches, and the memory of the memory tier.
-    cache_dir : path, optional
-        For the memmap tier, on a local disk; by default ``omfa`` in the user's cache folder.
-    buffer_bytes : float
-        Of decoded signal that the streamed tier keeps: it mixes windows of what it keeps.
-    storage_options : mapping, optional
-        What fsspec's file system takes, for addresses that are URLs.
-
-    Returns
-    -------
-    StoreDataset
-
-    Raises
-    ------
-    DataError
-        If a store is of another channel schema version or of other channel rules than another, two
-        hold the same recordings, rates differ, a label or its values are missing, or no trial is
-        as long as a window.
-    """
-    opened = _opened(stores, storage_options)
-    where = ", ".join(store.path for store in opened)
-    stride_seconds = window_seconds if stride_seconds is None else stride_seconds
-    union, common = UCS.union(opened), UCS.intersection(opened)
-    if cut_from not in get_args(CutFrom) or (cut_from == "recordings" and target is not None):
-        raise DataError(
-            f"Opening {where}",
-            f"cut_from={cut_from!r} with target={target!r}",
-            "Use cut_from='trials', or 'recordings' without a target",
-        )
-    trials, sources = read_trials(opened, whole=cut_from == "recordings")
-    made = make_target(trials, target, where=where)
-    sfreq = np.array([source.sfreq for source in sources])
-    _check_rates(opened, sfreq, rates)
-    cuts = cut(
-        trials,
-        sfreq[trials["recording"].to_numpy()],
-        window_seconds=window_seconds,
-        stride_seconds=stride_seconds,
-        where=where,
-    )
-    cuts = cuts[made.keep[cuts.trial]]
-    rows, ids = _montages(sources, channels, union, common, where, mask_bad)
-    folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
-    chosen = torch.device(device)
-    source = trials["recording"].to_numpy(np.int64)[cuts.trial]
-    tier = _tier(cache, sources, source, cuts, stride_seconds, chosen, folder, buffer_bytes)
-    recipe = {
-        "stores": [store.path for store in opened],
-        "window_seconds": window_seconds,
-        "stride_seconds": stride_seconds,
-        "channels": channels,
-        "target": target_to_json(target),
-        "cache": cache,
-        "rates": rates,
-        "cut_from": cut_from,
-        "mask_bad": mask_bad,
-        "cache_dir": str(cache_dir) if cache_dir else None,
-        "buffer_bytes": buffer_bytes,
-    }
-    return StoreDataset(
-        tier=tier,
-        target=made,
-        recipe=recipe,
-        device=chosen,
-        sources=sources,
-        trials=trials,
-        cuts=cuts,
-        rows=rows,
-        ids=ids,
-        ucs=opened[0].ucs,
-    )
+"""One store or several, opened or by their addresses."""
 
 
 def _opened(stores: Stores, options: Mapping[str, Any] | None) -> list[Store]:
@@ -159,10 +44,11 @@ def _opened(stores: Stores, options: Mapping[str, Any] | None) -> list[Store]:
 
 
 def _check_rates(stores: Sequence[Store], sfreq: npt.NDArray[np.float64], rates: Rates) -> None:
+    """Refuse recordings of different rates, unless ``rates`` is ``"native"``."""
     if rates == "native" or len(np.unique(sfreq)) == 1:
         return
     each = [
-        f"{store.path} {_listed(np.unique(store.recordings['sfreq'].to_numpy(float)))} Hz"
+        f"{store.path} {rates_in_words(np.unique(store.recordings['sfreq'].to_numpy(float)))}"
         for store in stores
     ]
     raise DataError(
@@ -180,7 +66,15 @@ def _montages(
     where: str,
     mask_bad: bool,
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return each source's rows for a window, and their UCS ids; -1 where there is none."""
+    """Join the channels of recordings to the rows of a window.
+
+    Returns
+    -------
+    rows, ids : ndarray of int64, shape (n_sources, n_chans)
+        For each recording and each row of a window, the row of the stored signal, -1 where the
+        recording lacks the channel or it is bad, and the channel's UCS id, -1 where the row only
+        pads the recording's montage.
+    """
     if channels == "intersection" and not common:
         raise DataError(
             f"Joining the channels of {where}",
@@ -220,10 +114,12 @@ def _tier(
     folder: Path,
     buffer_bytes: float,
 ) -> Tier:
+    """Make the tier that ``cache`` names, or the first that fits."""
     if cache == "auto":
         cache = choose(sum(one.nbytes for one in sources), device, folder)
     match cache:
         case "memory":
+            # Tiles are the faster layout, unless some windows would be many short ones.
             steps = [round(stride_seconds * one.sfreq) for one in sources]
             stride = np.array(steps, np.int64)[source]
             shortest = min(
@@ -239,4 +135,124 @@ def _tier(
             return stream(sources, source, cuts.start, cuts.n_times, buffer_bytes)
     raise DataError(
         "Opening a dataset", f"cache={cache!r}", "Use 'auto', 'memory', 'memmap' or 'stream'"
+    )
+
+
+def open_dataset(
+    stores: Stores,
+    window_seconds: float,
+    stride_seconds: float | None = None,
+    *,
+    channels: Channels = "union",
+    target: TargetSpec = None,
+    cache: Cache = "auto",
+    rates: Rates = "one",
+    cut_from: CutFrom = "trials",
+    mask_bad: bool = False,
+    device: str | torch.device = "cpu",
+    cache_dir: str | Path | None = None,
+    buffer_bytes: float = 256e6,
+    storage_options: Mapping[str, Any] | None = None,
+) -> StoreDataset:
+    """Open stores as one dataset of windows.
+
+    Parameters
+    ----------
+    stores : address, Store, or sequence of these
+        One store or several; an address is a local path or an fsspec URL.
+    window_seconds : float
+        Length of a window. Windows are cut from trials, whole ones only, from each trial's first
+        sample on.
+    stride_seconds : float, optional
+        From one window's start to the next; by default windows do not overlap.
+    channels : {"union", "intersection", "native"}
+        Rows of a window: every channel of any recording, with a presence mask; those that all
+        recordings have; or each recording's own, for batches of one montage.
+    target : str, Rating, mapping or None
+        A label's column (``"emotion"``), a rule on a rating (``"valence>5"``, ``"valence>=5"``,
+        ``"valence<4.5|>5.5"``, which leaves the middle out), or one of these for each dataset by
+        name. None for windows without a target.
+    cache : {"auto", "memory", "memmap", "stream"}
+        The tier. ``"memory"``: signals are decoded to the device, in the stored precision.
+        ``"memmap"``: they are decoded once to a file, which is mapped. ``"stream"``: they are
+        decoded from the store in every epoch. ``"auto"``: the first of these that fits.
+    rates : {"one", "native"}
+        Whether recordings of different rates are refused, or kept apart in batches.
+    cut_from : {"trials", "recordings"}
+        ``"recordings"`` cuts windows from all of the signal, between the trials too; they have no
+        labels. Pre-training uses it.
+    mask_bad : bool
+        Whether channels that quality control marked count as absent.
+    device : str or torch.device
+        The device of the batches, and of the memory tier.
+    cache_dir : path, optional
+        Folder of the memmap tier, on a local disk; by default ``omfa`` in the user's cache folder.
+    buffer_bytes : float
+        Memory for decoded signal when streaming. Shuffling is limited to what fits, so larger mixes
+        better.
+    storage_options : mapping, optional
+        What fsspec's file system takes, for addresses that are URLs.
+
+    Returns
+    -------
+    StoreDataset
+
+    Raises
+    ------
+    DataError
+        If a store is of another channel schema version or of other channel rules than another, two
+        hold the same recordings, rates differ, a label or its values are missing, or no trial is
+        as long as a window.
+    """
+    opened = _opened(stores, storage_options)
+    where = ", ".join(store.path for store in opened)
+    stride_seconds = window_seconds if stride_seconds is None else stride_seconds
+    union, common = UCS.union(opened), UCS.intersection(opened)
+    if cut_from not in get_args(CutFrom) or (cut_from == "recordings" and target is not None):
+        raise DataError(
+            f"Opening {where}",
+            f"cut_from={cut_from!r} with target={target!r}",
+            "Use cut_from='trials', or 'recordings' without a target",
+        )
+    trials, sources = read_trials(opened, whole=cut_from == "recordings")
+    made = make_target(trials, target, where=where)
+    sfreq = np.array([source.sfreq for source in sources])
+    _check_rates(opened, sfreq, rates)
+    cuts = cut(
+        trials,
+        sfreq[trials["recording"].to_numpy()],
+        window_seconds=window_seconds,
+        stride_seconds=stride_seconds,
+        where=where,
+    )
+    cuts = cuts[made.keep[cuts.trial]]  # without the trials that the target's rule leaves out
+    rows, ids = _montages(sources, channels, union, common, where, mask_bad)
+    folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
+    chosen = torch.device(device)
+    source = trials["recording"].to_numpy(np.int64)[cuts.trial]
+    tier = _tier(cache, sources, source, cuts, stride_seconds, chosen, folder, buffer_bytes)
+    recipe = {
+        "stores": [store.path for store in opened],
+        "window_seconds": window_seconds,
+        "stride_seconds": stride_seconds,
+        "channels": channels,
+        "target": target_to_json(target),
+        "cache": cache,
+        "rates": rates,
+        "cut_from": cut_from,
+        "mask_bad": mask_bad,
+        "cache_dir": str(cache_dir) if cache_dir else None,
+        "buffer_bytes": buffer_bytes,
+    }
+    return StoreDataset(
+        tier=tier,
+        target=made,
+        recipe=recipe,
+        device=chosen,
+        sources=sources,
+        trials=trials,
+        cuts=cuts,
+        rows=rows,
+        ids=ids,
+        ucs=opened[0].ucs,  # the same for all: UCS.union refuses stores of other rules
     )

@@ -1,4 +1,8 @@
-"""A stored recording, and how to read it."""
+"""A recording in a store as the tiers know it: where it lies, and what shape its signal has.
+
+A ``Source`` is read from the metadata of the store once. Threads and worker processes then decode
+signals with it alone, without listing the store again.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,31 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Source:
-    """A stored recording, and what is needed to read it without asking again.
+    """A stored recording, with all that is needed to decode its signal.
 
     Attributes
     ----------
-    address, options, recording
-        Where it lies.
+    address : str
+        Path or URL of the store.
+    options : tuple of (str, value)
+        What fsspec's file system takes for the address; hashable, and left out of ``repr``, since
+        it may hold credentials.
+    recording : str
+        The name of the recording in the store.
     digest : str
-        Of its metadata, the signal's checksum included.
+        Digest of the recording's metadata, which holds the checksum of the signal.
     dtype : str
-        Of the stored signal.
+        Type of the stored signal: ``"float16"`` or ``"float32"``.
     sfreq : float
         Hz.
-    channels, bad_channels : tuple of str
+    channels : tuple of str
+        UCS names of the signal's rows.
+    bad_channels : tuple of str
+        The channels that quality control marked.
     n_times : int
+        Samples of each channel.
     simulated : bool
-        Whether ingest found that the signals are.
+        Whether the signal is simulated, as ingest recorded.
     """
 
     address: str
@@ -47,23 +60,35 @@ class Source:
 
     @property
     def n_samples(self) -> int:
-        """Samples of all channels."""
+        """Samples of all channels together."""
         return len(self.channels) * self.n_times
 
     @property
     def nbytes(self) -> int:
-        """Decoded size."""
+        """Bytes of the decoded signal in its stored type."""
         return self.n_samples * np.dtype(self.dtype).itemsize
 
     def read(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.floating]:
-        """Decode from the store, shape (n_chans, n_times)."""
+        """Decode the signal, or a part of it, from the store.
+
+        Parameters
+        ----------
+        start, stop : int
+            Samples from the start of the recording; by default all.
+
+        Returns
+        -------
+        ndarray of ``dtype``, shape (n_chans, stop - start)
+            Microvolts; NaN where a sample is missing.
+        """
         location = locate(self.address, dict(self.options))
         return StoredRecording(location, self.recording).signal(start, stop)
 
 
 def has_gaps(signal: npt.NDArray[np.floating]) -> bool:
-    """Return whether a sample is missing: NaN, or infinite."""
-    # NaN and infinity have every bit of the exponent set. NumPy's isfinite of float16 is slow.
+    """Return whether a sample of a signal, shape (n_chans, n_times), is NaN or infinite."""
+    # NaN and infinity have every bit of the exponent set. NumPy's isfinite of float16 is slow, as
+    # it converts every sample.
     top = {2: 0x7C00, 4: 0x7F800000, 8: 0x7FF0000000000000}[signal.itemsize]
     bits = signal.view(f"u{signal.itemsize}")
     return any(bool((row & top).max(initial=0) == top) for row in bits)

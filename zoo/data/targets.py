@@ -1,8 +1,9 @@
-"""Classes from what the store holds: labels as they are, ratings by a named rule.
+"""Targets from what stores hold: labels as classes, ratings by a named rule or as numbers.
 
 Stores keep ratings raw. Where the middle of the scale goes decides which trials are in which class
 (DEAP has ratings of exactly 5, DREAMER is on a five-point scale with many 3), so the rule is part
-of a result and is stored with it.
+of a result and is stored with it. ``make_target`` gives each trial of a dataset its target when it
+is opened, ``labels_of`` gives the classes that an evaluation uses.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
 from omfa.zoo.data.trials import OWN_COLUMNS
 from omfa.zoo.protocols.windows import Dataset
 
 Rule = Literal[">=", ">", "drop-middle"]
 
 DEFAULT_TARGETS = {"seed": "emotion", "deap": "valence>5", "dreamer": "valence>3"}
-"""By dataset, where no target is given. Ties at the middle of the scale are low; our choice."""
+"""The target of each dataset where none is given. SEED comes with classes; for DEAP and DREAMER the
+middle of the scale itself counts as low, which is our choice.
+"""
 
 _NUMBER = r"[-+.\deE]+"
 _RULE = re.compile(rf"^\s*(?P<column>[^<>=|]+?)\s*(?P<sign>>=|>)\s*(?P<value>{_NUMBER})\s*$")
@@ -41,13 +45,19 @@ class Rating:
     column : str
         The rating's column: ``"valence"``.
     rule : {">=", ">", "drop-middle"}
-        ``">="`` and ``">"``: high where the rating is so to ``threshold``, else low.
-        ``"drop-middle"``: high above ``threshold + margin``, low below ``threshold - margin``, and
-        what lies between, its edges included, is left out.
+        ``">="`` and ``">"``: high where the rating compares so with ``threshold``, else low.
+        ``"drop-middle"``: high above ``threshold + margin``, low below ``threshold - margin``;
+        ratings between, the edges included, are left out.
     threshold : float
-        On the scale of the store: 5 for DEAP, 3 for DREAMER.
+        The middle, on the scale of the store: 5 for DEAP, 3 for DREAMER.
     margin : float, default=0
-        Half the width of the band that ``"drop-middle"`` leaves out; 0 drops the ties alone.
+        Half the width of the band that ``"drop-middle"`` leaves out; 0 leaves out ties alone.
+
+    Raises
+    ------
+    DataError
+        If there is no such rule, or the margin is negative or given with another rule than
+        ``"drop-middle"``.
     """
 
     column: str
@@ -80,7 +90,7 @@ OneTarget = str | Rating
 """A column of labels, or a rule on a rating, as text (``"valence>5"``) or as ``Rating``."""
 
 TargetSpec = OneTarget | Mapping[str, OneTarget] | None
-"""One target, or one for each dataset by name, or none."""
+"""One target for all datasets, or a target for each dataset by name, or None."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +99,8 @@ class Target:
 
     Attributes
     ----------
-    values : ndarray, shape (n_rows,)
-        Class 0, 1, ... as int64, or a number as float32; -1 where there is none.
+    values : ndarray of int64 or float32, shape (n_rows,)
+        A class 0, 1, ..., as int64, or a number, as float32; -1 in rows without either.
     keep : ndarray of bool, shape (n_rows,)
         False for rows that the rule leaves out.
     classes : tuple of str
@@ -106,31 +116,161 @@ class Target:
 
     @classmethod
     def of_classes(cls, codes: npt.NDArray[np.int64], classes: Sequence[str], rule: str) -> Target:
-        """Make a target of class codes, shape (n_rows,); rows with a negative code are left out."""
+        """Make a target of classes.
+
+        Parameters
+        ----------
+        codes : ndarray of int64, shape (n_rows,)
+            Class 0, 1, ...; rows with a negative code are left out.
+        classes : sequence of str
+            Their names.
+        rule : str
+            How they were made, in words.
+        """
         return cls(codes, codes >= 0, tuple(classes), rule)
 
     @property
     def codes(self) -> npt.NDArray[np.int64]:
-        """The classes, int64, shape (n_rows,); -1 for rows that are left out."""
+        """The class of each row, shape (n_rows,); -1 for rows that are left out."""
         assert self.values.dtype == np.int64, "numbers are no classes"
         return self.values  # type: ignore[return-value]
 
 
+def _no_rule(text: str) -> DataError:
+    return DataError(
+        f"Reading the target {text!r}",
+        "it is neither a column nor a rule",
+        "Write it as 'valence', 'valence>5', 'valence>=5' or 'valence<4.5|>5.5'",
+    )
+
+
+def parse_rule(text: str) -> str | Rating:
+    """Read the text of a target.
+
+    Parameters
+    ----------
+    text : str
+        A column, or a rule on a rating: ``"valence>5"`` (ties are low), ``"valence>=5"`` (ties are
+        high), ``"valence<4.5|>5.5"`` (ratings between, edges included, are left out).
+
+    Returns
+    -------
+    str or Rating
+        The column, or the rule.
+
+    Raises
+    ------
+    DataError
+        If the text has a sign of comparison but is no rule.
+    """
+    if not set("<>=|") & set(text):
+        return text.strip()
+    try:
+        if match := _RULE.match(text):
+            return Rating(match["column"], match["sign"], float(match["value"]))  # type: ignore[arg-type]
+        if match := _MIDDLE.match(text):
+            low, high = float(match["low"]), float(match["high"])
+            if low <= high:
+                middle, margin = (low + high) / 2, (high - low) / 2
+                return Rating(match["column"], "drop-middle", middle, margin)
+    except ValueError as error:
+        raise _no_rule(text) from error
+    raise _no_rule(text)
+
+
+def rule_text(rating: Rating) -> str:
+    """Return the text that ``parse_rule`` reads as this rule."""
+    if rating.rule != "drop-middle":  # by repr: all digits, so that the same number is read
+        return f"{rating.column}{rating.rule}{rating.threshold!r}"
+    low, high = rating.threshold - rating.margin, rating.threshold + rating.margin
+    return f"{rating.column}<{low!r}|>{high!r}"
+
+
+def target_to_json(target: TargetSpec) -> object:
+    """Return a target as a JSON value that ``open_dataset`` takes; a rule becomes its text."""
+    if isinstance(target, Mapping):
+        return {name: target_to_json(each) for name, each in target.items()}
+    return rule_text(target) if isinstance(target, Rating) else target
+
+
+def target_from_json(value: Any) -> OneTarget | None:
+    """Return the target that ``target_to_json`` wrote as one JSON value.
+
+    Results of omfa 0.1 hold the fields of a ``Rating`` in place of its text.
+    """
+    return Rating(**value) if isinstance(value, dict) else value
+
+
+def _is_number(values: pd.Series) -> bool:
+    """Return whether values are numbers and not all whole: a rating, and not classes."""
+    return pd.api.types.is_float_dtype(values) and bool((values % 1 != 0).any())
+
+
+def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
+    """Raise a DataError that names the subjects with rows that have no label."""
+    gaps = values.isna() | values.astype(str).str.strip().eq("")
+    if not gaps.any():
+        return
+    subjects = metadata.loc[gaps, ["dataset", "subject"]].drop_duplicates()
+    names = [f"{dataset}/{subject}" for dataset, subject in subjects.to_numpy()]
+    raise DataError(
+        doing,
+        f"{int(gaps.sum())} windows have no label ({some(names)})",
+        "Choose a column that every trial has, or open the dataset without these recordings",
+    )
+
+
+def _binarise(values: pd.Series, rating: Rating) -> Target:
+    """Make the classes low and high of a rating."""
+    try:
+        number = values.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"Making classes by {rating}",
+            f"{rating.column!r} is not a number everywhere ({values.iloc[0]!r})",
+            "Give the name of the column alone to use its values as classes",
+        ) from error
+    above = number >= rating.threshold if rating.rule == ">=" else number > rating.threshold
+    codes = above.astype(np.int64)
+    if rating.rule == "drop-middle":
+        codes[np.abs(number - rating.threshold) <= rating.margin] = -1
+    return Target.of_classes(codes, ("low", "high"), str(rating))
+
+
+def _as_classes(doing: str, values: pd.Series) -> Target:
+    """Make a class of each value, in sorted order."""
+    if _is_number(values):
+        raise DataError(
+            doing,
+            f"they are ratings between {values.min():g} and {values.max():g}, not classes",
+            f"Name a rule, for instance Rating({values.name!r}, '>=', 5)",
+        )
+    try:
+        codes, found = pd.factorize(values, sort=True)
+    except TypeError:  # kinds that cannot be ordered among themselves
+        codes, found = pd.factorize(values.astype(str), sort=True)
+    return Target.of_classes(
+        codes.astype(np.int64),
+        tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in found),
+        f"the values of {values.name!r}",
+    )
+
+
 def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Target:
-    """Give each window its class.
+    """Give each row of a table its class.
 
     Parameters
     ----------
     metadata : pandas.DataFrame
-        A row per window.
+        A row per window or trial, with ``dataset``, ``subject`` and the column of the target.
     target : str, Rating or None
-        A label's column, a rule on a rating (as text or as ``Rating``; a column of that name comes
-        first), or None for the column ``target``.
+        A label's column, a rule on a rating (as text or as ``Rating``; a column of that name is
+        used before a rule), or None for the column ``target``.
 
     Returns
     -------
     Target
-        With classes.
+        Classes, shape (n_rows,).
 
     Raises
     ------
@@ -159,93 +299,25 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
     return labels
 
 
-def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
-    gaps = values.isna() | values.astype(str).str.strip().eq("")
-    if not gaps.any():
-        return
-    subjects = metadata.loc[gaps, ["dataset", "subject"]].drop_duplicates()
-    names = [f"{dataset}/{subject}" for dataset, subject in subjects.to_numpy()]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    raise DataError(
-        doing,
-        f"{int(gaps.sum())} windows have no label ({', '.join(names[:3])}{more})",
-        "Choose a column that every trial has, or open the dataset without these recordings",
-    )
-
-
-def _binarise(values: pd.Series, rating: Rating) -> Target:
-    try:
-        number = values.to_numpy(dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"Making classes by {rating}",
-            f"{rating.column!r} is not a number everywhere ({values.iloc[0]!r})",
-            "Give the name of the column alone to use its values as classes",
-        ) from error
-    above = number >= rating.threshold if rating.rule == ">=" else number > rating.threshold
-    codes = above.astype(np.int64)
-    if rating.rule == "drop-middle":
-        codes[np.abs(number - rating.threshold) <= rating.margin] = -1
-    return Target.of_classes(codes, ("low", "high"), str(rating))
-
-
-def _as_classes(doing: str, values: pd.Series) -> Target:
-    if pd.api.types.is_float_dtype(values) and (values % 1 != 0).any():
-        raise DataError(
-            doing,
-            f"they are ratings between {values.min():g} and {values.max():g}, not classes",
-            f"Name a rule, for instance Rating({values.name!r}, '>=', 5)",
-        )
-    try:
-        codes, found = pd.factorize(values, sort=True)
-    except TypeError:  # kinds that cannot be ordered among themselves
-        codes, found = pd.factorize(values.astype(str), sort=True)
-    return Target.of_classes(
-        codes.astype(np.int64),
-        tuple(f"{value:g}" if isinstance(value, float) else str(value) for value in found),
-        f"the values of {values.name!r}",
-    )
-
-
-def parse_rule(text: str) -> str | Rating:
-    """Read a target's text.
-
-    Parameters
-    ----------
-    text : str
-        A column, or a rule on a rating: ``"valence>5"`` (ties are low), ``"valence>=5"`` (ties are
-        high), ``"valence<4.5|>5.5"`` (what lies between, edges included, is left out).
-
-    Returns
-    -------
-    str or Rating
-
-    Raises
-    ------
-    DataError
-        If it looks like a rule and is none.
-    """
-    if not set("<>=|") & set(text):
-        return text.strip()
-    try:
-        if match := _RULE.match(text):
-            return Rating(match["column"], match["sign"], float(match["value"]))  # type: ignore[arg-type]
-        if match := _MIDDLE.match(text):
-            low, high = float(match["low"]), float(match["high"])
-            if low <= high:
-                middle, margin = (low + high) / 2, (high - low) / 2
-                return Rating(match["column"], "drop-middle", middle, margin)
-    except ValueError as error:
-        raise _no_rule(text) from error
-    raise _no_rule(text)
-
-
-def _no_rule(text: str) -> DataError:
-    return DataError(
-        f"Reading the target {text!r}",
-        "it is neither a column nor a rule",
-        "Write it as 'valence', 'valence>5', 'valence>=5' or 'valence<4.5|>5.5'",
-    )
+def _one_target(trials: pd.DataFrame, target: str | Rating, where: str) -> Target:
+    """Give each trial its target by one rule or label for all datasets."""
+    asked = parse_rule(target) if isinstance(target, str) else target
+    column = asked.column if isinstance(asked, Rating) else asked
+    labels = [name for name in trials if name not in OWN_COLUMNS - {"stimulus"}]
+    for dataset, part in trials.groupby("dataset", observed=True):
+        if column not in labels or part[column].isna().all():
+            theirs = [name for name in labels if part[name].notna().any()]
+            raise DataError(
+                f"Making the target {column!r} of {where}",
+                f"{dataset} has no such label; it has {', '.join(map(str, theirs))}",
+                "Choose one of these, or name one for each dataset",
+            )
+    values = trials[column]
+    # Numbers with gaps go on to make_labels, whose error names the subjects.
+    if not isinstance(asked, Rating) and _is_number(values) and values.notna().all():
+        numbers = values.to_numpy(np.float32)
+        return Target(numbers, np.ones(len(trials), bool), (), f"the numbers of {column!r}")
+    return make_labels(trials, asked)
 
 
 def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Target:
@@ -254,7 +326,7 @@ def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Targ
     Parameters
     ----------
     trials : pandas.DataFrame
-        From ``read_trials``.
+        The table of ``read_trials``.
     target : str, Rating, mapping or None
         A label's column, a rule as text or as ``Rating``, one of these for each dataset by name
         (scales differ: DEAP's middle is 5, DREAMER's 3), or None. A column of whole numbers or of
@@ -262,10 +334,16 @@ def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Targ
     where : str
         The stores, for the error.
 
+    Returns
+    -------
+    Target
+        Classes or numbers, shape (n_trials,). A mapping gives all datasets the same classes.
+
     Raises
     ------
     DataError
-        If a dataset has no such label, a trial has no value, or one class only is left.
+        If a dataset has no such label, a trial has no value, one class only is left, or datasets
+        have different classes.
     """
     if target is None:
         nothing = np.full(len(trials), -1)
@@ -298,54 +376,26 @@ def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Targ
     return Target(values, keep, classes.pop(), rule)
 
 
-def _one_target(trials: pd.DataFrame, target: str | Rating, where: str) -> Target:
-    asked = parse_rule(target) if isinstance(target, str) else target
-    column = asked.column if isinstance(asked, Rating) else asked
-    labels = [name for name in trials if name not in OWN_COLUMNS - {"stimulus"}]
-    for dataset, part in trials.groupby("dataset", observed=True):
-        if column not in labels or part[column].isna().all():
-            theirs = [name for name in labels if part[name].notna().any()]
-            raise DataError(
-                f"Making the target {column!r} of {where}",
-                f"{dataset} has no such label; it has {', '.join(map(str, theirs))}",
-                "Choose one of these, or name one for each dataset",
-            )
-    values = trials[column]
-    if not isinstance(asked, Rating) and _is_number(values) and values.notna().all():
-        numbers = values.to_numpy(np.float32)
-        return Target(numbers, np.ones(len(trials), bool), (), f"the numbers of {column!r}")
-    return make_labels(trials, asked)
-
-
-def _is_number(values: pd.Series) -> bool:
-    return pd.api.types.is_float_dtype(values) and bool((values % 1 != 0).any())
-
-
-def target_to_json(target: TargetSpec) -> object:
-    """Write a target as JSON that ``open_dataset`` takes: a rule becomes its text again."""
-    if isinstance(target, Mapping):
-        return {name: target_to_json(each) for name, each in target.items()}
-    return rule_text(target) if isinstance(target, Rating) else target
-
-
-def target_from_json(value: Any) -> OneTarget | None:
-    """Read what ``target_to_json`` wrote of one target.
-
-    Results of omfa 0.1 hold the fields of a ``Rating`` in place of its text.
-    """
-    return Rating(**value) if isinstance(value, dict) else value
-
-
-def rule_text(rating: Rating) -> str:
-    """Return the text that ``parse_rule`` reads as this rule."""
-    if rating.rule != "drop-middle":
-        return f"{rating.column}{rating.rule}{rating.threshold!r}"
-    low, high = rating.threshold - rating.margin, rating.threshold + rating.margin
-    return f"{rating.column}<{low!r}|>{high!r}"
-
-
 def labels_of(dataset: Dataset, target: OneTarget | None) -> Target:
-    """Take the dataset's own classes where it has some, else make them of the metadata."""
+    """Return the classes of a dataset's windows.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    target : str, Rating or None
+        A label's column or a rule on a rating. None takes the target that the dataset was opened
+        with, or else the column ``target`` of its metadata.
+
+    Returns
+    -------
+    Target
+        Classes, shape (n_windows,).
+
+    Raises
+    ------
+    DataError
+        If there are none: see ``make_labels``.
+    """
     if target is not None or dataset.classes is None:
         return make_labels(dataset.metadata, target)
     if not dataset.classes:

@@ -1,9 +1,14 @@
-"""Where decoded signals lie while a model trains: in memory, in a mapped file, or nowhere for long.
+"""What a tier is, how one is chosen, and what all of them use to copy samples.
 
-Each tier gives the same windows of the same stored samples. ``Flat`` holds every sample once, row
-after row, in the stored type, so that a window is as many short reads as it has channels, wherever
-it starts: no stride costs memory. ``Streamed`` decodes pieces of recordings when a window in them
-is asked for, and keeps the last few; its ``order`` mixes the windows of as many pieces as it keeps.
+A tier is where decoded signals lie while a model trains. Each gives the same windows of the same
+stored samples, and none stores a window: overlap costs no memory.
+
+- ``Tiled`` (``tiled.py``) holds what windows need in memory, in tiles of all channels, so that a
+  window is one contiguous read.
+- ``Flat`` (``flat.py``) holds every sample once, row after row, in memory or in a mapped file, so
+  that a window is as many short reads as it has channels, wherever it starts.
+- ``Streamed`` (``streamed.py``) decodes a piece of a recording when a window in it is read, and
+  keeps the last few pieces.
 """
 
 from __future__ import annotations
@@ -24,64 +29,109 @@ from omfa.zoo.data.sources import Ints
 Cache = Literal["auto", "memory", "memmap", "stream"]
 
 MEMORY_SHARE = 0.5
-"""Share of the free memory, of RAM or of the device, that ``auto`` fills with signals."""
+"""Share of the free memory, of RAM or of the device, that ``auto`` fills with signals. The rest is
+for the model, its gradients and the batches.
+"""
+
+DISK_SHARE = 0.8
+"""Share of the free disk that ``auto`` fills with a mapped file."""
 
 CONVERTED_BYTES = 2**21
-"""Of samples that are converted at a time: they fit into a processor's cache."""
+"""Bytes of stored samples that are converted to float32 at a time: they stay in a CPU's cache."""
 
 
 class Tier(Protocol):
-    """Gives windows of the sources' signals."""
+    """Gives windows of the signals of a dataset's sources, which it knows by their number.
+
+    Attributes
+    ----------
+    name : {"memory", "memmap", "stream"}
+    """
 
     name: str
 
     def gather(self, source: Ints, rows: Ints, start: Ints, n_times: int) -> torch.Tensor:
-        """Return windows.
+        """Return windows of one length.
 
         Parameters
         ----------
-        source : ndarray, shape (batch,)
-        rows : ndarray, shape (batch, n_chans)
+        source : ndarray of int, shape (batch,)
+            Number of each window's source.
+        rows : ndarray of int, shape (batch, n_chans)
             For each window the rows of its source's signal; -1 for an absent channel.
-        start : ndarray, shape (batch,)
+        start : ndarray of int, shape (batch,)
+            First sample of each window in its source.
         n_times : int
+            Samples of each window.
 
         Returns
         -------
         Tensor of float32, shape (batch, n_chans, n_times)
-            0 where absent.
+            Microvolts; 0 where a channel is absent, NaN where a sample is missing.
         """
 
     def order(self, source: Ints, start: Ints, rng: np.random.Generator) -> Ints:
-        """Return a random order of windows that the tier can serve fast."""
+        """Return a random order of windows in which the tier can read them fast.
+
+        Parameters
+        ----------
+        source, start : ndarray of int, shape (n_windows,)
+            Each window's source and first sample.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        ndarray of int, shape (n_windows,)
+            A permutation of the windows' positions.
+        """
 
     def read(self, source: int, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """Return a piece of a recording, shape (n_chans, stop - start)."""
+        """Return samples ``start`` to ``stop`` of a source, all its channels.
+
+        Returns
+        -------
+        ndarray of the stored type, shape (n_chans, stop - start)
+            Microvolts; NaN where a sample is missing.
+        """
 
     def gaps(self, source: Ints) -> npt.NDArray[np.bool_]:
-        """Return which sources have missing samples, so far as they have been decoded."""
+        """Mark the sources with missing samples, as far as they have been decoded.
+
+        Parameters
+        ----------
+        source : ndarray of int, shape (batch,)
+
+        Returns
+        -------
+        ndarray of bool, shape (batch,)
+            Right for every window that has been gathered.
+        """
 
 
-def stretches(flat: torch.Tensor, place: torch.Tensor, n_times: int) -> torch.Tensor:
-    """Return stretches of a row of samples as float32.
+def fresh(*shape: int) -> torch.Tensor:
+    """Return a tensor of float32 of that shape whose memory is not set.
 
-    Parameters
-    ----------
-    flat : Tensor, shape (n_samples,)
-    place : Tensor of int64
-        Where each begins.
-    n_times : int
-
-    Returns
-    -------
-    Tensor, shape (*place.shape, n_times)
+    NumPy asks the system for huge pages, which makes new memory cheaper; torch does not.
     """
-    return selected(every_window(flat, n_times), place.reshape(-1)).view(*place.shape, n_times)
+    return torch.from_numpy(np.empty(shape, np.float32))
 
 
-def every_window(flat: torch.Tensor, n_times: int) -> torch.Tensor:
-    """View every stretch there is, a row each, which takes no memory."""
-    return flat.as_strided((len(flat) - n_times + 1, n_times), (1, 1))
+class _Scratch(threading.local):
+    """Memory that each thread uses again and again."""
+
+    def __init__(self) -> None:
+        # A NumPy array: a tensor made in torch's inference mode could not be written to outside it.
+        self.content = np.empty(0, np.uint8)
+
+    def rows(self, n: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+        """Return a tensor (n, width) whose content is not set; it is valid until the next call."""
+        size = n * width * dtype.itemsize
+        if len(self.content) < size:
+            self.content = np.empty(size, np.uint8)
+        return torch.from_numpy(self.content[:size]).view(dtype).view(n, width)
+
+
+_STORED, _CONVERTED = _Scratch(), _Scratch()
 
 
 def selected(
@@ -93,21 +143,23 @@ def selected(
 ) -> torch.Tensor:
     """Return rows of a table of samples as float32.
 
-    In RAM fresh memory can cost more than the copying. So the stored type passes through a piece
-    that a thread uses again and again.
+    In RAM new memory can cost more than the copying. So samples of another type are converted in
+    pieces, through memory that a thread uses again.
 
     Parameters
     ----------
-    table : Tensor, shape (n_rows, width)
+    table : Tensor of any float type, shape (n_rows, width)
     rows : Tensor of int64, shape (n,)
+        Which rows to return.
     out : Tensor of float32, shape (n_out, width), optional
-        What to write to, in RAM as the table is.
+        Where to write them, in RAM as the table is.
     at : Tensor of int64, shape (n,), optional
-        Rows of ``out``.
+        The row of ``out`` to write each to; by default ``out`` is filled in order.
 
     Returns
     -------
-    Tensor, shape (n, width), or ``out``
+    Tensor of float32, shape (n, width)
+        Or ``out``, if it is given.
     """
     if table.device.type != "cpu":
         return table.index_select(0, rows.to(table.device)).float()
@@ -127,30 +179,54 @@ def selected(
     return X
 
 
-class _Scratch(threading.local):
-    """Memory of a thread that is used again."""
+def every_window(flat: torch.Tensor, n_times: int) -> torch.Tensor:
+    """View every stretch of ``n_times`` samples in a row of samples, which takes no memory.
 
-    def __init__(self) -> None:
-        # NumPy's: a tensor made in torch's inference mode could not be written to outside it.
-        self.content = np.empty(0, np.uint8)
+    Parameters
+    ----------
+    flat : Tensor, shape (n_samples,)
+    n_times : int
 
-    def rows(self, n: int, width: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-        size = n * width * dtype.itemsize
-        if len(self.content) < size:
-            self.content = np.empty(size, np.uint8)
-        return torch.from_numpy(self.content[:size]).view(dtype).view(n, width)
+    Returns
+    -------
+    Tensor, shape (n_samples - n_times + 1, n_times)
+        Row i begins at sample i.
+    """
+    return flat.as_strided((len(flat) - n_times + 1, n_times), (1, 1))
 
 
-_STORED, _CONVERTED = _Scratch(), _Scratch()
+def stretches(flat: torch.Tensor, place: torch.Tensor, n_times: int) -> torch.Tensor:
+    """Return stretches of a row of samples as float32.
 
+    Parameters
+    ----------
+    flat : Tensor of any float type, shape (n_samples,)
+    place : Tensor of int64, any shape
+        The sample at which each stretch begins.
+    n_times : int
+        Samples of each stretch.
 
-def fresh(*shape: int) -> torch.Tensor:
-    """Return memory for samples. NumPy asks for huge pages, torch does not."""
-    return torch.from_numpy(np.empty(shape, np.float32))
+    Returns
+    -------
+    Tensor of float32, shape (*place.shape, n_times)
+    """
+    return selected(every_window(flat, n_times), place.reshape(-1)).view(*place.shape, n_times)
 
 
 def absent_zero(X: torch.Tensor, rows: Ints) -> torch.Tensor:
-    """Set windows' absent channels, whose row is -1, to zero in place."""
+    """Set absent channels to zero in place.
+
+    Parameters
+    ----------
+    X : Tensor, shape (batch, n_chans, n_times)
+    rows : ndarray of int, shape (batch, n_chans)
+        -1 where a channel is absent.
+
+    Returns
+    -------
+    Tensor
+        ``X``.
+    """
     absent = rows < 0
     if absent.any():
         X[torch.from_numpy(absent).to(X.device)] = 0
@@ -158,18 +234,39 @@ def absent_zero(X: torch.Tensor, rows: Ints) -> torch.Tensor:
 
 
 def window_key(source: Ints, start: Ints) -> Ints:
-    """Return one number for each place, ordered by source and start."""
+    """Return one number per window, ordered by source, then by start.
+
+    Parameters
+    ----------
+    source, start : ndarray of int, shape (n_windows,)
+        Each window's source and first sample.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_windows,)
+    """
+    # 40 bits for the start: 272 years at 128 Hz.
     return source.astype(np.int64) << 40 | start.astype(np.int64)
 
 
 def default_cache_dir() -> Path:
-    """Return the folder of decoded signals: ``omfa`` in the user's cache folder."""
+    """Return the folder of mapped files: ``omfa`` in the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME")
     return (Path(home) if home else Path.home() / ".cache") / "omfa"
 
 
 def choose(nbytes: int, device: str | torch.device, cache_dir: Path) -> Cache:
-    """Return the first tier that decoded signals fit into: memory, memmap, stream."""
+    """Return the first tier that decoded signals fit into: memory, memmap, stream.
+
+    Parameters
+    ----------
+    nbytes : int
+        Size of the decoded signals.
+    device : str or torch.device
+        Whose memory to fill; for a CUDA device the choice is between memory and stream.
+    cache_dir : Path
+        Where the mapped file would be; it need not exist.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
@@ -177,4 +274,4 @@ def choose(nbytes: int, device: str | torch.device, cache_dir: Path) -> Cache:
     if nbytes <= MEMORY_SHARE * psutil.virtual_memory().available:
         return "memory"
     there = next(folder for folder in (cache_dir, *cache_dir.parents) if folder.exists())
-    return "memmap" if nbytes <= 0.8 * shutil.disk_usage(there).free else "stream"
+    return "memmap" if nbytes <= DISK_SHARE * shutil.disk_usage(there).free else "stream"

@@ -1,9 +1,9 @@
-"""Signals in memory, laid out so that a window is one contiguous read.
+"""The tiled tier: signals in memory, laid out so that a window is one contiguous read.
 
 A tile is a stretch of all channels of a recording, as long as the greatest common divisor of window
 and stride; a window is a few tiles in a row. Only tiles that windows need are held, each once, so
 overlapping windows take no more memory. Reading a window anywhere costs little more than copying
-it, where a row per channel, each far from the next, waits for the memory at every row.
+it, whereas a row per channel, each far from the next, waits for the memory at every row.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from omfa.zoo.data.sources import Ints, Source, has_gaps
 from omfa.zoo.data.tiers import absent_zero, selected, window_key
 
 SHORTEST = 32
-"""Samples of a tile below which rows are the faster layout."""
+"""Samples of a tile below which rows (``flat.py``) are used: a window would be many short reads."""
 
 
 @dataclass(eq=False)
 class Tiled:
-    """Tiles of all sources, in RAM or on a device.
+    """Tiles of all sources, in RAM or in the memory of a device.
 
     Attributes
     ----------
     sources : list of Source
-    banks : list of Tensor, each (n_tiles, n_chans * length)
+    banks : list of Tensor, each of shape (n_tiles, n_chans * length)
         One for each stored type, number of channels and length of a tile.
-    bank : ndarray, shape (n_sources,)
-        Which bank a source is in.
-    length, n_times : ndarray, shape (n_sources,)
-        Samples of the source's tiles, and of its windows.
-    keys : ndarray, shape (n_windows,)
+    bank : ndarray of int, shape (n_sources,)
+        The bank that a source is in.
+    length, n_times : ndarray of int, shape (n_sources,)
+        Samples of a source's tiles, and of its windows.
+    keys : ndarray of int, shape (n_windows,)
         ``window_key`` of each window, ascending.
-    tile : ndarray, shape (n_windows,)
-        A window's first tile in its bank.
+    tile : ndarray of int, shape (n_windows,)
+        The first tile of each window in its bank.
     gappy : ndarray of bool, shape (n_sources,)
+        Whether a source has missing samples.
     """
 
     sources: list[Source]
@@ -68,8 +69,10 @@ class Tiled:
         return X
 
     def _gather(self, number: int, first: Ints, source: Ints, rows: Ints) -> torch.Tensor:
+        """Return windows from one bank, by their first tiles."""
         bank, length = self.banks[number], int(self.length[source[0]])
         n_chans, n_tiles = bank.shape[1] // length, int(self.n_times[source[0]]) // length
+        # A tile is the window, all channels in order: one read per window, not one per channel.
         if n_tiles == 1 and rows.shape[1] == n_chans and (rows == np.arange(n_chans)).all():
             return selected(bank, torch.from_numpy(first)).view(-1, n_chans, length)
         tiles = first[:, None] + np.arange(n_tiles)
@@ -78,11 +81,11 @@ class Tiled:
         return absent_zero(X.view(*rows.shape, -1), rows)
 
     def order(self, source: Ints, start: Ints, rng: np.random.Generator) -> Ints:
-        """See ``Tier``: any order."""
+        """See ``Tier``: all orders are as fast."""
         return rng.permutation(len(source))
 
     def read(self, source: int, start: int, stop: int) -> npt.NDArray[np.floating]:
-        """See ``Tier``: a window from memory, anything else from the store."""
+        """See ``Tier``: a window is read from memory, anything else from the store."""
         key = window_key(np.array([source]), np.array([start]))
         place = int(np.searchsorted(self.keys, key)[0])
         window = place < len(self.keys) and self.keys[place] == key[0]
@@ -102,8 +105,37 @@ class Tiled:
 
 
 def tile_length(n_times: int, stride: int) -> int:
-    """Return the longest tile that windows are made of, in samples."""
+    """Return the longest tile of which windows of ``n_times`` samples can be made.
+
+    Parameters
+    ----------
+    n_times, stride : int
+        Samples of a window, and from one window's start to the next.
+
+    Returns
+    -------
+    int
+        Samples.
+    """
+    # Windows that do not overlap share no sample, so each is a tile of its own.
     return int(np.gcd(n_times, stride)) if stride <= n_times else n_times
+
+
+def _tiles(start: Ints, n_times: int, length: int) -> tuple[Ints, Ints]:
+    """Lay out the tiles of a source.
+
+    Returns
+    -------
+    starts : ndarray of int, shape (n_tiles,)
+        The first sample of each tile.
+    first : ndarray of int, shape (n_windows,)
+        The number of each window's first tile; its others follow.
+    """
+    starts = np.unique(start[:, None] + np.arange(0, n_times, length))
+    # Trials begin anywhere, so their grids differ. Sorted by grid, a window's tiles are in a row.
+    starts = starts[np.lexsort((starts, starts % length))]
+    order = np.argsort(starts)
+    return starts, order[np.searchsorted(starts, start, sorter=order)]
 
 
 def hold_tiles(
@@ -114,14 +146,17 @@ def hold_tiles(
     stride: Ints,
     device: str | torch.device = "cpu",
 ) -> Tiled:
-    """Decode what windows need into memory: RAM, or a device's.
+    """Decode the samples that windows need into memory.
 
     Parameters
     ----------
     sources : sequence of Source
-    source, start, n_times, stride : ndarray, shape (n_windows,)
-        The windows, ordered by source and start, and the steps between them in a trial.
+    source, start, n_times, stride : ndarray of int, shape (n_windows,)
+        Each window's source, first sample, number of samples and, also in samples, the step to the
+        next window of its trial; ordered by source and start. Windows of a source have one length
+        and one stride.
     device : str or torch.device
+        Whose memory: that of the CPU, or of a CUDA device.
     """
     count = len(sources)
     length, width = np.ones(count, np.int64), np.ones(count, np.int64)
@@ -139,7 +174,7 @@ def hold_tiles(
     for number, (dtype, n_chans, samples) in enumerate(known):
         mine = [i for i in range(count) if bank[i] == number and len(starts[i])]
         total = sum(len(starts[i]) for i in mine)
-        # NumPy asks for huge pages, torch does not: reads all over miss fewer of them.
+        # NumPy asks for huge pages, torch does not: reads all over need fewer of them.
         held = np.empty((total, n_chans, samples), dtype)
         filled = 0
         for i in mine:
@@ -152,12 +187,3 @@ def hold_tiles(
         banks.append(torch.from_numpy(held).flatten(1).to(device))
     keys = window_key(source, start)
     return Tiled(list(sources), banks, bank, length, width, keys, tile, gappy)
-
-
-def _tiles(start: Ints, n_times: int, length: int) -> tuple[Ints, Ints]:
-    """Return where a source's tiles start, and the number of each window's first tile."""
-    starts = np.unique(start[:, None] + np.arange(0, n_times, length))
-    # Trials begin anywhere, so their grids differ; on one grid a window's tiles come in a row.
-    starts = starts[np.lexsort((starts, starts % length))]
-    order = np.argsort(starts)
-    return starts, order[np.searchsorted(starts, start, sorter=order)]

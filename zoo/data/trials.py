@@ -1,8 +1,11 @@
-"""The trials of stores as one table, and the windows cut from them."""
+"""The trials of stores as one table, and the windows cut from them.
+
+``read_trials`` reads metadata only. ``cut`` lists windows by trial and sample, four numbers each;
+no signal is read for it, so that other windows cost nothing.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,71 +14,20 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.zoo.data.sources import Source
 from omfa.zoo.protocols.protocol import TRIAL
 
 WINDOW_COLUMNS = ("i_window_in_trial", "i_start_in_trial", "i_stop_in_trial", "target")
-"""The columns of a window, as braindecode has them."""
+"""The columns of metadata for the place and the target of a window, in braindecode's names."""
 
 OWN_COLUMNS = {*TRIAL, *WINDOW_COLUMNS, "stimulus", "recording", "onset", "length"}
-
-
-def read_trials(
-    stores: Sequence[Store], *, whole: bool = False
-) -> tuple[pd.DataFrame, list[Source]]:
-    """Read the trial tables of all recordings.
-
-    Parameters
-    ----------
-    stores : sequence of Store
-    whole : bool
-        Take each stretch of unbroken signal for a trial, whatever was shown; it has no labels.
-
-    Returns
-    -------
-    trials : pandas.DataFrame
-        A row per trial: ``dataset`` (the store's source), ``subject`` ("sub-01"), ``session``
-        ("ses-1"), ``run`` ("run-1"), ``trial`` (from 1), ``stimulus``, ``recording`` (index into
-        ``sources``), ``onset``, ``length`` (samples), and every label. A label with the name of
-        one of these or of a window's columns gets ``label_`` before its name.
-    sources : list of Source
-        A recording each.
-
-    Raises
-    ------
-    DataError
-        If two stores hold the same recording, or there is no trial at all.
-    """
-    tables: list[pd.DataFrame] = []
-    sources: list[Source] = []
-    homes: dict[tuple[str, str], str] = {}
-    for store in stores:
-        for recording in store:
-            attrs = recording.attrs
-            name = (store.name, attrs["recording"])
-            if name in homes:
-                raise DataError(
-                    f"Opening {store.path} with {homes[name]}",
-                    f"both hold {attrs['recording']} of {store.name}",
-                    "Open one of them: the same windows must not be on both sides of a split",
-                )
-            homes[name] = store.path
-            spans = _segments(recording) if whole else recording.trials
-            tables.append(_table(spans, store.name, attrs, len(sources)))
-            sources.append(_source(recording, attrs))
-    trials = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
-    if not len(trials):
-        raise DataError(
-            f"Opening {', '.join(store.path for store in stores)}",
-            f"there are no trials in the {len(sources)} recordings",
-            "Ingest the corpus with its trials or events",
-        )
-    return trials, sources
+"""The columns that omfa makes; every other column is a label or a rating."""
 
 
 def _segments(recording: StoredRecording) -> pd.DataFrame:
+    """Return the stretches of unbroken signal as a trial table."""
     onset, length = (recording.array(f"segment_{name}") for name in ("onset", "length"))
     return pd.DataFrame({"onset": onset, "length": length, "stimulus": ""})
 
@@ -83,6 +35,7 @@ def _segments(recording: StoredRecording) -> pd.DataFrame:
 def _table(
     spans: pd.DataFrame, dataset: str, attrs: Mapping[str, object], index: int
 ) -> pd.DataFrame:
+    """Return a recording's trials with the columns that ``read_trials`` documents."""
     table = spans.drop(columns=["baseline_onset", "baseline_length"], errors="ignore")
     own = {"onset", "length", "stimulus"}
     table = table.rename(columns={c: f"label_{c}" for c in table if c in OWN_COLUMNS - own})
@@ -113,20 +66,74 @@ def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
     )
 
 
+def read_trials(
+    stores: Sequence[Store], *, whole: bool = False
+) -> tuple[pd.DataFrame, list[Source]]:
+    """Read the trial tables of all recordings.
+
+    Parameters
+    ----------
+    stores : sequence of Store
+    whole : bool
+        Take each stretch of unbroken signal for a trial, whatever was shown in it. Such trials have
+        neither stimulus nor labels.
+
+    Returns
+    -------
+    trials : pandas.DataFrame
+        A row per trial: ``dataset`` (the store's source), ``subject`` ("sub-01"), ``session``
+        ("ses-1"), ``run`` ("run-1"), ``trial`` (from 1), ``stimulus``, ``recording`` (index into
+        ``sources``), ``onset``, ``length`` (samples), and every label. A label with the name of
+        one of these or of ``WINDOW_COLUMNS`` gets ``label_`` before its name.
+    sources : list of Source
+        The recordings, in the order of the stores.
+
+    Raises
+    ------
+    DataError
+        If two stores hold the same recording, or there is no trial at all.
+    """
+    tables: list[pd.DataFrame] = []
+    sources: list[Source] = []
+    homes: dict[tuple[str, str], str] = {}  # (dataset, recording) to the store that has it
+    for store in stores:
+        for recording in store:
+            attrs = recording.attrs
+            name = (store.name, attrs["recording"])
+            if name in homes:
+                raise DataError(
+                    f"Opening {store.path} with {homes[name]}",
+                    f"both hold {attrs['recording']} of {store.name}",
+                    "Open one of them: the same windows must not be on both sides of a split",
+                )
+            homes[name] = store.path
+            spans = _segments(recording) if whole else recording.trials
+            tables.append(_table(spans, store.name, attrs, len(sources)))
+            sources.append(_source(recording, attrs))
+    trials = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    if not len(trials):
+        raise DataError(
+            f"Opening {', '.join(store.path for store in stores)}",
+            f"there are no trials in the {len(sources)} recordings",
+            "Ingest the corpus with its trials or events",
+        )
+    return trials, sources
+
+
 @dataclass(frozen=True, eq=False)
 class Cuts:
-    """Where the windows lie; a row per window, ordered by recording and start.
+    """Where windows lie, in the order of recordings and of starts.
 
     Attributes
     ----------
     trial : ndarray of int64, shape (n_windows,)
-        Row of the trial table.
+        Each window's row in the trial table.
     number : ndarray of int64, shape (n_windows,)
-        Of the window in its trial, from 0.
+        Its number in the trial, from 0.
     start : ndarray of int64, shape (n_windows,)
-        Sample of the stored signal.
+        Its first sample, counted from the start of the recording.
     n_times : ndarray of int64, shape (n_windows,)
-        Samples.
+        Its samples.
     """
 
     trial: npt.NDArray[np.int64]
@@ -155,13 +162,18 @@ def cut(
     Parameters
     ----------
     trials : pandas.DataFrame
-        ``recording``, ``onset``, ``length``; a row each.
-    sfreq : ndarray, shape (n_trials,)
-        Hz.
+        A row per trial with ``recording``, ``onset`` and ``length`` (samples).
+    sfreq : ndarray of float, shape (n_trials,)
+        Each trial's rate in Hz.
     window_seconds, stride_seconds : float
-        Rounded to whole samples of each trial's rate.
+        Length of a window, and time from one window's start to the next; rounded to whole samples
+        at each trial's rate.
     where : str
         The stores, for the error.
+
+    Returns
+    -------
+    Cuts
 
     Raises
     ------
@@ -184,14 +196,9 @@ def cut(
         longest = (length / sfreq).max(initial=0)
         raise DataError(doing, f"the longest trial has {longest:g} s", "Ask for a shorter window")
     trial = np.repeat(np.arange(len(trials)), count)
+    # Counted over all windows, less the windows of the trials before.
     number = np.arange(len(trial)) - np.repeat(np.cumsum(count) - count, count)
     start = trials["onset"].to_numpy(np.int64)[trial] + number * stride[trial]
     cuts = Cuts(trial, number, start, width[trial])
+    # Tiers lay signals out in this order. A store's trials need not be in the order of time.
     return cuts[np.lexsort((start, trials["recording"].to_numpy()[trial]))]
-
-
-def json_digest(value: object) -> str:
-    """Return a short digest of a JSON value."""
-    from omfa.pipeline.store import digest
-
-    return digest(json.loads(json.dumps(value)))[:16]

@@ -13,7 +13,20 @@ Factory = Callable[..., Estimator]
 
 
 def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory]:
-    """Find the factory and the name by which it is found again."""
+    """Find the factory of a model, and the name by which it is found again.
+
+    Parameters
+    ----------
+    estimator : str or callable
+        A name, or the factory itself.
+    needs_name : bool
+        Refuse a factory that its name does not lead to.
+
+    Raises
+    ------
+    DataError
+        If there is no such model, or it has no name and needs one.
+    """
     if isinstance(estimator, str):
         return estimator, factory_named(estimator)
     from omfa.zoo.estimators.baselines import BASELINES
@@ -38,6 +51,19 @@ def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory
 
 
 def factory_named(name: str) -> Factory:
+    """Find a factory by a model's name.
+
+    Parameters
+    ----------
+    name : str
+        Of a baseline, ``"omfa"``, ``"omfa:scratch"``, ``"braindecode:MODEL"`` or
+        ``"module:function"``.
+
+    Raises
+    ------
+    DataError
+        If there is none of that name.
+    """
     from omfa.zoo.estimators.baselines import BASELINES
 
     if name in BASELINES:

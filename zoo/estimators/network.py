@@ -237,7 +237,7 @@ class Network(Estimator):
         best, best_loss, state = 0, math.inf, None
         history = []
         for epoch in range(1, min(how.epochs, stop or how.epochs) + 1):
-            self._freeze(epoch <= self.frozen_epochs)
+            self.freeze(epoch <= self.frozen_epochs)
             total = torch.zeros((), device=self.device)
             for rows in np.array_split(order.permutation(len(y)), n_steps):
                 total += self._step(inputs(rows), y[rows], weight, optimizer)
@@ -308,7 +308,7 @@ class Network(Estimator):
             def step() -> None:
                 self._step(inputs(rows), y[rows], weight, optimizer).item()
 
-            self._freeze(False)
+            self.freeze(False)
             a_step = _timed(step)
             a_window = _timed(lambda: self.logits(inputs, len(y))) / len(y)
         seconds = 0.0
@@ -354,7 +354,7 @@ class Network(Estimator):
 
         return inputs
 
-    def _freeze(self, frozen: bool) -> None:
+    def freeze(self, frozen: bool) -> None:
         """Set the network to training, but for a frozen encoder."""
         self.network_.train()
         if (encoder := getattr(self.network_, "encoder", None)) is not None:

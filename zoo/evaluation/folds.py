@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import io
 import time
@@ -16,6 +15,7 @@ import joblib
 import numpy as np
 import numpy.typing as npt
 
+from omfa.pipeline import cluster
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
@@ -141,31 +141,24 @@ def _read_job(path: Path) -> Job:
 def _on_dask(
     function: Callable[[Job, Any], Any], job: Job, items: Sequence[Any], scheduler: Any
 ) -> Iterator[Any]:
-    from distributed import Client, as_completed
-
-    with contextlib.ExitStack() as stack:
-        client = scheduler
-        if isinstance(scheduler, str):
-            try:
-                client = stack.enter_context(Client(scheduler, timeout=20))
-                client.wait_for_workers(1, timeout=60)
-            except (OSError, TimeoutError) as error:
+    sent = copy.copy(job)
+    # A worker may not see this machine's files.
+    sent.features = {
+        name: np.load(value) if isinstance(value, Path) else value
+        for name, value in job.features.items()
+    }
+    doing = "Evaluating on the Dask cluster"
+    with cluster.connected(scheduler) as client:
+        for _, result in cluster.spread(client, function, items, shared=sent, doing=doing):
+            if isinstance(result, cluster.WorkerLost):
                 raise DataError(
-                    f"Connecting to the Dask scheduler {scheduler}",
-                    str(error) or "no worker came within 60 s",
-                    "Start it and its workers, or leave the scheduler out",
-                ) from error
-        # A worker may not see this machine's files.
-        sent = copy.copy(job)
-        sent.features = {
-            name: np.load(value) if isinstance(value, Path) else value
-            for name, value in job.features.items()
-        }
-        shared = client.scatter(sent, broadcast=True, hash=False)
-        futures = [client.submit(function, shared, item, pure=False) for item in items]
-        for future in as_completed(futures):
-            yield future.result()
-            future.release()
+                    doing,
+                    "the workers that had a task died, most often for want of memory",
+                    "Give them more memory and run the same again; finished folds are kept",
+                )
+            if isinstance(result, Exception):
+                raise result
+            yield result
 
 
 def run_folds(

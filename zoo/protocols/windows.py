@@ -486,7 +486,7 @@ class Estimator(ABC):
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
         """Return a class for each window, shape (n_windows,)."""
 
-    def check(self, windows: Windows) -> None:
+    def check(self, windows: Windows) -> None:  # noqa: B027 - by default nothing is refused
         """Refuse windows that the model cannot read, before anything is trained.
 
         Raises
