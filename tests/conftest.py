@@ -11,6 +11,7 @@ WORKERS_IMPORT = [
     "omfa.pipeline.cli",
     "omfa.pipeline.ingestion",
     "omfa.pipeline.readers.seed",
+    "s3fs",
     "scipy.signal",
 ]
 
