@@ -361,13 +361,11 @@ def by_value():
     cloudpickle.unregister_pickle_by_value(module)
 
 
-@pytest.mark.slow
 def test_a_worker_that_is_killed_costs_nothing(tree, reader, tmp_path, by_value):
     summary = ingest(Deadly(reader, "01", _die_once), tree, tmp_path / "s.zarr", workers=2)
     assert statuses(summary) == ["stored"] * 3
 
 
-@pytest.mark.slow
 def test_a_worker_over_its_memory_fails_one_recording_by_name(tree, reader, tmp_path, by_value):
     summary = ingest(
         Deadly(reader, "01", _swell), tree, tmp_path / "s.zarr", workers=2, memory_limit="700MB"
