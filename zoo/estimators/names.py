@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Callable
 from functools import partial
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest
 from omfa.zoo.protocols.windows import Estimator
 
 Factory = Callable[..., Estimator]
@@ -79,9 +80,10 @@ def factory_named(name: str) -> Factory:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
+        near = nearest(name, ("omfa", "omfa:scratch", *BASELINES))
         raise DataError(
             f"Looking for the model {name!r}",
-            f"there is none of that name ({error})",
+            f"there is none of that name{near} ({error})",
             "Use 'omfa', 'omfa:scratch', 'braindecode:EEGNet' or another of braindecode's, "
             f"'module:function', or one of {', '.join(BASELINES)}",
         ) from error

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.protocols.protocol import CENTRED_BY, TRIAL, Rows, codes
 
 COLUMNS = (*TRIAL, "stimulus", "i_window_in_trial", "i_start_in_trial", "i_stop_in_trial")
