@@ -176,7 +176,7 @@ def test_fine_tuning_holds_subjects_apart_where_there_are_three(tmp_path):
 @pytest.mark.parametrize("section", ["Fine-tune", "Evaluate"])
 def test_the_commands_of_the_docs_run(section, capsys):
     """As they stand, but with one epoch of training on small simulated stores."""
-    text = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "zoo.md").read_text()
     part = re.search(rf"^## {section}$(.*?)(?=^## |\Z)", text, re.S | re.M)[1]
     blocks = re.findall(r"```bash\n(.*?)```", part, re.S)
     commands = "".join(blocks).replace("\\\n", " ").splitlines()

@@ -301,7 +301,7 @@ def test_the_commands_of_the_docs_run(corpora, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # Probes embed windows of all channels, which takes longer than all else here.
     monkeypatch.setattr("omfa.zoo.pretraining.probes.N_WINDOWS", 40)
-    text = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "zoo.md").read_text()
     part = re.search(r"^## Pre-train$(.*?)(?=^## |\Z)", text, re.S | re.M)[1]
     commands = "".join(re.findall(r"```bash\n(.*?)```", part, re.S)).splitlines()
     assert len(commands) == 4
