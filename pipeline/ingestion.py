@@ -310,7 +310,9 @@ def _discover(reader: Reader, raw: str | Path, subjects: Iterable[str | int] | N
 def _gone(location: Location, keys: Sequence[Key]) -> tuple[str, ...]:
     """Return a note for each recording of the store that the source no longer has."""
     left = stores.settings_digests(location).keys() - {key.recording for key in keys}
-    return tuple(f"{name} is no longer in the source; it stays in the store" for name in sorted(left))
+    return tuple(
+        f"{name} is no longer in the source; it stays in the store" for name in sorted(left)
+    )
 
 
 def _number(subject: str | int) -> str:
