@@ -31,6 +31,9 @@ from omfa.pipeline.words import some
 
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
 
+_SHOWN = ("subject", "session", "run", "sfreq", "n_chans", "n_times", "n_trials")
+_SHOWN += ("labels", "channels", "bad_channels")
+
 # A recording that is being replaced is missing for a moment, and its files are of two versions to
 # who reads one after the other. What is wrong twice, this many seconds apart, is damage.
 _MOMENT = 0.05
@@ -99,6 +102,8 @@ class Store:
     def recordings(self) -> pd.DataFrame:
         """A row per recording: subject, session, run, channels, rate, trials, duration."""
         table = pd.DataFrame.from_dict(self._listed, orient="index")
+        if not len(table):
+            table = pd.DataFrame(columns=[*_SHOWN, "bytes_out", "settings_digest"])
         table.index.name = "recording"
         return table
 
@@ -428,8 +433,7 @@ def _row(location: Location, recording: str) -> dict[str, Any] | None:
     """Return the listing of a recording from its own metadata; None if it was never committed."""
     try:
         attrs = json.loads(location.read(f"{recording}/{METADATA}"))["attributes"]
-        shown = "subject session run sfreq n_chans n_times n_trials labels channels bad_channels"
-        return {name: attrs[name] for name in shown.split()} | {
+        return {name: attrs[name] for name in _SHOWN} | {
             "bytes_out": attrs["bytes"],
             "settings_digest": attrs["settings_digest"],
         }

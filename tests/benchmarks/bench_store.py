@@ -199,6 +199,8 @@ def lay_small_recordings(root: Path, n: int, *, whole: bool = True) -> None:
         document = json.loads(one[stores.METADATA])
         name = f"sub-{subject}_ses-1_run-1"
         document["attributes"] |= {"recording": name, "subject": subject}
+        del document["attributes"]["digest"]
+        document["attributes"]["digest"] = stores.digest(document)
         files = one | {stores.METADATA: json.dumps(document).encode()}
         for file, content in files.items():
             if whole or file == stores.METADATA:
