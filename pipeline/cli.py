@@ -221,7 +221,7 @@ def _ingest(args: argparse.Namespace) -> int:
         taken = signature(plan).parameters  # it has no use for workers
         run = {name: value for name, value in run.items() if name in taken}
         return _show_plan(plan(reader, args.raw, args.store, **run, **chosen))
-    summary = ingest(reader, args.raw, args.store, **run, **chosen)
+    summary = ingest(reader, args.raw, args.store, apart=True, **run, **chosen)
     _show_summary(summary)
     return 0 if summary.complete else 1
 

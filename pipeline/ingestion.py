@@ -182,6 +182,7 @@ def ingest(
     memory_limit: str = "auto",
     scheduler: str | None = None,
     serial: bool = False,
+    apart: bool = False,
     rewrite: bool = False,
     progress: bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -207,6 +208,9 @@ def ingest(
         Address of a running Dask cluster, instead of workers of its own.
     serial : bool
         Run in this process, without Dask.
+    apart : bool
+        With ``serial``, in one process beside this one: a file that crashes a library written in C
+        then costs one recording. The command line does so.
     rewrite : bool
         Make every recording again, with these settings.
     progress : bool, optional
@@ -245,7 +249,7 @@ def ingest(
             stores.write_root(location, settings, leave_out=stale)
     tasks = _tasks(todo, states, partial(_Task, recipe, digest, location, owner))
     try:
-        with closing(_run(tasks, workers, memory_limit, scheduler, serial)) as running:
+        with closing(_run(tasks, workers, memory_limit, scheduler, serial, apart)) as running:
             for outcome in _shown(running, len(todo), recipe.reader.name, hide):
                 outcomes[outcome.recording] = outcome
     finally:
@@ -452,12 +456,16 @@ def _run(
     memory_limit: str,
     scheduler: str | None,
     serial: bool,
+    apart: bool,
 ) -> Generator[Outcome, None, None]:
     if not tasks:
         return
-    if serial:
+    if serial and not apart:
         for task in tasks:
             yield from _perform(task)
+        return
+    if serial:
+        yield from _outcomes(cluster.apart(_perform, tasks))
         return
     near = partial(cluster.local, workers or os.cpu_count() or 1, memory_limit)
     with cluster.connected(scheduler) if scheduler else near() as client:
@@ -468,11 +476,15 @@ def _run(
             name=lambda task: task.keys[0].recording,
             doing="Ingesting on the Dask cluster",
         )
-        for task, result in found:
-            if isinstance(result, Exception):
-                yield from (failed(key, result, task.location) for key in task.keys)
-            else:
-                yield from result
+        yield from _outcomes(found)
+
+
+def _outcomes(found: Iterable[tuple[_Task, Any]]) -> Iterator[Outcome]:
+    for task, result in found:
+        if isinstance(result, Exception):
+            yield from (failed(key, result, task.location) for key in task.keys)
+        else:
+            yield from result
 
 
 def _shown(

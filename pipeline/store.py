@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -31,8 +32,11 @@ from omfa.pipeline.words import some
 
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
 
-_SHOWN = ("subject", "session", "run", "sfreq", "n_chans", "n_times", "n_trials")
-_SHOWN += ("labels", "channels", "bad_channels")
+# What the root's list shows of a recording.
+_SHOWN = (
+    *("subject", "session", "run", "sfreq", "n_chans", "n_times", "n_trials"),
+    *("labels", "channels", "bad_channels"),
+)
 
 # A recording that is being replaced is missing for a moment, and its files are of two versions to
 # who reads one after the other. What is wrong twice, this many seconds apart, is damage.
@@ -327,14 +331,16 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
         raise DataError(doing, f"its {METADATA} is missing", _REBUILD)
     if root is None:
         raise DataError(doing, "there is no omfa store", "Make one: omfa-ingest SOURCE RAW STORE")
-    if root.found:
+    # One is enough to know another store's root by; verify looks at all.
+    found = root.found or _misread(location, dict(islice(root.settings["recordings"].items(), 1)))
+    if found:
         warnings.warn(
-            f"{doing}: its {METADATA} {root.found}; what it says of recordings is taken from "
+            f"{doing}: its {METADATA} {found}; what it says of recordings is taken from "
             "themselves. Run the ingest command again to mend it.",
             stacklevel=2,
         )
     settings = {name: value for name, value in root.settings.items() if name != "recordings"}
-    cached = {} if root.found else root.settings.get("recordings", {})
+    cached = {} if found else root.settings["recordings"]
     folders = location.folders()
     rows = {name: cached.get(name) or _row(location, name) for name in folders}
     listed = {
@@ -414,6 +420,7 @@ def read_root(location: Location) -> Root | None:
     else:  # written by an earlier omfa
         chosen = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
         whole = digest(chosen) == settings.get("settings_digest")
+    settings.setdefault("recordings", {})
     return Root(settings, "" if whole else "was changed")
 
 
@@ -426,19 +433,36 @@ def root_damage(location: Location) -> str:
         root = read_root(location)
     except ValueError as error:
         return str(error)
-    return root.found if root else "is missing"
+    if root is None:
+        return "is missing"
+    return root.found or _misread(location, root.settings["recordings"])
+
+
+def _misread(location: Location, listed: Mapping[str, Any]) -> str:
+    """Return which recording the root lists otherwise than its own metadata are; empty if none."""
+    for name, row in listed.items():
+        try:
+            document, found = _sealed(location, name)
+        except OSError:
+            continue
+        if not found and _listing(document["attributes"]) != row:
+            return f"lists {name} otherwise than it is"
+    return ""
 
 
 def _row(location: Location, recording: str) -> dict[str, Any] | None:
     """Return the listing of a recording from its own metadata; None if it was never committed."""
     try:
-        attrs = json.loads(location.read(f"{recording}/{METADATA}"))["attributes"]
-        return {name: attrs[name] for name in _SHOWN} | {
-            "bytes_out": attrs["bytes"],
-            "settings_digest": attrs["settings_digest"],
-        }
+        return _listing(json.loads(location.read(f"{recording}/{METADATA}"))["attributes"])
     except (OSError, LookupError, TypeError, ValueError):
         return None
+
+
+def _listing(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: attrs[name] for name in _SHOWN} | {
+        "bytes_out": attrs["bytes"],
+        "settings_digest": attrs["settings_digest"],
+    }
 
 
 def write_root(

@@ -10,6 +10,7 @@ import sys
 import threading
 from pathlib import Path
 
+import cloudpickle
 import numpy as np
 import pytest
 import zarr
@@ -27,6 +28,13 @@ NAME = "sub-01_ses-1_run-1"
 def store(tree, reader, tmp_path):
     ingest(reader, tree, tmp_path / "s.zarr", serial=True)
     return tmp_path / "s.zarr"
+
+
+@pytest.fixture
+def by_value():
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    yield
+    cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
 
 def statuses(summary):
@@ -252,8 +260,11 @@ def test_a_lost_root_is_made_again_from_the_recordings(
     if how == "of another store":
         ingest(reader, tree, tmp_path / "other.zarr", **other)
         shutil.copy(tmp_path / "other.zarr/zarr.json", root)
-        with pytest.warns(UserWarning, match="3 recordings were made with settings"):
+        with pytest.warns(UserWarning) as warned:
             assert len(open_store(store)) == 0
+        texts = [str(warning.message) for warning in warned]
+        assert "lists sub-00_ses-1_run-1 otherwise than it is" in texts[0]
+        assert "3 recordings were made with settings" in texts[1]
     else:
         content = {"empty": b"", "cut": whole["zarr.json"][:400], "a list": b"[]"}.get(how)
         root.unlink()
@@ -383,6 +394,31 @@ def test_a_recording_whose_source_is_gone_is_noted_and_stays(store, tree, reader
     assert summary.notes == (f"{NAME} is no longer in the source; it stays in the store",)
     assert NAME in open_store(store)
     assert ingest(reader, tree, store, serial=True, subjects=[0]).notes == ()
+
+
+class Crashing:
+    """Ends the process that reads subject 01, as a library written in C does."""
+
+    name = "tiny"
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def discover(self, root):
+        return self.inner.discover(root)
+
+    def read(self, key):
+        if key.subject == "01":
+            os.abort()
+        return self.inner.read(key)
+
+
+@pytest.mark.slow
+def test_a_file_that_crashes_its_process_costs_one_recording(tree, reader, tmp_path, by_value):
+    store = tmp_path / "s.zarr"
+    summary = ingest(Crashing(reader), tree, store, serial=True, apart=True)
+    assert statuses(summary) == ["stored", "failed", "stored"]
+    assert "the process that read it died" in open_store(store).failures[NAME]
 
 
 # ------------------------------------------------------------------- a cluster of one's own
