@@ -51,8 +51,10 @@ space: each iteration of a Riemannian mean goes over all of them."""
 def _spectrum(X: Floats) -> npt.NDArray[np.complexfloating]:
     """Return a Fourier transform whose squared magnitude, summed over a band, is its variance."""
     n_times = X.shape[-1]
+    # The periodic Hann window, whose last point would repeat the first.
     taper = np.hanning(n_times + 1)[:-1].astype(np.float32)
     scale = np.sqrt(2 / (n_times * np.sum(taper**2)))  # 2: the negative frequencies
+    # The offset, taken off before the taper would spread it into the delta band.
     centred = X - X.mean(axis=-1, keepdims=True)
     return scipy.fft.rfft(centred * taper, axis=-1) * np.float32(scale)
 
@@ -61,6 +63,8 @@ def _bins(n_times: int, sfreq: float) -> list[slice]:
     freqs = np.fft.rfftfreq(n_times, 1 / sfreq)
     bins = []
     for name, (low, high) in BANDS.items():
+        # Half open, so that no bin counts in two bands. Up to 0.45 of its rate a store is flat even
+        # where it was resampled without a band (docs/signal-path.md).
         inside = np.flatnonzero((freqs >= low) & (freqs < min(high, 0.45 * sfreq)))
         if not len(inside):
             raise DataError(
@@ -187,6 +191,7 @@ class BandCovariance(Extractor):
         some = known[:: max(1, len(usable) // MEAN_OF_AT_MOST)]
         for k in range(known.shape[1]):
             root = invsqrtm(mean_riemann(some[:, k]))
+            # C -> M^-1/2 C M^-1/2: the mean M becomes the identity.
             known[:, k] = root @ known[:, k] @ root
         out[np.ix_(usable, np.arange(known.shape[1]), channels, channels)] = known
         return out
@@ -253,6 +258,7 @@ class BandTangentSpace(TransformerMixin, BaseEstimator):
                 "Open the dataset with channels='intersection'",
             )
         n_pairs = len(self.channels_) * (len(self.channels_) + 1) // 2
+        # 0 is the mean's own place in the tangent space: where windows without a channel belong.
         out = np.zeros((len(X), len(self.spaces_) * n_pairs))
         if len(picked):
             maps = [space.transform(picked[:, k]) for k, space in enumerate(self.spaces_)]
@@ -309,6 +315,7 @@ class FeatureClassifier(Estimator):
             ]
         )
         enough = quality.max() - error[quality.argmax()]
+        # argmax finds the first that is good enough: the most regularised.
         return self.candidates[int(np.argmax(quality >= enough))]
 
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
@@ -353,6 +360,8 @@ def filled_and_scaled() -> Any:
 
 def differential_entropy_ridge(*, seed: int = 0) -> FeatureClassifier:
     """Differential entropy and ridge regression."""
+    # Strongest first, as FeatureClassifier asks. The strength is chosen on validation, because one
+    # fixed in advance moves a score by more than most models differ (docs/results.md).
     strengths = (1e5, 1e4, 1e3, 1e2, 1e1)
     return FeatureClassifier(
         differential_entropy,

@@ -214,6 +214,8 @@ def _defaults() -> dict[str, Any]:
 
 def _random_encoder(preset: str, encoder: str, **arguments: Any) -> nn.Module:
     with torch.random.fork_rng([]):
+        # One seed for all folds and runs: an encoder of random weights is the control of a
+        # pre-trained one, and its embeddings are computed once for all folds.
         torch.manual_seed(0)
         try:
             return make_encoder(encoder, preset, **arguments)

@@ -169,6 +169,7 @@ class Result:
             "predictions.csv": self.predictions.assign(protocol=self.label).to_csv(index=False),
         }
         memory = io.BytesIO()
+        # Deflated: the tables repeat their names on every row.
         with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in content.items():
                 archive.writestr(name, text)
@@ -372,7 +373,7 @@ def compare_table(
         }
         if reference is not None:
             row |= {"difference": np.nan, "p": np.nan}
-            if one is not reference:
+            if one is not reference:  # it differs from itself by 0, with no p
                 test = compare(one, reference, metric)
                 row |= {"difference": test.difference, "p": test.p}
         rows.append(row)

@@ -197,9 +197,11 @@ def rerun(
     labels = labels_of(dataset, target_from_json(old.config["target"]))
     folds = folds_from_table(old.folds, dataset.metadata, labels)
     for fold in folds:
+        # A file can be edited: its folds are proved like those of a splitter.
         check_fold(dataset.metadata, fold, old.protocol)
     _, factory = resolve(old.estimator, needs_name=True)
     config = {**old.config, "dataset": described, "versions": versions(factory)}
+    # Of the run of then; this one gets its own.
     for key in ("created", "seconds"):
         config.pop(key, None)
     if (name := config["parameters"].get("checkpoint")) is not None:
@@ -412,11 +414,12 @@ class Run:
             path = Path(out) / _file_name(self.config)
             kept = path.with_suffix(".folds")
             todo = [fold for k, fold in enumerate(folds) if read_fold(kept, k, fold) is None]
-            todo = [] if path.exists() else todo
+            todo = [] if path.exists() else todo  # kept folds go when the result is written
         described = describe_folds(self.dataset.metadata, folds, self.labels.codes)
         seconds = 0.0
         if todo:
             seconds = expected_seconds(self.job, folds, todo) if timed else float("nan")
+        # More processes than cores, or than folds, make nothing faster.
         at_once = max(1, min(joblib.effective_n_jobs(n_jobs), len(todo), joblib.cpu_count()))
         return Plan(self.config, described, len(todo), seconds / at_once)
 
