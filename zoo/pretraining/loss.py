@@ -66,6 +66,7 @@ def nt_xent(
     mine = anchor + 2 * n * rank
     positive = mine ^ 1  # 0 <-> 1, 2 <-> 3: the other view of the same pair
     excluded = near | ~_pairs(unit, of_unit)
+    # A positive that starts within `reach` was marked as near; the anchor was too, and stays out.
     excluded[anchor, positive] = False
     excluded[anchor, mine] = True
     similarity = similarity.masked_fill(excluded, -torch.inf)
@@ -102,6 +103,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        # Each process has a loss of its own over all rows: a row's gradient is the sum over them.
         total = gradients[0].contiguous()
         torch.distributed.all_reduce(total)
         return total.chunk(torch.distributed.get_world_size())[_rank()]

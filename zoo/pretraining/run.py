@@ -132,6 +132,7 @@ def pretrain_encoder(
     data = open_reads(**reads)  # type: ignore[arg-type]
     check_batches(data, settings)
     _claim(out, settings, addresses, hold_out, channels, data)
+    # A checkpoint's folder gets its name when it is whole, so this run is finished.
     if (done / "card.json").exists():
         return done
     model = Contrastive(settings, reads)
@@ -165,6 +166,7 @@ def _trainer(
         out / "checkpoints",
         "{step}",
         every_n_train_steps=run.checkpoint_every,
+        # What ended the run may be a loss that is not finite: the checkpoint before it stays.
         save_on_exception=False,
     )
     return L.Trainer(
@@ -231,6 +233,7 @@ def pairs_per_second(
         pretrain_encoder(
             stores, folder, few, hold_out=hold_out, cache=cache, log_every=1, name="timed"
         )
+        # The first steps also fill caches; the median, since other work may come between.
         return float(learning_curve(folder)["pairs_per_second"].iloc[2:].median())
 
 
@@ -275,10 +278,12 @@ def _claim(
 ) -> None:
     """Write what the run is; refuse a folder that holds another one."""
     about = {
+        # Through JSON, so that tuples are lists as in the file that they are compared with.
         "settings": json.loads(json.dumps(asdict(settings))),
         "stores": list(stores),
         "hold_out": list(hold_out),
         "channels": channels,
+        # By digest: a store that was ingested anew has other signals under the same address.
         "recordings": sorted({source.digest for source in data.sources}),
     }
     path = out / "run.json"
@@ -358,6 +363,7 @@ def export(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = OMFA(
+            # The least: `load` puts a new classifier in its place.
             n_outputs=2,
             sfreq=sfreq,
             preset=settings.preset,
