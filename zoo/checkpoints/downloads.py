@@ -211,6 +211,7 @@ def enter(path: Path, entry: Entry) -> None:
         if path.resolve().parent == home().resolve():
             home().mkdir(parents=True, exist_ok=True)
         path.parent.resolve(strict=True)  # the lock would make a folder whose name was mistyped
+        # A file of its own: the registry is replaced whenever it is written, and its lock with it.
         with FileLock(path.with_name(f".{path.name}.lock")):
             known = {**read_registry(path), entry.card.name: entry}
             write_whole(path, registry_text(known))
@@ -334,6 +335,7 @@ def _alone(lock: Path, name: str, progress: bool) -> AcquireReturnProxy:
 
     one = FileLock(lock)
     try:
+        # After a second it says what it waits for; most of the time nobody else is there.
         return one.acquire(timeout=1)
     except Timeout:
         if progress:

@@ -170,6 +170,7 @@ def _about_rate(card: Card, sfreq: float | None) -> list[str]:
         return []
     if not sfreq > 0:
         raise _refused(card, f"sfreq is {sfreq!r}", "Give the sampling rate in Hz")
+    # isclose: a rate that was computed from a ratio may miss by its last digit.
     if expected is None or math.isclose(sfreq, expected):
         return []
     settings = card.recipe.get("settings", {})

@@ -222,6 +222,7 @@ def codes(metadata: pd.DataFrame, columns: Sequence[str]) -> Rows:
     for column in columns:
         code, values = pd.factorize(metadata[column])
         known &= code >= 0
+        # Numbered anew at each column, so that the product never outgrows 64 bits.
         unit = pd.factorize(unit * len(values) + code)[0]
     unit[known] = pd.factorize(unit[known])[0]
     return np.where(known, unit, -1)
@@ -249,6 +250,7 @@ def shared(
     both = metadata.iloc[np.concatenate([left, right])]
     unit = codes(both, columns)
     common = np.isin(unit[: len(left)], unit[len(left) :])
+    # The usual answer, and a quick one: names are looked up only where they are to be shown.
     if not common.any():
         return []
     names = both[list(columns)].iloc[: len(left)][common].drop_duplicates().astype(str)

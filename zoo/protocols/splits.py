@@ -44,6 +44,7 @@ def _deal(strata: Rows, n_folds: int, rng: np.random.Generator) -> Rows:
     """Deal units to folds like cards, stratum after stratum, so that each fold gets its share."""
     order = np.lexsort((rng.permutation(len(strata)), strata))
     fold = np.empty(len(strata), dtype=np.int64)
+    # The count runs on from stratum to stratum: folds differ by one unit at most.
     fold[order] = np.arange(len(strata)) % n_folds
     return fold
 
@@ -85,6 +86,7 @@ class _Pool:
         self.name, self.protocol = name, protocol
         self.rows, self.y, self.metadata = rows, y[rows], metadata.iloc[rows]
         # A subject's folds do not depend on who else is in the dataset.
+        # crc32 and not hash(), which gives a text another number in every process.
         self.rng = np.random.default_rng([protocol.seed, zlib.crc32(name.encode())])
 
     def units(self, columns: Sequence[str]) -> tuple[Rows, Rows]:
@@ -92,6 +94,7 @@ class _Pool:
         unit = codes(self.metadata, columns)
         first = np.unique(unit, return_index=True)[1]
         dataset = codes(self.metadata, ("dataset",))[first]
+        # By dataset as well, or a small one might be missing from a fold.
         return unit, dataset * (self.y.max() + 1) + _most_frequent(unit, self.y)
 
     def fold(
@@ -107,6 +110,8 @@ class _Pool:
             left = np.unique(unit[rest])
             held = np.zeros(len(strata), dtype=bool)
             held[left] = _stratified_share(strata[left], self.protocol.validation, self.rng)
+            # A row of a held subject, but not of a held clip, is on neither side: it would share
+            # the subject with validation and the clip with training.
             validation &= held[unit]
             train &= ~held[unit]
         sides = (self.rows[side] for side in (train, validation, test))
@@ -254,6 +259,7 @@ def _cross_subject_stimulus(pool: _Pool) -> Iterator[Fold]:
     for k in range(n_folds):
         for j in range(n_groups):
             test, rest = (group == k) & (clips == j), (group != k) & (clips != j)
+            # Not every group of subjects has watched a clip of every group.
             if test.any():
                 inner = ((subject, subject_strata), (stimulus, stimulus_strata))
                 yield pool.fold(f"subjects-{k}/stimuli-{j}", test, rest, *inner)
