@@ -173,7 +173,7 @@ def test_commands_of_published_checkpoints_are_understood():
 
 
 def test_the_commands_of_the_docs_are_understood():
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     found = 0
     for page in (root / "README.md", root / "docs" / "zoo.md", root / "docs" / "results.md"):
         for line in re.findall(r"^omfa-zoo .*$", page.read_text().replace("\\\n", " "), re.M):
