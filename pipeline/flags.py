@@ -193,6 +193,7 @@ def _help(option: _Option) -> str:
     says_nothing = default is None or default is False or default in (MISSING, (), "", {})
     if not says_nothing and "default" not in text:
         text = f"{text} (default: {_shown(default)})".strip()
+    # argparse formats help by %.
     return text.replace("%", "%%") or " "
 
 

@@ -97,6 +97,7 @@ class DreamerReader:
         path = keys[0].paths[0]
         doing = f"DREAMER reader: {path}"
         wanted = {int(key.subject): key for key in keys}
+        # One is held back: the last comes out after the checksum at the file's end.
         held: tuple[Key, Recording | DataError] | None = None
         with corpora.opening(doing):
             walk = {"preprocessed": _subjects, "json": _subjects_json}[self.variant]
@@ -346,6 +347,7 @@ def _scores(subject: _Subject, name: str, doing: str) -> npt.NDArray[np.int64]:
         raise _wrong(doing, f"{len(scores)} scores of {name}, expected {N_CLIPS}")
     if not np.isin(scores, np.arange(low, high + 1)).all():
         raise _wrong(doing, f"its scores of {name} are not all whole numbers from {low} to {high}")
+    # Signed: of the file's unsigned bytes, 3 - 5 is 254.
     return scores.astype(np.int64)
 
 

@@ -171,6 +171,7 @@ class FilesReader:
         files = sorted(
             path
             for path in root.rglob("*")
+            # macOS puts a ._NAME beside each file on disks of other systems.
             if path.name.lower().endswith(ends) and path.name[0] != "." and path.is_file()
         )
         parts = {other for path in files for other in companions(path)}

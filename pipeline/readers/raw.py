@@ -370,6 +370,7 @@ def _sort_channels(
     eeg: list[int] = []
     rest: list[int] = []
     for i, (name, kind) in enumerate(zip(raw.ch_names, raw.get_channel_types(), strict=True)):
+        # The schema first: a name that it knows is an electrode, whatever else it looks like.
         is_eeg = kind == "eeg" and (name in UCS or not _NOT_EEG.match(name.strip()))
         (eeg if is_eeg and not _matches(name, rules.not_eeg) else rest).append(i)
     if not eeg:
@@ -495,6 +496,7 @@ def _read(
 ) -> npt.NDArray[np.float32]:
     """Read channels as float32, in blocks of time."""
     signal = np.empty((len(picks), raw.n_times), np.float32)
+    # By all channels of the file, which MNE may decode to give some.
     step = max(_BLOCK // len(raw.ch_names), 1)
     for start in range(0, raw.n_times, step):
         stop = min(start + step, raw.n_times)
@@ -579,6 +581,7 @@ def _measured(raw: mne.io.BaseRaw, eeg: Sequence[int]) -> npt.NDArray[np.float64
     chs = [raw.info["chs"][i] for i in eeg]
     loc = np.array([ch["loc"][:3] for ch in chs], float)
     head = np.array([ch["coord_frame"] == FIFF.FIFFV_COORD_HEAD for ch in chs])
+    # MNE fills what was not measured with zeros.
     known = np.isfinite(loc).all(1) & loc.any(1) & head
     return np.where(known[:, None], loc, np.nan) if known.any() else None
 
