@@ -244,7 +244,7 @@ class Bucket:
         return True
 
     def commit(self, folder: str, content: Mapping[str, Content], *, last: str, owner: str) -> None:
-        """Take away what makes the old set count, put the new one, then what makes it count."""
+        """Remove the file ``last`` of the old set, put the new set, and its ``last`` at the end."""
         base = self._path / folder
         old = set(self.files(folder))
         if last in old:

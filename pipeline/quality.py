@@ -150,7 +150,7 @@ class Quality:
         return np.array([bool(reasons) for reasons in self.reasons], dtype=bool)
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32] | Mask]:
-        """Return what is stored: ``FIGURES`` and ``psd`` as float32, and ``bad``."""
+        """Return the arrays that a store holds: ``FIGURES`` and ``psd`` as float32, and ``bad``."""
         figures = {name: getattr(self, name).astype(np.float32) for name in (*FIGURES, "psd")}
         return {**figures, "bad": self.bad}
 

@@ -142,7 +142,7 @@ def _count(path: Path, doing: str) -> int:
 def _subjects(
     path: Path, wanted: Mapping[int, Key], *, ecg: bool, doing: str
 ) -> Iterator[tuple[int, _Subject | DataError]]:
-    """Walk the file; what comes after the subjects must be what was assumed of them."""
+    """Walk the file; the facts that stand behind the subjects must be those assumed of them."""
     for variable in matlab.variables(path, doing=doing):
         if variable.name != "DREAMER":
             continue

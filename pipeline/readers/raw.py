@@ -333,7 +333,7 @@ def annotation_events(
 
 
 def is_event(description: str, asked: Container[str] = ()) -> bool:
-    """Whether an annotation is of an event, and not of a BAD span or an interruption.
+    """Return whether an annotation is of an event, and not of a BAD span or an interruption.
 
     An annotation that is asked for by name is of an event whatever it begins with.
     """

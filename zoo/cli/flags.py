@@ -40,7 +40,7 @@ def describe(
     epilog: str,
     usage: str = "",
 ) -> None:
-    """Say what a command does and how it is called, with line ends as they are, and what runs it.
+    """Give a command its function and the texts of its help, whose line ends stay as they are.
 
     With dozens of flags argparse's own usage would fill a screen above every error; ``usage`` is
     what stands in its place.

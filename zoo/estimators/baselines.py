@@ -79,7 +79,7 @@ def _bins(n_times: int, sfreq: float) -> list[slice]:
 def _log_variance(
     X: Floats, present: npt.NDArray[np.bool_], sfreq: float
 ) -> npt.NDArray[np.float32]:
-    """Log variance, shape (batch, n_bands, n_chans); NaN where a channel is absent."""
+    """Return the log variance, shape (batch, n_bands, n_chans); NaN where a channel is absent."""
     power = np.abs(_spectrum(X)) ** 2
     variance = np.stack(
         [power[..., band].sum(axis=-1) for band in _bins(X.shape[-1], sfreq)], axis=1
@@ -90,7 +90,7 @@ def _log_variance(
 
 
 def differential_entropy(X: Floats, present: npt.NDArray[np.bool_], sfreq: float) -> Floats:
-    """Differential entropy of each band and channel.
+    """Compute the differential entropy of each band and channel.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def differential_entropy(X: Floats, present: npt.NDArray[np.bool_], sfreq: float
 
 
 def relative_band_power(X: Floats, present: npt.NDArray[np.bool_], sfreq: float) -> Floats:
-    """Log power of each band and channel, less the band's mean over the channels that are there.
+    """Compute log power by band and channel, less the band's mean over the channels present.
 
     Parameters
     ----------
@@ -325,7 +325,7 @@ class FeatureClassifier(Estimator):
 
 
 def _recall(predicted: npt.NDArray[np.int64], windows: Windows) -> tuple[float, float]:
-    """Balanced accuracy and its binomial standard error."""
+    """Return balanced accuracy and its binomial standard error."""
     confusion = confusion_matrix(windows.y, predicted, len(windows.classes))
     n = confusion.sum(axis=1)
     occurs = n > 0
@@ -338,7 +338,7 @@ class Majority(Estimator):
     """The commonest class of training and validation, the first among equals."""
 
     def fit(self, train: Windows, validation: Windows) -> Self:
-        """Count."""
+        """Count the classes of both sides."""
         self.class_ = int(np.bincount(np.concatenate([train.y, validation.y])).argmax())
         return self
 
@@ -353,13 +353,13 @@ def majority(*, seed: int = 0) -> Majority:
 
 
 def filled_and_scaled() -> Any:
-    """Make a transformer that puts means for what is absent, and scales."""
+    """Make a transformer that fills absent channels with means, and scales."""
     # An all-absent channel is filled by 0, so that all folds have the same features.
     return make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())
 
 
 def differential_entropy_ridge(*, seed: int = 0) -> FeatureClassifier:
-    """Differential entropy and ridge regression."""
+    """Make ridge regression on differential entropy."""
     # Strongest first, as FeatureClassifier asks. The strength is chosen on validation, because one
     # fixed in advance moves a score by more than most models differ (docs/results.md).
     strengths = (1e5, 1e4, 1e3, 1e2, 1e1)
@@ -371,7 +371,7 @@ def differential_entropy_ridge(*, seed: int = 0) -> FeatureClassifier:
 
 
 def differential_entropy_svm(*, seed: int = 0) -> FeatureClassifier:
-    """Differential entropy and a linear support vector machine."""
+    """Make a linear support vector machine on differential entropy."""
     machines = [
         LinearSVC(C=C, class_weight="balanced", dual=False, random_state=seed)
         for C in (1e-4, 1e-3, 1e-2, 1e-1)
@@ -388,12 +388,12 @@ def logistic() -> list[LogisticRegression]:
 
 
 def relative_band_power_logistic(*, seed: int = 0) -> FeatureClassifier:
-    """Relative band power and logistic regression."""
+    """Make logistic regression on relative band power."""
     return FeatureClassifier(relative_band_power, filled_and_scaled(), logistic())
 
 
 def tangent_space_logistic(*, seed: int = 0) -> FeatureClassifier:
-    """Covariance in the tangent space and logistic regression."""
+    """Make logistic regression on covariances in the tangent space."""
     prepare = make_pipeline(BandTangentSpace(), StandardScaler())
     return FeatureClassifier(band_covariance, prepare, logistic())
 

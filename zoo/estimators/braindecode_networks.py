@@ -65,7 +65,7 @@ class _Standardised(nn.Module):
 
 
 def _moments(windows: Windows) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel where it is present; 0 and 1 if nowhere."""
+    """Return each channel's mean and deviation where it is present; 0 and 1 if nowhere."""
     step = max(1, len(windows) // STATISTICS_OF_AT_MOST)
     some = np.arange(0, len(windows), step)
     count = total = squares = np.zeros(len(windows.channels))

@@ -65,7 +65,7 @@ class _OnEmbeddings(nn.Module):
         model.encoder.requires_grad_(False)
 
     def forward(self, encoded: Tensor, present: Tensor) -> Tensor:
-        """As ``OMFA.forward`` goes on from there; a test holds the two together."""
+        """Go on as ``OMFA.forward`` does behind its encoder; a test holds the two together."""
         model = self.model
         dim = int(model.encoder.dim)  # type: ignore[arg-type]
         h, side, pairs = encoded.nan_to_num(0.0).tensor_split([dim, dim + N_SIDE], -1)

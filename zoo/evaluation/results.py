@@ -115,7 +115,7 @@ class Result:
         return pd.DataFrame(list(rows.values()), index=index)
 
     def summary(self) -> pd.DataFrame:
-        """Mean over subjects, its 95 % bootstrap interval, and the majority class, by metric."""
+        """Return mean over subjects, 95 % bootstrap interval and majority class of each metric."""
         rows = []
         for metric in METRICS:
             values = self.subjects[metric]

@@ -239,7 +239,7 @@ class Plan:
     seconds: float
 
     def __str__(self) -> str:
-        """Tell it in a line."""
+        """Describe the plan in a line."""
         protocol = Protocol(**self.config["protocol"])
         windows = self.folds.groupby("side")["windows"].mean().round().astype(int)
         sides = ", ".join(f"{windows[side]} {side}" for side in SIDES)
@@ -294,7 +294,7 @@ def prepare(
     transductive: bool = False,
     needs_name: bool = False,
 ) -> Run:
-    """Do all of a run that takes no time, and refuse what cannot be done.
+    """Prepare a run as far as that takes no time, and refuse one that cannot be done.
 
     Parameters
     ----------

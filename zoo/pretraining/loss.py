@@ -27,7 +27,7 @@ def nt_xent(
     temperature: float = 0.1,
     reach: float = REACH,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Contrastive loss of pairs of views; negatives come from all processes.
+    """Compute the contrastive loss of pairs of views; negatives come from all processes.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class _Gather(torch.autograd.Function):
 
 
 def alignment(z: Tensor) -> Tensor:
-    """Mean squared distance between the views of a pair, on the sphere; 0 is best.
+    """Return the mean squared distance between the views of a pair, on the sphere; 0 is best.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def alignment(z: Tensor) -> Tensor:
 
 
 def uniformity(z: Tensor) -> Tensor:
-    """Log of the mean Gaussian potential between rows, on the sphere; lower is more even.
+    """Return the log of the mean Gaussian potential of rows, on the sphere; lower is more even.
 
     Parameters
     ----------

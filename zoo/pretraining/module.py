@@ -149,7 +149,7 @@ class Contrastive(L.LightningModule):
         return loss
 
     def _watch(self, z: Tensor, h: Tensor, negatives: Tensor) -> None:
-        """Log what tells a collapse, and how long data are waited for."""
+        """Log figures that show a collapse, and the share of time that data are waited for."""
         few = z[:, :N_WATCHED]
         steps: _Steps = self.trainer.train_dataloader  # type: ignore[assignment]
         self.log_dict(

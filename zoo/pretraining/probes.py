@@ -119,7 +119,7 @@ def _dataset_of(store: str) -> str:
 def _score(
     h: npt.NDArray[np.float32], y: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
 ) -> float:
-    """Balanced accuracy of logistic regression, whole groups held out; NaN if that cannot be."""
+    """Score logistic regression with whole groups held out; NaN if that cannot be."""
     per_class = [len(np.unique(groups[y == value])) for value in np.unique(y)]
     if len(per_class) < 2 or min(per_class) < 2:
         return np.nan

@@ -2,7 +2,7 @@
 
 A step reads windows long enough for both views of a pair, chooses channels of each, cuts an anchor
 and, some seconds later in the same channel, its positive, changes both (``augmentations``), and
-pulls them together (``contrastive``). A positive that overlaps its anchor would teach the waveform;
+pulls them together (``loss``). A positive that overlaps its anchor would teach the waveform;
 a neighbour teaches what stays for seconds, such as the state that is to be decoded.
 
 Everything that is random in a step comes from the seed, the step's number and the process's rank,
@@ -49,7 +49,7 @@ TIMED_STEPS = 8
 
 class _Bar(TQDMProgressBar):
     def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
-        """Leave out which log is written."""
+        """Leave out the number of the log."""
         return {key: value for key, value in super().get_metrics(*args).items() if key != "v_num"}
 
 
@@ -227,7 +227,7 @@ def pairs_per_second(
     hold_out: Sequence[str] = (),
     cache: str = RunSettings.cache,
 ) -> float:
-    """Take a few steps on this machine, and tell its pace."""
+    """Measure the pace of this machine over a few steps."""
     few = replace(settings, steps=TIMED_STEPS)
     with tempfile.TemporaryDirectory() as folder:
         pretrain_encoder(
@@ -246,7 +246,7 @@ _KNOWN = (
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what Lightning tells that is known, or is not for the user of this program."""
+    """Hold back messages of Lightning that are expected here, or meant for its programmers."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -276,7 +276,7 @@ def _claim(
     channels: str,
     data: StoreDataset,
 ) -> None:
-    """Write what the run is; refuse a folder that holds another one."""
+    """Record the run's settings in its folder; refuse a folder that holds another run."""
     about = {
         # Through JSON, so that tuples are lists as in the file that they are compared with.
         "settings": json.loads(json.dumps(asdict(settings))),
@@ -349,7 +349,7 @@ def _card(
 
 
 def _common_band(bands: Sequence[Sequence[float | None]], sfreq: float) -> list[float]:
-    """Return what all pass; an open side reaches to 0, or to half of the rate."""
+    """Return the part that all bands share; an open side reaches to 0, or to half of the rate."""
     low = max(0.0 if band[0] is None else float(band[0]) for band in bands)
     return [low, min(sfreq / 2 if band[1] is None else float(band[1]) for band in bands)]
 
