@@ -240,6 +240,7 @@ def _video_onsets(
     if unmarked and len(onset) == N_TRIALS - len(unmarked):
         # The recording goes on through the presentations without a mark: the gap shows the place.
         gaps = np.diff(onset)
+        # Three presentations without a mark make it four times as long as the others.
         if gaps[unmarked[0] - 1] > 2.5 * np.median(gaps):
             return onset, [i for i in range(N_TRIALS) if i not in unmarked]
     raise _wrong(

@@ -163,6 +163,7 @@ def _check_fact(part: matlab.Matrix, doing: str) -> None:
     if part.kind == "cell":
         found = tuple(cell.text() for cell in part.cells())
     else:
+        # The sum of one number is that number; of none it is 0, which is refused.
         found = float(part.array().sum())
     if found != (expected := _FACTS[part.name]):
         raise _wrong(doing, f"its {part.name} is {found}, expected {expected}")

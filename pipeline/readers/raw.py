@@ -486,6 +486,7 @@ def _by_rate(
     for rate in dict.fromkeys(rates[kept]):
         inside = [i for i in kept if rates[i] == rate]
         others = [name for i, name in enumerate(names) if i not in inside]
+        # After numbering, so that of two channels of one name one can be left out.
         part = mne.io.read_raw(path, exclude=others, exclude_after_unique=True, verbose="error")
         groups.append((part, [part.ch_names.index(names[i]) for i in inside], inside))
     return groups

@@ -386,6 +386,7 @@ def synthesize(
             in_band = _window(freqs[where], *BANDS[RHYTHMS[j].band], edge=1.0)
             amplitude = np.sqrt(density * in_band) * passed[where] * scale
             spectrum[:, where] += mixture.rhythms[:, j, None] * (waves * amplitude.astype("f4"))
+    # Offsets are the amplifier's: each corpus adds its own.
     spectrum[:, 0] = 0
     return scipy.fft.irfft(spectrum, n_fft, axis=1, overwrite_x=True)[:, :n_times]
 

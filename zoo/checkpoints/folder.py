@@ -291,6 +291,7 @@ def _without(config: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     time = {"n_times", "input_window_seconds", "sfreq"} & given.keys()
     if time:
         decided |= {"n_times", "input_window_seconds"}
+    # Two of samples, seconds and rate decide the third.
     if "sfreq" in time or len(time) == 2:
         decided.add("sfreq")
     return {name: value for name, value in config.items() if name not in decided}

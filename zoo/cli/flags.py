@@ -90,6 +90,7 @@ def add_stage1_flags(
     hidden = _Hidden(group)
     prefixed = {name: f"pretrain-{own.get(name, name)}" for name in Settings.__dataclass_fields__}
     flags.add_flags(hidden, Settings, names=prefixed, **how)
+    # Commands that were written down with the short name go on working.
     flags.add_flags(hidden, Settings, only=("lag_seconds",), names={"lag_seconds": "lag"})
 
 

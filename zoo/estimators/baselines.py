@@ -382,6 +382,7 @@ def differential_entropy_svm(*, seed: int = 0) -> FeatureClassifier:
 def logistic() -> list[LogisticRegression]:
     """Make logistic regressions, the most regularised first."""
     return [
+        # On EEGMAT relative band power has .710 at 1e-4 and .667 at 0.1 (docs/results.md).
         LogisticRegression(C=C, class_weight="balanced", max_iter=2000)
         for C in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
     ]

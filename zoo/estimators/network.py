@@ -244,6 +244,7 @@ class Network(Estimator):
             a_window = _timed(lambda: self.logits(inputs, len(y))) / len(y)
         seconds = 0.0
         for train, validation, test in sizes:
+            # A refit learns from both sides, and comes after a fit on one where an epoch is chosen.
             steps = math.ceil((train + validation * how.refit) / how.batch_size)
             if how.refit and how.patience is not None:
                 steps += math.ceil(train / how.batch_size)

@@ -127,6 +127,7 @@ def spread_over(
         path.write_bytes(cloudpickle.dumps(job))
         # One BLAS thread a process, or the processes fight for the cores.
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            # Unordered: a fold is kept as soon as it is done, whatever the folds before it do.
             parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
             yield from parallel(joblib.delayed(_call)(function, path, item) for item in items)
 
@@ -185,6 +186,7 @@ def run_folds(
         memory = io.BytesIO()
         np.savez(memory, **arrays)
         write_whole(kept / f"{k}.npz", memory.getvalue())
+    # By number: which fails first differs from run to run.
     return sorted(failed)
 
 
@@ -336,4 +338,5 @@ def expected_seconds(job: Job, folds: Sequence[Fold], todo: Sequence[Fold]) -> f
     started = time.perf_counter()
     model.fit(sample, sample)
     model.predict(job.windows(rows, labelled=False))
+    # 3: the sample was trained on, chosen on and predicted.
     return total + (time.perf_counter() - started) * np.sum(sizes) / (3 * len(rows))

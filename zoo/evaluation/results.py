@@ -165,6 +165,7 @@ class Result:
             )
         content = {
             "config.json": json.dumps(self.config, indent=1),
+            # Each table says LEAKY itself: it may be taken out of the file.
             "folds.csv": self.folds.assign(protocol=self.label).to_csv(index=False),
             "predictions.csv": self.predictions.assign(protocol=self.label).to_csv(index=False),
         }
@@ -192,6 +193,7 @@ class Result:
                 config = json.loads(archive.read("config.json"))
                 folds = _read_table(archive.read("folds.csv"))
                 predictions = _read_table(archive.read("predictions.csv"))
+        # An OSError, but a file that is not there is not damaged.
         except FileNotFoundError:
             raise
         except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
@@ -324,6 +326,7 @@ def by_subject(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    # As text: a fresh table and one read from CSV may differ in types alone.
     return one.astype(str).equals(other.astype(str))
 
 

@@ -477,6 +477,7 @@ class Run:
             )
             if path is not None:
                 result.save(path)
+                # Last: until the result has its name, the folds are all there is of it.
                 shutil.rmtree(kept)
             return result
 

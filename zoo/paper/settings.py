@@ -62,6 +62,7 @@ class GridSettings:
             found += [protocol] if where in ("", corpus) else []
         if self.n_folds is None:
             return found
+        # A protocol that leaves one out has no number of folds to change.
         return [replace(one, n_folds=self.n_folds) if one.n_folds else one for one in found]
 
 

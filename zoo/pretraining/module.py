@@ -101,6 +101,7 @@ class Contrastive(L.LightningModule):
         beside = channel.roll(1, 1)
         low, high = (round(seconds * batch.sfreq) for seconds in settings.lag_seconds)
         draw = torch.rand(3, n_windows, k, device=batch.X.device)
+        # Clamped: just below 1, a draw times a number may round up to the number.
         lag = low + (draw[0] * (high - low + 1)).long().clamp(max=high - low)
         if high == 0:
             lag = ((2 * draw[0] - 1) * 0.25 * batch.sfreq).long()

@@ -302,6 +302,7 @@ def _claim(
 
 def _last(folder: Path) -> Path | None:
     """Find the checkpoint of the most steps."""
+    # Lightning's names: step=500.ckpt, and step=500-v1.ckpt where that one was there.
     found = [(int(path.stem.split("=")[1].split("-")[0]), path) for path in folder.glob("*.ckpt")]
     return max(found)[1] if found else None
 

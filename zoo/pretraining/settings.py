@@ -111,12 +111,15 @@ class Settings:
     preset: PresetName = "small"
     encoder: EncoderName = "art"
     resampling: Resampling = "rate"
+    # About half of the cost of 4; accuracy for the cost is not measured (docs/models.md).
     tokens_per_second: float = 2.0
     window_seconds: float = 4.0
     # Views that overlap teach the waveform, and views of one window are too easy to match.
     lag_seconds: tuple[float, float] = (4.0, 10.0)
     steps: int = 20_000
     batch_size: int = 1024
+    # No others are read of a window: when all 64 were, tiny waited 8.8 % of its time for data
+    # (docs/performance.md).
     channels_per_window: int = 16
     # With `subject` the loss hardly leaves chance, and a probe is worse (docs/results.md).
     negatives_from: NegativesFrom = "dataset"

@@ -105,6 +105,7 @@ class Protocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # A result's JSON gives lists, and a protocol is hashed.
         object.__setattr__(self, "skip", tuple(self.skip))
         object.__setattr__(self, "tested", tuple(self.tested))
         doing = f"Choosing the protocol {self.name!r}"

@@ -133,6 +133,7 @@ def _leaky_window(pool: _Pool) -> Iterator[Fold]:
     _need_two_classes(pool)
     n_folds = typing.cast(int, pool.protocol.n_folds)
     windows = np.arange(len(pool.rows)), pool.y
+    # 3: a window for each side.
     if np.bincount(pool.y)[np.unique(pool.y)].min() < 2 or len(pool.rows) < max(n_folds, 3):
         raise _Impossible(
             f"it has {len(pool.rows)} windows, one class a single one",
@@ -230,6 +231,7 @@ def _tested(pool: _Pool) -> npt.NDArray[np.bool_]:
 def _subject_folds(pool: _Pool, n_subjects: int, n_tested: int | None = None) -> int:
     n_tested = n_subjects if n_tested is None else n_tested
     n_folds = pool.protocol.n_folds or n_tested
+    # 3: one to test, one to choose on, one to train on.
     if n_subjects < 3 or n_tested < n_folds:
         raise _Impossible(
             f"there are {n_tested} subjects, expected at least {max(3, n_folds)} for {n_folds} "
@@ -343,6 +345,7 @@ def split(
             for fold in made:
                 _check_sides(fold, y)
             folds += made
+        # The other pools are tried too: one error names everybody concerned.
         except _Impossible as error:
             found, action, *lost = error.args
             names = ", ".join(repr(classes[code]) if classes else str(code) for code in lost)
