@@ -187,6 +187,7 @@ def _read_raw(key: Key, doing: str, *, auxiliary: bool) -> Recording:
     picks = corpora.pick(file.channels, [*CHANNELS, *rest], doing)
     n_eeg = len(CHANNELS)
     scales = file.scale[picks[:n_eeg]]
+    # The format has no checksum: BioSemi has one scale for all, and another is damage.
     if scales.max() > scales.min():
         raise _wrong(doing, "its EEG channels have different scales")
     # The status channel is the last in all three layouts, with a label or without.

@@ -206,6 +206,7 @@ def _count_json(path: Path, doing: str) -> int:
     """Count subjects by a name that each has once."""
     if not path.stat().st_size:
         raise _wrong(doing, "it is empty")
+    # Mapped: listing the recordings must not take the memory of several gigabytes.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         n, at = 0, text.find(b'"EEG"')
         while at >= 0:
@@ -258,6 +259,7 @@ def _subject_json(text: bytes, *, ecg: bool, key: Key) -> _Subject | DataError:
         with np.errstate(over="ignore"):  # damaged samples become infinite
             signals = {
                 what: {
+                    # In columns, so that its transpose is in rows of channels.
                     name: [np.array(clip, np.float32, order="F") for clip in found[what][name]]
                     for name in ("baseline", "stimuli")
                 }
@@ -285,6 +287,7 @@ def _recording(key: Key, subject: _Subject | DataError, variant: str) -> Recordi
         segments = _segments(subject.eeg, len(CHANNELS), "EEG", doing)
         trials = pd.DataFrame(
             {
+                # Baseline, clip, baseline, clip: the clips are the odd ones.
                 "segment": np.arange(1, 2 * N_CLIPS, 2),
                 "onset": 0,
                 "length": [clip.shape[1] for clip in segments[1::2]],

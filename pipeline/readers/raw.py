@@ -143,6 +143,7 @@ def mne_errors(where: str) -> Iterator[None]:
     """Turn whatever MNE raises on a file that it cannot read into a ``DataError``."""
     try:
         yield
+    # A want of memory is no fault of the file, and has advice of its own.
     except (DataError, MemoryError):
         raise
     except Exception as error:  # MNE's readers raise whatever their parsing meets
@@ -180,6 +181,7 @@ def companions(path: Path) -> list[Path]:
     elif path.suffix == ".set":
         found = [path.with_suffix(".fdt")]
     elif path.suffix == ".fif":
+        # Escaped: brackets in a name are no pattern.
         found = sorted(path.parent.glob(f"{glob.escape(path.stem)}-[0-9]*.fif"))
     else:
         found = []
@@ -502,6 +504,7 @@ def _read(
     for start in range(0, raw.n_times, step):
         stop = min(start + step, raw.n_times)
         block = raw.get_data(list(picks), start=start, stop=stop, verbose="error")
+        # Straight into float32, without a copy in MNE's float64.
         np.multiply(block, scale[:, None], out=signal[:, start:stop], casting="same_kind")
     return signal
 

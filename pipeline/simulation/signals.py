@@ -111,6 +111,7 @@ _SLICE = 32  # frequencies: 64 x 64 x 64 multiplications are OpenBLAS's limit fo
 
 def rng(*purpose: int | str) -> np.random.Generator:
     """Return the random numbers of one purpose: a seed, then words and numbers that name it."""
+    # crc32 and not hash(), which gives a text another number in every process.
     words = (zlib.crc32(part.encode()) if isinstance(part, str) else part for part in purpose)
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(list(words))))
 
@@ -495,6 +496,7 @@ def record(
         if tail is not None:
             block[:, :n_join] *= np.sin(angle)
             block[:, :n_join] += tail * np.cos(angle)
+        # A copy, or this view would keep the whole piece in memory.
         tail = drawn[:, n_times:].copy()
         if blinking and len(times := blink_times(piece)):
             course = blinks(times, n_times=n_times, sfreq=sfreq)

@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``omfa-zoo`` and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = parse(argv or ["--help"])
+    # Cards and reports repeat the command that they were made with.
     args.argv = argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:

@@ -308,6 +308,7 @@ def check_fold(metadata: pd.DataFrame, fold: Fold, protocol: str | Protocol) -> 
     protocol = as_protocol(protocol)
     apart = _APART[protocol.name]
     for one, other in combinations(SIDES, 2):
+        # Test is the last of SIDES, so it is `other` and never `one`.
         left, right = fold.side(one), fold.side(other)
         doing = f"Checking fold {fold.name!r} of {protocol}: {one} against {other}"
         if common := len(np.intersect1d(left, right)):

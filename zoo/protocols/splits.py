@@ -193,6 +193,7 @@ def _cross_subject(pool: _Pool) -> Iterator[Fold]:
     subject, strata = pool.units(SUBJECT)
     tested = np.flatnonzero(_tested(pool))
     n_folds = _subject_folds(pool, len(strata), len(tested))
+    # -1: whoever is not tested at all may learn in every fold.
     group = np.full(len(strata), -1)
     group[tested] = _deal(strata[tested], n_folds, pool.rng)
     fold = group[subject]

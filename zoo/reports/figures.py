@@ -60,6 +60,7 @@ def _wrapped(title: str, width: int = 58) -> str:
 def _headed(axes: Any, title: str, *, leaky: bool) -> None:
     if leaky:
         axes.set_facecolor(LEAKY_GROUND)
+    # A dollar sign in a name begins no formula.
     axes.set_title(_wrapped(title), color=BAD if leaky else INK, loc="left", parse_math=False)
 
 
