@@ -147,9 +147,10 @@ def pretrain_encoder(
     )
     with _quiet():
         trainer = _trainer(out, settings.steps, run, [probes] if probe_every else [], progress)
-        trainer.fit(model, ckpt_path=_last(out / "checkpoints"))
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(model, ckpt_path=_last(out / "checkpoints"))
+        except SystemExit as error:  # how Lightning answers Ctrl-C; the caller is to decide
+            raise KeyboardInterrupt from error
     if trainer.is_global_zero:
         card = _card(name or out.resolve().name, settings, data, hold_out, addresses, command)
         export(model.encoder, settings, card, done, sfreq=card.input["sfreq"])
