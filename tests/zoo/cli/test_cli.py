@@ -99,6 +99,11 @@ def test_the_prefix_is_needed_only_where_stage_2_has_the_name():
     assert parameters_of(both) == {"omfa": {"batch_size": 16}}
 
 
+def test_the_lag_has_a_short_name_too():
+    """Commands that were written down before have it."""
+    assert stage1_of(parse([*PRETRAIN, "--lag", "4", "30"])).lag_seconds == (4.0, 30.0)
+
+
 def test_chances_of_augmentations_are_given_by_name(capsys):
     given = parse([*PRETRAIN, "--augmentation", "noise=0", "--augmentation", "drift=0.5"])
     assert stage1_of(given).augmentations == Augmentations(noise=0.0, drift=0.5)
@@ -199,11 +204,13 @@ def test_a_setting_has_one_home():
 
 
 def test_the_choices_are_those_of_the_models():
+    from omfa.models import names
     from omfa.models.encoders import ENCODERS, PRESETS
     from omfa.models.front_end import RESAMPLING
     from omfa.models.heads import HEADS
 
-    assert get_args(stage2.Preset) == tuple(PRESETS)
-    assert get_args(stage2.EncoderKind) == tuple(ENCODERS)
-    assert set(get_args(stage2.Resampling)) == set(RESAMPLING)
-    assert set(get_args(stage2.Head)) == {*HEADS, stage2.LOGISTIC}
+    assert get_args(names.PresetName) == tuple(PRESETS)
+    assert get_args(names.EncoderName) == tuple(ENCODERS)
+    assert set(get_args(names.Resampling)) == set(RESAMPLING)
+    assert set(get_args(names.HeadName)) == set(HEADS)
+    assert stage2.LOGISTIC not in HEADS
