@@ -117,6 +117,7 @@ def this_run() -> str:
     """Name a run of this process so that another run can find out whether it still lives."""
     import psutil  # only runs that write need it
 
+    # With its start: the system gives the ids of processes that ended to others.
     started = int(psutil.Process().create_time())
     return f"{socket.gethostname()}-{os.getpid()}-{started}-{uuid.uuid4().hex[:8]}"
 
@@ -258,6 +259,7 @@ class Bucket:
     def _path(self) -> PurePosixPath:
         return self._opened[1]
 
+    # The connection stays behind: a worker opens its own.
     def __getstate__(self) -> dict[str, Any]:
         return {"address": self.address, "options": self.options}
 
@@ -302,7 +304,7 @@ class Bucket:
         return True
 
     def commit(self, folder: str, content: Mapping[str, Content], *, last: str, owner: str) -> None:
-        """Take away what makes the old set count, put the new one, then what makes it count."""
+        """Remove the file ``last`` of the old set, put the new set, and its ``last`` at the end."""
         base = self._path / folder
         old = set(self.files(folder))
         if last in old:

@@ -171,8 +171,10 @@ class FilesReader:
         files = sorted(
             path
             for path in root.rglob("*")
+            # macOS puts a ._NAME beside each file on disks of other systems.
             if path.name.lower().endswith(ends) and path.name[0] != "." and path.is_file()
         )
+        # The later parts of a .fif are no recordings of their own.
         parts = {other for path in files for other in companions(path)}
         if not files:
             raise DataError(
@@ -223,6 +225,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
     expression = ""
     seen: set[str] = set()
+    # The longest first, or ** would be taken for two *.
     for token in re.split(r"(\{[^{}]*\}|\*\*/|\*\*|\*)", pattern):
         if not token.startswith("{"):
             expression += special.get(token, re.escape(token))
@@ -239,6 +242,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
             if choices
             else ("[A-Za-z0-9]+" if name in _IDS else "[^/]+?")
         )
+        # A field that stands twice is the same text in both places.
         expression += f"(?P={name})" if name in seen else f"(?P<{name}>{characters})"
         seen.add(name)
     if "subject" not in seen:
@@ -274,6 +278,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     """Read a table of labels: names of recordings as text, other columns as numbers if they are."""
     where = f"files reader: {path}"
     try:
+        # -sig: spreadsheets put a byte-order mark before the first name.
         text = path.read_text(encoding="utf-8-sig")
         header = text.partition("\n")[0]
         separator = max("\t,;", key=header.count)
