@@ -235,6 +235,8 @@ def _show_plan(plan: Plan) -> int:
         )
     elif plan.bytes_in:
         print("No recording could be processed to estimate size and time from.")
+    for note in plan.notes:
+        print(f"  note: {note}", file=sys.stderr)
     return 0
 
 
@@ -247,6 +249,8 @@ def _show_summary(summary: Summary) -> None:
     for outcome in stored:
         if outcome.reason != "missing":
             print(f"  made again, {outcome.reason}: {outcome.recording}")
+    for note in summary.notes:
+        print(f"  note: {note}", file=sys.stderr)
     for outcome in summary.outcomes:
         for warning in outcome.warnings:
             print(f"  warning: {warning}", file=sys.stderr)

@@ -46,11 +46,15 @@ class Summary:
         One per recording of the source, in order.
     seconds : float
         Wall time.
+    notes : tuple of str
+        What is so of the source as a whole: files that were left out, recordings of the store whose
+        files are gone.
     """
 
     store: str
     outcomes: tuple[Outcome, ...]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def having(self, status: str) -> list[Outcome]:
         """Return the outcomes with a status."""

@@ -144,7 +144,7 @@ class SeedReader:
 
 
 def _preprocessed_keys(root: str | Path) -> list[Key]:
-    files = corpora.find(root, ["Preprocessed_EEG"], _FILE, corpus="SEED")
+    files = corpora.find(root, ["Preprocessed_EEG"], _FILE, corpus="SEED", known=r"label\.mat")
     label = corpora.beside(files[0], "label.mat")
     dated: dict[tuple[int | str, str], Path] = {}
     for file in files:
