@@ -19,7 +19,7 @@ from .data.targets import Rating as Rating
 from .estimators.baselines import BASELINES as BASELINES
 from .estimators.baselines import FeatureClassifier as FeatureClassifier
 from .estimators.network import Network as Network
-from .estimators.network import Training as Training
+from .estimators.settings import Training as Training
 from .evaluation.results import Result as Result
 from .evaluation.results import compare as compare
 from .evaluation.results import compare_table as compare_table

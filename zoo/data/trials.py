@@ -22,7 +22,7 @@ from omfa.zoo.data.sources import Source
 from omfa.zoo.protocols.protocol import TRIAL
 
 WINDOW_COLUMNS = ("i_window_in_trial", "i_start_in_trial", "i_stop_in_trial", "target")
-"""The columns of a dataset's metadata that tell windows apart, with braindecode's names."""
+"""The columns of metadata for the place and the target of a window, in braindecode's names."""
 
 OWN_COLUMNS = {*TRIAL, *WINDOW_COLUMNS, "stimulus", "recording", "onset", "length"}
 """The columns that omfa makes; every other column is a label or a rating."""

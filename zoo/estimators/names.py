@@ -6,14 +6,28 @@ import importlib
 from collections.abc import Callable
 from functools import partial
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest
 from omfa.zoo.protocols.windows import Estimator
 
 Factory = Callable[..., Estimator]
 
 
 def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory]:
-    """Find the factory and the name by which it is found again."""
+    """Find the factory of a model, and the name by which it is found again.
+
+    Parameters
+    ----------
+    estimator : str or callable
+        A name, or the factory itself.
+    needs_name : bool
+        Refuse a factory that its name does not lead to.
+
+    Raises
+    ------
+    DataError
+        If there is no such model, or it has no name and needs one.
+    """
     if isinstance(estimator, str):
         return estimator, factory_named(estimator)
     from omfa.zoo.estimators.baselines import BASELINES
@@ -38,6 +52,19 @@ def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory
 
 
 def factory_named(name: str) -> Factory:
+    """Find a factory by a model's name.
+
+    Parameters
+    ----------
+    name : str
+        Of a baseline, ``"omfa"``, ``"omfa:scratch"``, ``"braindecode:MODEL"`` or
+        ``"module:function"``.
+
+    Raises
+    ------
+    DataError
+        If there is none of that name.
+    """
     from omfa.zoo.estimators.baselines import BASELINES
 
     if name in BASELINES:
@@ -53,9 +80,10 @@ def factory_named(name: str) -> Factory:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
+        near = nearest(name, ("omfa", "omfa:scratch", *BASELINES))
         raise DataError(
             f"Looking for the model {name!r}",
-            f"there is none of that name ({error})",
+            f"there is none of that name{near} ({error})",
             "Use 'omfa', 'omfa:scratch', 'braindecode:EEGNet' or another of braindecode's, "
             f"'module:function', or one of {', '.join(BASELINES)}",
         ) from error

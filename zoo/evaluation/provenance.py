@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
 from omfa.zoo.estimators.names import Factory
 from omfa.zoo.protocols.protocol import SUBJECT, Fold, Pretraining
 from omfa.zoo.protocols.windows import Dataset
@@ -71,8 +72,7 @@ def pretraining_of(
         apart = {d for d, _ in pairs}.isdisjoint(d for d, _ in saw)
         return Pretraining("dataset held out" if apart else "inductive", seen)
     doing = f"Evaluating the checkpoint {checkpoint}"
-    found = f"it saw {len(caught)} of the tested subjects ({', '.join(caught[:3])}"
-    found += ", ...)" if len(caught) > 3 else ")"
+    found = f"it saw {len(caught)} of the tested subjects ({some(caught)})"
     if card.stage != "pretrained":
         raise DataError(
             doing,

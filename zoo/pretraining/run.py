@@ -32,10 +32,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
 from omfa.models import OMFA
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.dataset import StoreDataset
-from omfa.zoo.pretraining.module import Contrastive, Settings, check_batches, open_reads
+from omfa.zoo.pretraining.module import Contrastive, check_batches, open_reads
 from omfa.zoo.pretraining.probes import Probes
+from omfa.zoo.pretraining.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
     from omfa.zoo.checkpoints.cards import Card
@@ -59,13 +61,13 @@ def pretrain_encoder(
     hold_out: Sequence[str] = (),
     channels: Literal["native", "intersection"] = "native",
     name: str | None = None,
-    cache: str = "auto",
-    accelerator: str = "auto",
-    devices: int | str = 1,
-    num_nodes: int = 1,
-    precision: str | None = None,
-    checkpoint_every: int = 500,
-    log_every: int = 20,
+    cache: str = RunSettings.cache,
+    accelerator: str = RunSettings.accelerator,
+    devices: int | str = RunSettings.devices,
+    num_nodes: int = RunSettings.num_nodes,
+    precision: str | None = RunSettings.precision,
+    checkpoint_every: int = RunSettings.checkpoint_every,
+    log_every: int = RunSettings.log_every,
     probe_every: int = 0,
     probe_targets: Mapping[str, Any] | None = None,
     progress: bool = False,
@@ -133,36 +135,17 @@ def pretrain_encoder(
     if (done / "card.json").exists():
         return done
     model = Contrastive(settings, reads)
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if precision is None:
-        precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
     probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets)
+    run = RunSettings(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
+    )
     with _quiet():
-        trainer = L.Trainer(
-            accelerator="cuda" if on_gpu else accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=_strategy(devices, num_nodes),
-            precision=precision,  # type: ignore[arg-type]
-            max_steps=settings.steps,
-            gradient_clip_val=1.0,
-            log_every_n_steps=min(log_every, settings.steps),
-            logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
-            callbacks=[
-                ModelCheckpoint(
-                    out / "checkpoints",
-                    "{step}",
-                    every_n_train_steps=checkpoint_every,
-                    save_on_exception=False,
-                ),
-                *([probes] if probe_every else []),
-                *([_Bar()] if progress else []),
-            ],
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-        )
+        trainer = _trainer(out, settings.steps, run, [probes] if probe_every else [], progress)
         trainer.fit(model, ckpt_path=_last(out / "checkpoints"))
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -173,12 +156,41 @@ def pretrain_encoder(
     return done
 
 
+def _trainer(
+    out: Path, steps: int, run: RunSettings, callbacks: Sequence[L.Callback], progress: bool
+) -> L.Trainer:
+    on_gpu = run.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    usual = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    kept = ModelCheckpoint(
+        out / "checkpoints",
+        "{step}",
+        every_n_train_steps=run.checkpoint_every,
+        save_on_exception=False,
+    )
+    return L.Trainer(
+        accelerator="cuda" if on_gpu else run.accelerator,
+        devices=run.devices,
+        num_nodes=run.num_nodes,
+        strategy=_strategy(run.devices, run.num_nodes),
+        precision=run.precision or usual,  # type: ignore[arg-type]
+        max_steps=steps,
+        gradient_clip_val=1.0,
+        log_every_n_steps=min(run.log_every, steps),
+        logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
+        callbacks=[kept, *callbacks, *([_Bar()] if progress else [])],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the loader deals out batches by rank itself
+        num_sanity_val_steps=0,
+    )
+
+
 def plan(
     stores: Sequence[str | Path],
     settings: Settings,
     *,
     hold_out: Sequence[str] = (),
-    cache: str = "auto",
+    cache: str = RunSettings.cache,
 ) -> str:
     """Describe a run and say how long it will take, from a few steps taken on this machine.
 
@@ -211,7 +223,7 @@ def pairs_per_second(
     settings: Settings,
     *,
     hold_out: Sequence[str] = (),
-    cache: str = "auto",
+    cache: str = RunSettings.cache,
 ) -> float:
     """Take a few steps on this machine, and tell its pace."""
     few = replace(settings, steps=TIMED_STEPS)
@@ -280,10 +292,7 @@ def _claim(
                 "Give another --out, or delete that folder to begin anew",
             )
         return
-    out.mkdir(parents=True, exist_ok=True)
-    staged = path.with_suffix(f".{os.getpid()}.part")
-    staged.write_text(json.dumps(about, indent=1))
-    staged.replace(path)
+    write_whole(path, json.dumps(about, indent=1))
 
 
 def _last(folder: Path) -> Path | None:
@@ -351,9 +360,9 @@ def export(
         model = OMFA(
             n_outputs=2,
             sfreq=sfreq,
-            preset=settings.preset,  # type: ignore[arg-type]
-            encoder=settings.encoder,  # type: ignore[arg-type]
-            resampling=settings.resampling,  # type: ignore[arg-type]
+            preset=settings.preset,
+            encoder=settings.encoder,
+            resampling=settings.resampling,
             tokens_per_second=settings.tokens_per_second,
         )
     model.encoder.load_state_dict(encoder.state_dict())

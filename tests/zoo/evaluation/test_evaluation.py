@@ -421,7 +421,7 @@ def test_damaged_files(easy, tmp_path, content):
 
 
 def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
-    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
     monkeypatch.chdir(tmp_path)
     code = re.search(r"```python\n(.*?)```", text, re.S)[1]
     exec(compile(code, "docs/evaluation.md", "exec"), {})
@@ -701,6 +701,6 @@ def test_regularisation_is_chosen_on_validation(make_table):
     )
     model.fit(train, validation).predict(test)
     assert asked == [30, 30, 30, 70]
-    assert len(model.classifier_._fit_X) == 130
+    assert len(model.classifier_._fit_X) == 130  # noqa: SLF001 - scikit-learn names it so
     # The scale, too, is of the two sides that may be fitted on, and of no other.
     assert np.allclose(model.prepare_.mean_, dataset.X[:130].mean(axis=(0, 2)), atol=1e-5)

@@ -38,7 +38,7 @@ def corpora(tmp_path_factory):
     """Simulated SEED, DEAP and DREAMER, two subjects of each, trials of some seconds."""
     root = tmp_path_factory.mktemp("corpora")
     for name, options in (("seed", {"sessions": 2}), ("deap", {}), ("dreamer", {})):
-        simulate(name, root / name, subjects=2, seconds=6, progress=False, **options)
+        simulate(name, root / name, subjects=2, seconds=4, progress=False, **options)
         ingest(name, root / name, root / f"{name}.zarr", serial=True, progress=False)
     return root
 
