@@ -24,6 +24,7 @@ import pandas as pd
 from omfa.pipeline import encoding
 from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
 from omfa.pipeline.encoding import AlignedRecording, Dtype
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.preprocess import Preprocessing, n_resampled, preprocess, resample_span
 from omfa.pipeline.quality import FREQUENCIES, Quality, assess, spectrum
 from omfa.pipeline.readers import get_reader, reader_class, reader_options
@@ -193,6 +194,12 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
         # a name's own brackets, as in "Fp1 [uV]", are no set of letters
         if not any(raw == p or fnmatch(raw.strip(), p) for p in recipe.exclude)
     ]
+    if not wanted:
+        raise DataError(
+            where,
+            f"--exclude leaves out all of its {len(recording.channels)} channels",
+            "Exclude fewer",
+        )
     names = recipe.schema.canonicalize((recording.channels[i] for i in wanted), where=where)
     order = np.argsort(UCS.ids(names), kind="stable")
     rows, channels = [wanted[i] for i in order], [names[i] for i in order]

@@ -157,9 +157,10 @@ def telling(corpus: str, key: Key) -> str:
 
 
 @contextmanager
-def opening(doing: str) -> Iterator[None]:
-    """Turn a file that the system cannot open or read into a ``DataError``."""
+def opening(doing: str, path: Path) -> Iterator[None]:
+    """Turn a file that is not there, or that the system cannot read, into a ``DataError``."""
     try:
+        check_there(path, where=doing)
         yield
     except OSError as error:
         if isinstance(error.filename, str):

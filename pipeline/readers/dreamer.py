@@ -66,7 +66,7 @@ class DreamerReader:
         (file,) = corpora.find(root, ["DREAMER"], _FILES[self.variant], corpus="DREAMER")
         doing = f"DREAMER reader: {file}"
         count = {"preprocessed": _count, "json": _count_json}[self.variant]
-        with corpora.opening(doing):
+        with corpora.opening(doing, file):
             n_subjects = count(file, doing)
         return [corpora.key(number, 1, [file], root) for number in range(1, n_subjects + 1)]
 
@@ -98,7 +98,7 @@ class DreamerReader:
         doing = f"DREAMER reader: {path}"
         wanted = {int(key.subject): key for key in keys}
         held: tuple[Key, Recording | DataError] | None = None
-        with corpora.opening(doing):
+        with corpora.opening(doing, path):
             walk = {"preprocessed": _subjects, "json": _subjects_json}[self.variant]
             for number, found in walk(path, wanted, ecg=self.auxiliary, doing=doing):
                 if held:

@@ -196,7 +196,7 @@ class FilesReader:
         ends = tuple(extension.lower() for extension in self.extensions)
         files = [path for path in walk(root) if path.name.lower().endswith(ends)]
         files = once(files, where=f"files reader: {root}")
-        parts = {other for path in files if path.is_file() for other in companions(path)}
+        parts = {other for path in files for other in companions(path)}
         if not files:
             raise DataError(
                 f"files reader: {root}",
@@ -216,7 +216,7 @@ class FilesReader:
             labels = [plain(text) for name, text in fields.items() if name not in _IDS]
             ids = {"run": "".join(labels) or "1"}
             ids |= {name: fields[name] for name in _IDS if name in fields}
-        files = [path, *(companions(path) if path.is_file() else ())]
+        files = [path, *companions(path)]
         if self._table is not None:
             files.append(root / self._table)
         names = tuple(_relative(file, root) for file in files)
@@ -256,7 +256,9 @@ def _compile(pattern: str) -> re.Pattern[str]:
     special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
     expression = ""
     seen: set[str] = set()
-    for token in re.split(r"(\{[^{}]*\}|\*\*/|\*\*|\*)", pattern):
+    suffix = re.search(r"(?:\.\w+)?$", pattern)
+    end = suffix[0] if suffix else ""
+    for token in re.split(r"(\{[^{}]*\}|\*\*/|\*\*|\*)", pattern.removesuffix(end)):
         if not token.startswith("{"):
             expression += special.get(token, re.escape(token))
             continue
@@ -280,7 +282,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
             "it does not say where the subject is",
             "Put {subject} in its place, such as 'S{subject}R{run}.edf'",
         )
-    return re.compile(expression)
+    return re.compile(f"{expression}(?i:{re.escape(end)})")  # .EDF is .edf
 
 
 def _match(pattern: str, relative: str) -> dict[str, str] | None:

@@ -157,7 +157,9 @@ def open_raw(
                 check_fif(part, where=where)
             _check_first(path, where=where)
         if kind not in _EDF:
-            return mne.io.read_raw(path, verbose="error")
+            raw = mne.io.read_raw(path, verbose="error")
+            _check_place(raw, path, where=where)
+            return raw
         check_edf(path, where=where)
         options = {"encoding": encoding} if encoding else {}
         try:
@@ -188,6 +190,18 @@ def _check_first(path: Path, *, where: str) -> None:
         )
 
 
+def _check_place(raw: mne.io.BaseRaw, path: Path, *, where: str) -> None:
+    """Raise if a header leads MNE to a file that is not beside it."""
+    here = {path.absolute().parent, path.resolve().parent}
+    for file in filter(None, raw.filenames):
+        if Path(file).absolute().parent not in here:
+            raise DataError(
+                where,
+                f"it names {file}, which is not in its folder, as the file of its signal",
+                f"Put that file beside {path.name} under the name that {path.name} has for it",
+            )
+
+
 _EDF = (".edf", ".bdf")
 
 # What MNE says, and what is so and what helps; anything else may well be damage.
@@ -196,6 +210,11 @@ _EXPLAINED = (
         r"number of trials|read_epochs_eeglab",
         "it was cut into epochs, and what was between them is gone",
         "Export it as a continuous recording, or leave it out by --pattern",
+    ),
+    (
+        r"event sample index is negative",
+        "it has an event before its first sample",
+        "Correct the event in EEGLAB, or remove it, and save the file again",
     ),
     (
         r"No raw data in",
@@ -286,7 +305,9 @@ def companions(path: Path) -> list[Path]:
     keep its signal in an ``.fdt``; a large ``.fif`` names the file in which it goes on.
     """
     kind = suffix(path)
-    if kind in (".vhdr", ".ahdr"):
+    if not path.is_file():  # a link to nothing
+        found = []
+    elif kind in (".vhdr", ".ahdr"):
         names = brainvision_parts(path).values()
         found = [path.parent / name for name in names if Path(name).name == name]
     elif kind == ".set":

@@ -135,7 +135,7 @@ class SeedReader:
     def read(self, key: Key) -> Recording:
         """Read one session."""
         doing = corpora.telling("SEED", key)
-        with corpora.opening(doing):
+        with corpora.opening(doing, key.paths[0]):
             if self.variant == "raw":
                 recording = _read_raw(key, doing, timing=self.timing, auxiliary=self.auxiliary)
             else:
