@@ -77,8 +77,9 @@ def _options(reader: Reader) -> dict[str, Any]:
     A field with ``metadata={"quiet": True}`` is left out while it has its default, so that stores
     from before it was there are those of the same settings.
     """
-    fields = dataclasses.fields(reader) if dataclasses.is_dataclass(reader) else ()
-    quiet = {f.name: f.default for f in fields if f.metadata.get("quiet")}
+    quiet: dict[str, Any] = {}
+    if dataclasses.is_dataclass(reader):
+        quiet = {f.name: f.default for f in dataclasses.fields(reader) if f.metadata.get("quiet")}
     options = {
         k: v
         for k, v in vars(reader).items()

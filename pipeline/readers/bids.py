@@ -189,7 +189,7 @@ class BidsReader:
         file = beside["events.tsv"]
         table = _read_tsv(file, notes) if file else None
         asked = {name.strip(): label for name, label in dict(self.events).items()}
-        events = None if file is None else _events(table, asked, file.name, where=where)
+        events = None if table is None else _events(table, asked, where=where)
         raw = open_raw(path, where=where, encoding=self.encoding, notes=notes)
         with _tables(where):
             if beside["channels.tsv"]:
@@ -256,7 +256,7 @@ class BidsReader:
                 dict(zip(raw.ch_names, table["name"], strict=True)), verbose="error"
             )
         table = table.drop_duplicates("name")
-        known = _matched(table["name"], raw.ch_names)
+        known = _matched(list(table["name"]), raw.ch_names)
         if lacking := [name for name in table["name"] if name not in known]:
             others = [name for name in raw.ch_names if name not in known.values()]
             notes.append(
@@ -367,7 +367,7 @@ def _kinds(table: pd.DataFrame) -> pd.Series:
     return table[column].str.strip() if column else pd.Series("", table.index)
 
 
-def _events(table: pd.DataFrame, asked: Container[str], name: str, *, where: str) -> pd.DataFrame:
+def _events(table: pd.DataFrame, asked: Container[str], *, where: str) -> pd.DataFrame:
     """Return the events of ``events.tsv``, each with its ``kind``, without BAD spans."""
     kind = _kinds(table)
     kept = kind.map(lambda text: is_event(text, asked)).astype(bool)
@@ -380,7 +380,7 @@ def _events(table: pd.DataFrame, asked: Container[str], name: str, *, where: str
     except (KeyError, ValueError) as error:
         raise DataError(
             where,
-            f"{name} cannot be read ({error})",
+            f"its events.tsv cannot be read ({error})",
             "Give it columns onset and duration, in seconds",
         ) from error
     labels = {
@@ -450,7 +450,7 @@ def _place_electrodes(
         return
     metres = _METRES.get(str(system.get("EEGCoordinateUnits")), 1.0)
     xyz = metres * table[[*"xyz"]].apply(pd.to_numeric, errors="coerce").to_numpy(float)
-    known = _matched(table["name"], raw.ch_names)
+    known = _matched(list(table["name"]), raw.ch_names)
     points = {
         known[name]: point
         for name, point in zip(table["name"], xyz, strict=True)

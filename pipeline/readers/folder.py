@@ -20,8 +20,21 @@ from omfa.pipeline.words import some
 SERVICE = frozenset({"derivatives", "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"})
 """Folders that programs keep beside data, in lower case; so are all that begin with a dot."""
 
-# What git-annex and git-lfs leave in place of a file that was not fetched.
-_PLACEHOLDERS = {b"/annex/objects/": "git-annex", b"version https://git-lfs": "git-lfs"}
+# What other programs leave in a recording's place, by how it begins: what it is, and what to do.
+_OTHERS = {
+    b"/annex/objects/": (
+        "is a placeholder of git-annex: its content was not fetched",
+        "Fetch it (`datalad get`)",
+    ),
+    b"version https://git-lfs": (
+        "is a placeholder of git-lfs: its content was not fetched",
+        "Fetch it (`git lfs pull`)",
+    ),
+    b"\x1f\x8b": ("is compressed by gzip", "Unpack it, under the name that it has inside"),
+    b"PK\x03\x04": ("is a ZIP archive", "Unpack it"),
+    b"<!doctype html": ("is a web page: the download did not succeed", "Download it again"),
+    b"<html": ("is a web page: the download did not succeed", "Download it again"),
+}
 
 
 def is_service(name: str) -> bool:
@@ -109,7 +122,7 @@ def left_out(where: str, names: Iterable[object], why: str) -> None:
 
 
 def check_there(path: Path, *, where: str) -> None:
-    """Raise if a file is a link to nothing, or what a program left in place of its content.
+    """Raise if a file is not there, or is what another program left in its place.
 
     Raises
     ------
@@ -129,15 +142,9 @@ def check_there(path: Path, *, where: str) -> None:
         raise DataError(where, f"{path} is not there", "Put it back, or leave its recording out")
     with path.open("rb") as file:
         head = file.read(64)
-    for text, program in _PLACEHOLDERS.items():
-        if head.startswith(text):
-            raise DataError(
-                where,
-                f"{path.name} is a placeholder of {program}: its content was not fetched",
-                "Fetch it (`datalad get`)"
-                if program == "git-annex"
-                else "Fetch it (`git lfs pull`)",
-            )
+    for start, (found, action) in _OTHERS.items():
+        if head.lower().startswith(start.lower()) and path.suffix.lower() not in (".gz", ".zip"):
+            raise DataError(where, f"{path.name} {found}", action)
 
 
 def text_of(path: Path, notes: list[str] | None = None) -> str:

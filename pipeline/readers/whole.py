@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.readers.folder import check_there, is_listed
 
 _AGAIN = "Get the file again from its source: this copy is not whole"
 
@@ -189,8 +190,10 @@ def check_brainvision(path: Path, *, where: str) -> None:
                 f"its {kind} is {name!r}, which leads out of its folder",
                 f"Put the file beside {path.name}, and its bare name in there",
             )
+        if is_listed(path.parent / name):
+            check_there(path.parent / name, where=where)
         # MNE finds markers by the header's name too
-        if kind == "DataFile" and not (path.parent / name).is_file():
+        elif kind == "DataFile":
             raise DataError(
                 where,
                 f"its {kind} {name!r} is not there",

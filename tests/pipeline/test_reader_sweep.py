@@ -154,26 +154,33 @@ def test_links_to_folders_are_followed_once(case, tmp_path):
     reader.read(key).check()
 
 
-@pytest.mark.parametrize("left", ["link", "pointer", "lfs"])
+LEFT = {
+    "pointer": (b"/annex/objects/MD5E-s9--0.edf\n", "was not fetched"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "was not fetched"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(99), "is compressed by gzip"),
+    "zip": (b"PK\x03\x04" + bytes(99), "is a ZIP archive"),
+    "page": (b"<!DOCTYPE html><p>Sign in", "is a web page"),
+}
+
+
+@pytest.mark.parametrize("left", ["link", *LEFT])
 def test_a_recording_that_was_not_fetched_is_listed_and_fails_by_name(case, tmp_path, left):
     reader, root, _ = case
     there = copied(root, tmp_path / "raw")
     file = reader.discover(there)[0].paths[0]
     file.unlink()
-    match left:
-        case "link":
-            file.symlink_to("../.git/annex/objects/x/y/MD5E-s9--0.edf/MD5E-s9--0.edf")
-        case "pointer":
-            file.write_text("/annex/objects/MD5E-s9--0.edf\n")
-        case "lfs":
-            file.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    if left == "link":
+        file.symlink_to("../.git/annex/objects/x/y/MD5E-s9--0.edf/MD5E-s9--0.edf")
+    else:
+        file.write_bytes(LEFT[left][0])
+    what = LEFT.get(left, ("", "was not fetched"))[1]
 
     def first():
         keys = reader.discover(there)
         assert [key.recording for key in keys] == [key.recording for key in reader.discover(root)]
         return reader.read(keys[0])
 
-    with pytest.raises(DataError, match=rf"{re.escape(file.name)}.* was not fetched"):
+    with pytest.raises(DataError, match=rf"{re.escape(file.name)}.*{what}"):
         first()
 
 
