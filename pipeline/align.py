@@ -208,6 +208,7 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
         recipe.schema.check_positions(channels, recording.positions[rows], where=where)
     positions = recipe.schema.positions(channels)
     segments = [_rows(segment, rows) for segment in recording.segments]
+    # Of the raw signal: filters hide mains, clipping and flat stretches.
     quality = assess(segments, recording.sfreq, channels, positions)
     settings, sfreq = recipe.preprocessing, recipe.preprocessing.sfreq or recording.sfreq
     spans = _spans([n_resampled(s.shape[1], recording.sfreq, sfreq) for s in segments])
@@ -252,6 +253,7 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
 
 
 def _rows(segment: Segment, rows: list[int]) -> npt.NDArray[np.float32]:
+    # Taking rows copies the whole segment; SEED's, the largest, are in UCS order already.
     if rows != list(range(len(segment))):
         segment = segment[rows]
     return np.ascontiguousarray(segment, dtype=np.float32)
@@ -303,6 +305,7 @@ def _auxiliary(
     for group in groups:
         rows = slice(row, row := row + len(group.names))
         for (onset, length), segment in zip(spans, group.segments, strict=True):
+            # Another rate may give a sample more than the EEG's own, and one less is left NaN.
             piece = preprocess(np.asarray(segment, np.float32), group.sfreq, resampled)[:, :length]
             values[rows, onset : onset + piece.shape[1]] = piece
     return names, values
@@ -332,6 +335,7 @@ def _simulated(key: Key) -> dict[str, bool]:
         return {"simulated": True}
     for path in key.paths:
         with path.open("rb") as file:
+            # All formats that have room for it say so in their header: MAT, BDF and CNT.
             if re.search(rb"omfa simulator|Simulated by omfa", file.read(1024)):
                 return {"simulated": True}
     return {}

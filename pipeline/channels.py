@@ -133,7 +133,7 @@ class ChannelSchema:
         return replace(self, cerebellar=cerebellar, aliases=tuple(sorted((aliases or {}).items())))
 
     def __contains__(self, raw: object) -> bool:
-        """Whether a raw name, in any spelling, is in the vocabulary."""
+        """Return whether a raw name, in any spelling, is in the vocabulary."""
         return isinstance(raw, str) and _bare(raw).upper() in self._canonical
 
     def name(self, raw: str, *, where: str = "Channel schema") -> str:

@@ -57,10 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except BrokenPipeError:  # the reader of a pipe, such as head, had enough
+        # Python flushes standard output once more when it ends, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print(f"\nInterrupted. {args.interrupted}", file=sys.stderr)
+        # 128 + SIGINT, as shells have it.
         return 130
     except DataError as error:
         print(f"omfa-ingest: {error}", file=sys.stderr)

@@ -151,6 +151,7 @@ def spread(
     import cloudpickle
     from distributed.scheduler import KilledWorker
 
+    # Not hashed: that would read all of it once more, and it is sent once anyway.
     sent = () if shared is None else (client.scatter(shared, broadcast=True, hash=False),)
     waiting = iter(items)
     running: dict[Any, Item] = {}
@@ -161,6 +162,7 @@ def spread(
         for item in islice(waiting, slots - len(running)):
             task = cloudpickle.dumps((function, item))
             key = f"{name(item)}-{uuid4()}"
+            # A key of its own each time, or Dask would answer with what an equal task gave before.
             running[client.submit(_call, task, *sent, key=key, pure=False)] = item
         if not running:
             return
@@ -187,6 +189,7 @@ def _done(client: Any, futures: Sequence[Any], doing: str) -> set[Any]:
 
     while True:
         try:
+            # A minute, only to look whether anybody is left; a task may take hours.
             done: set[Any] = wait(futures, timeout=60, return_when="FIRST_COMPLETED").done
             return done
         except TimeoutError:

@@ -40,6 +40,8 @@ _CHECKED = 8  # chunks decoded at a time when a recording is checked
 
 Dtype = Literal["auto", "float16", "float32"]
 
+# Level 3 saves 0 to 3 % for up to twice the time, and bitshuffle spreads the noise of mantissas;
+# plain Zstandard is equal, but not in the core of Zarr v3 (docs/store.md).
 _CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
 _OWN_TRIAL_COLUMNS = ("onset", "length", "baseline_onset", "baseline_length", "stimulus")
 _QUALITY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
@@ -192,6 +194,7 @@ def _narrow(
 
 def _rms(row: npt.NDArray[np.float32]) -> float:
     """Return the root mean square of the samples that are not missing, 0 if all are."""
+    # float64: a mean over millions of squares in float32 loses digits.
     square = np.square(row, out=row).mean(dtype=np.float64)
     if np.isnan(square):
         present = row[~np.isnan(row)]
@@ -245,6 +248,7 @@ def _put(
     group.create_array(
         name,
         data=values,
+        # One chunk, so one file; Zarr has no chunk of 0 rows.
         chunks=tuple(max(1, n) for n in values.shape),
         compressors=_CODEC if big else None,
         dimension_names=dims,
@@ -261,6 +265,7 @@ def _put_signal(
     attrs: Mapping[str, Any],
 ) -> None:
     n_chans, n_times = values.shape
+    # In samples and not in seconds: each chunk costs the same bookkeeping (docs/store.md).
     chunk = min(max(1, CHUNK_SAMPLES // n_chans), n_times)
     array = group.create_array(
         name,

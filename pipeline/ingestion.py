@@ -229,6 +229,7 @@ def ingest(
         stores.write_root(location, settings, leave_out=stale)
     tasks = _tasks(todo, states, partial(_Task, recipe, digest, location, owner))
     try:
+        # Closed after an error too: the workers are gone before the root is written.
         with closing(_run(tasks, workers, memory_limit, scheduler, serial)) as running:
             for outcome in _shown(running, len(todo), recipe.reader.name, hide):
                 outcomes[outcome.recording] = outcome
@@ -379,6 +380,7 @@ def _compare(
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], within: str = "") -> list[str]:
     found = []
+    # The digest follows from the rest; other software with the same settings is no difference.
     for name in sorted((theirs.keys() | ours.keys()) - {"settings_digest", "software"}):
         a, b = theirs.get(name), ours.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):

@@ -102,12 +102,14 @@ def this_process() -> str:
     """Name this process so that another run can find out whether it still lives."""
     import psutil  # only runs that write need it
 
+    # With its start: the system gives the ids of processes that ended to others.
     return f"{socket.gethostname()}-{os.getpid()}-{int(psutil.Process().create_time())}"
 
 
 def _abandoned(owner: Path) -> bool:
     import psutil
 
+    # From the right, for host names hold hyphens too.
     host, pid, started = owner.name.rsplit("-", 2)
     if host != socket.gethostname():
         return time.time() - owner.stat().st_mtime > _ABANDONED_AFTER
@@ -201,6 +203,7 @@ class Bucket:
     def _path(self) -> PurePosixPath:
         return self._opened[1]
 
+    # The connection stays behind: a worker opens its own.
     def __getstate__(self) -> dict[str, Any]:
         return {"address": self.address, "options": self.options}
 
@@ -241,7 +244,7 @@ class Bucket:
         return True
 
     def commit(self, folder: str, content: Mapping[str, Content], *, last: str, owner: str) -> None:
-        """Take away what makes the old set count, put the new one, then what makes it count."""
+        """Remove the file ``last`` of the old set, put the new set, and its ``last`` at the end."""
         base = self._path / folder
         old = set(self.files(folder))
         if last in old:

@@ -326,6 +326,7 @@ def _traces(survey: Survey) -> list[_Trace]:
     if not len(readable):
         return []
     order = readable.sort_values(["n_bad", "recording"])
+    # The best recording, and the worst that still has a good channel to compare with.
     chosen = [order.index[0]]
     if (partly := order[(order["n_bad"] > 0) & (order["n_bad"] < order["n_chans"])]).size:
         chosen += [name for name in partly.index[-1:] if name != chosen[0]]
@@ -384,6 +385,7 @@ def _trace_rows(channels: Sequence[str], bad: Sequence[str]) -> list[int]:
     bad_rows = [i for i, name in enumerate(channels) if name in bad][: MOST_TRACES // 2]
     good = [i for i, name in enumerate(channels) if name not in bad]
     room = min(MOST_TRACES - len(bad_rows), len(good))
+    # Evenly: channels in UCS order run from front to back.
     spread = np.linspace(0, len(good) - 1, room).round().astype(int)
     return sorted(bad_rows + [good[i] for i in spread])
 

@@ -109,6 +109,7 @@ def _environment(folders: tuple[Path, ...]) -> Environment:
     environment = Environment(
         loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
+        # A name that a template has and the report has not is an error, and no blank.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -474,6 +474,7 @@ def _participant(root: Path, subject: str) -> dict[str, Any]:
     return {
         str(name): value if isinstance(value, str) else float(value)
         for name, value in rows.apply(numbers).iloc[0].items()
+        # NaN alone differs from itself.
         if value not in ("", "n/a") and value == value
     }
 

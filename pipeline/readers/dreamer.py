@@ -97,6 +97,7 @@ class DreamerReader:
         path = keys[0].paths[0]
         doing = f"DREAMER reader: {path}"
         wanted = {int(key.subject): key for key in keys}
+        # One is held back: the last comes out after the checksum at the file's end.
         held: tuple[Key, Recording | DataError] | None = None
         with corpora.opening(doing, path):
             walk = {"preprocessed": _subjects, "json": _subjects_json}[self.variant]
@@ -141,7 +142,7 @@ def _count(path: Path, doing: str) -> int:
 def _subjects(
     path: Path, wanted: Mapping[int, Key], *, ecg: bool, doing: str
 ) -> Iterator[tuple[int, _Subject | DataError]]:
-    """Walk the file; what comes after the subjects must be what was assumed of them."""
+    """Walk the file; the facts that stand behind the subjects must be those assumed of them."""
     for variable in matlab.variables(path, doing=doing):
         if variable.name != "DREAMER":
             continue
@@ -162,6 +163,7 @@ def _check_fact(part: matlab.Matrix, doing: str) -> None:
     if part.kind == "cell":
         found = tuple(cell.text() for cell in part.cells())
     else:
+        # The sum of one number is that number; of none it is 0, which is refused.
         found = float(part.array().sum())
     if found != (expected := _FACTS[part.name]):
         raise _wrong(doing, f"its {part.name} is {found}, expected {expected}")
@@ -204,6 +206,7 @@ def _count_json(path: Path, doing: str) -> int:
     """Count subjects by a name that each has once."""
     if not path.stat().st_size:
         raise _wrong(doing, "it is empty")
+    # Mapped: listing the recordings must not take the memory of several gigabytes.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         n, at = 0, text.find(b'"EEG"')
         while at >= 0:
@@ -256,6 +259,7 @@ def _subject_json(text: bytes, *, ecg: bool, key: Key) -> _Subject | DataError:
         with np.errstate(over="ignore"):  # damaged samples become infinite
             signals = {
                 what: {
+                    # In columns, so that its transpose is in rows of channels.
                     name: [np.array(clip, np.float32, order="F") for clip in found[what][name]]
                     for name in ("baseline", "stimuli")
                 }
@@ -283,6 +287,7 @@ def _recording(key: Key, subject: _Subject | DataError, variant: str) -> Recordi
         segments = _segments(subject.eeg, len(CHANNELS), "EEG", doing)
         trials = pd.DataFrame(
             {
+                # Baseline, clip, baseline, clip: the clips are the odd ones.
                 "segment": np.arange(1, 2 * N_CLIPS, 2),
                 "onset": 0,
                 "length": [clip.shape[1] for clip in segments[1::2]],
@@ -346,6 +351,7 @@ def _scores(subject: _Subject, name: str, doing: str) -> npt.NDArray[np.int64]:
         raise _wrong(doing, f"{len(scores)} scores of {name}, expected {N_CLIPS}")
     if not np.isin(scores, np.arange(low, high + 1)).all():
         raise _wrong(doing, f"its scores of {name} are not all whole numbers from {low} to {high}")
+    # Signed: of the file's unsigned bytes, 3 - 5 is 254.
     return scores.astype(np.int64)
 
 

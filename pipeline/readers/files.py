@@ -258,6 +258,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     seen: set[str] = set()
     suffix = re.search(r"(?:\.\w+)?$", pattern)
     end = suffix[0] if suffix else ""
+    # The longest first, or ** would be taken for two *.
     for token in re.split(r"(\{[^{}]*\}|\*\*/|\*\*|\*)", pattern.removesuffix(end)):
         if not token.startswith("{"):
             expression += special.get(token, re.escape(token))
@@ -274,6 +275,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
             if choices
             else ("[A-Za-z0-9]+" if name in _IDS else "[^/]+?")
         )
+        # A field that stands twice is the same text in both places.
         expression += f"(?P={name})" if name in seen else f"(?P<{name}>{characters})"
         seen.add(name)
     if "subject" not in seen:

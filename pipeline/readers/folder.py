@@ -38,12 +38,12 @@ _OTHERS = {
 
 
 def is_service(name: str) -> bool:
-    """Whether a folder is a program's own, such as ``.git``, ``@eaDir`` or ``derivatives``."""
+    """Return whether a folder is a program's own, such as ``.git``, ``@eaDir`` or ``derivatives``."""
     return name.startswith(".") or name.lower() in SERVICE
 
 
 def is_listed(path: Path) -> bool:
-    """Whether a path is of a file, or of one that ought to be there: a link to nothing."""
+    """Return whether a path is of a file, or of one that ought to be there: a link to nothing."""
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 

@@ -111,6 +111,7 @@ class MoabbReader:
         """Read recordings, each subject loaded once."""
         dataset = self._dataset(keys[0].root)
         subjects = {plain(str(subject)): subject for subject in dataset.subject_list}
+        # Each once, in the keys' order: loading a subject may download it.
         for subject in dict.fromkeys(key.subject for key in keys):
             runs = _load(dataset, subjects[subject])
             for key in keys:

@@ -138,6 +138,7 @@ def _interpret(source: _Source) -> Any:
         match op:
             case pickle.PROTO:
                 source.take(1)
+            # A hint for buffered reading; nothing depends on it.
             case pickle.FRAME:
                 source.take(8)
             case pickle.MARK:

@@ -239,6 +239,7 @@ def mne_errors(where: str) -> Iterator[None]:
     """Turn whatever MNE raises on a file that it cannot read into a ``DataError``."""
     try:
         yield
+    # A want of memory is no fault of the file, and has advice of its own.
     except (DataError, MemoryError):
         raise
     except Exception as error:  # MNE's readers raise whatever their parsing meets
@@ -589,7 +590,7 @@ def _listed(events: pd.DataFrame) -> str:
 
 
 def is_event(description: str, asked: Container[str] = (), *, of_mne: bool = False) -> bool:
-    """Whether an annotation is of an event, and not of a BAD span or an interruption.
+    """Return whether an annotation is of an event, and not of a BAD span or an interruption.
 
     An annotation that is asked for by name is of an event whatever it begins with.
 
@@ -604,12 +605,12 @@ def is_event(description: str, asked: Container[str] = (), *, of_mne: bool = Fal
 
 
 def is_bad(description: str, of_mne: bool) -> bool:
-    """Whether an annotation marks a span to leave out."""
+    """Return whether an annotation marks a span to leave out."""
     return bool((_BAD_IN_FIF if of_mne else _BAD).match(description))
 
 
 def interrupts(description: str, kind: str = "") -> bool:
-    """Whether an annotation marks where recording went on after a pause.
+    """Return whether an annotation marks where recording went on after a pause.
 
     Parameters
     ----------
@@ -681,6 +682,7 @@ def _sort_channels(
     eeg: list[int] = []
     rest: list[int] = []
     for i, (name, kind) in enumerate(zip(raw.ch_names, raw.get_channel_types(), strict=True)):
+        # The schema first: a name that it knows is an electrode, whatever else it looks like.
         is_eeg = kind == "eeg" and (name in UCS or not _NOT_EEG.match(name.strip()))
         is_eeg |= _matches(name, rules.eeg)
         (eeg if is_eeg and not _matches(name, rules.not_eeg) else rest).append(i)
@@ -813,6 +815,7 @@ def _by_rate(
     for rate in dict.fromkeys(rates[kept]):
         inside = [i for i in kept if rates[i] == rate]
         others = [name for i, name in enumerate(names) if i not in inside]
+        # After numbering, so that of two channels of one name one can be left out.
         part = mne.io.read_raw(path, exclude=others, exclude_after_unique=True, verbose="error")
         groups.append((part, [part.ch_names.index(names[i]) for i in inside], inside))
     return groups
@@ -823,10 +826,12 @@ def _read(
 ) -> npt.NDArray[np.float32]:
     """Read channels as float32, in blocks of time."""
     signal = np.empty((len(picks), raw.n_times), np.float32)
+    # By all channels of the file, which MNE may decode to give some.
     step = max(_BLOCK // len(raw.ch_names), 1)
     for start in range(0, raw.n_times, step):
         stop = min(start + step, raw.n_times)
         block = raw.get_data(list(picks), start=start, stop=stop, verbose="error")
+        # Straight into float32, without a copy in MNE's float64.
         np.multiply(block, scale[:, None], out=signal[:, start:stop], casting="same_kind")
     return signal
 
@@ -921,6 +926,7 @@ def _measured(raw: mne.io.BaseRaw, eeg: Sequence[int]) -> npt.NDArray[np.float64
         return None
     loc = np.array([ch["loc"][:3] for ch in chs], float)
     head = np.array([ch["coord_frame"] == FIFF.FIFFV_COORD_HEAD for ch in chs])
+    # MNE fills what was not measured with zeros.
     known = np.isfinite(loc).all(1) & loc.any(1) & head
     return np.where(known[:, None], loc, np.nan) if known.any() else None
 

@@ -266,6 +266,7 @@ def _read_raw(key: Key, doing: str, *, timing: str, auxiliary: bool) -> Recordin
     picks = corpora.pick(file.channels, [*CHANNELS, *rest], doing)
     n_eeg = len(CHANNELS)
     scales = file.scale[picks[:n_eeg]] / np.median(file.scale[picks[:n_eeg]])
+    # The format has no checksum: a scale unlike the others is a sign of damage.
     if scales.min() < 0.5 or scales.max() > 2:
         raise _wrong(doing, "its EEG channels have scales that differ more than twofold")
     tables = {path.name.lower(): path for path in key.paths[1:]}
@@ -328,6 +329,7 @@ def _bounds(
         return starts, ends, "NeuroLM's table"
     if path is None:
         return np.array(TIME_TXT[0]), np.array(TIME_TXT[1]), "time.txt as published"
+    # Latin-1 has a character for every byte: no remark in another script stops the reading.
     text = path.read_text(encoding="latin-1")
     # Only what is in the brackets: a remark after them has a number of its own.
     found = dict(re.findall(r"(start|end)_point_list\s*=\s*\[([\d,.\s]*)\]", text))
@@ -354,6 +356,7 @@ def _trial(variable: matlab.Matrix, number: int, doing: str) -> npt.NDArray[np.f
             f"trial {number} is {' x '.join(map(str, variable.shape))}, "
             f"expected {len(CHANNELS)} x samples",
         )
+    # In rows of channels, as `align` needs it: it would make another copy of columns.
     return variable.array(np.float32, order="C")
 
 

@@ -102,6 +102,7 @@ def read_edf_header(path: Path) -> EdfHeader:
         duration=duration,
         n_records=int(fixed[236:244]),
         n_bytes=int(fixed[184:192]),
+        # A BDF begins with this byte, an EDF with the digit 0.
         sample_bytes=3 if fixed[:1] == b"\xff" else 2,
         interrupted=fixed[192:197] in (b"EDF+D", b"BDF+D"),
     )
@@ -143,6 +144,7 @@ def _record_starts(path: Path, header: EdfHeader, n_records: int) -> npt.NDArray
     start = int(header.samples[:first].sum()) * header.sample_bytes
     stop = start + int(header.samples[first]) * header.sample_bytes
     records = np.memmap(path, np.uint8, "r", header.n_bytes, (n_records, header.record_bytes))
+    # EDF+: a record's first annotation is its own time, which ends at 0x14.
     return np.array([float(row.tobytes().split(b"\x14", 1)[0]) for row in records[:, start:stop]])
 
 

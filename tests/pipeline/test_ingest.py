@@ -305,12 +305,14 @@ def test_killed_at_any_moment_a_rerun_gives_the_bytes_of_an_undisturbed_run(
 def test_interrupted_by_hand_it_stops_cleanly_and_says_how_to_go_on(seed_tree, tmp_path, bytes_of):
     store = tmp_path / "s.zarr"
     process = _start("seed", seed_tree, store, "--workers", "2")
-    family = []
     while not list(store.glob("sub-*")):
         assert process.poll() is None, process.communicate()
-        family = _family(process)  # before, or the run may end meanwhile
         time.sleep(0.01)
+    # Held up, or on a busy machine the run ends while its workers are listed.
+    os.killpg(process.pid, signal.SIGSTOP)
+    family = _family(process)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    os.killpg(process.pid, signal.SIGCONT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "Run the same command again to go on." in err

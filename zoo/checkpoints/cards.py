@@ -112,6 +112,7 @@ class Card:
             return f"stage is {self.stage!r}, not one of {', '.join(STAGES)}"
         if self.preset not in (presets := get_args(PresetName)):
             return f"preset is {self.preset!r}, not one of {', '.join(presets)}"
+        # By type(): to isinstance() True is a number. So in _number.
         if type(self.ucs_version) is not int:
             return f"ucs_version is {self.ucs_version!r}, not a whole number"
         if type(self.simulated) is not bool:
@@ -221,6 +222,7 @@ def source_commit() -> str | None:
     git = ["git", "-C", str(root)]
     try:
         head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+        # -uno: files that are not tracked are no part of the source.
         changed = subprocess.check_output([*git, "status", "--porcelain", "-uno"], text=True)
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -39,15 +39,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``omfa-zoo`` and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = parse(argv or ["--help"])
+    # Cards and reports repeat the command that they were made with.
     args.argv = argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:
         return int(args.run(args))
     except BrokenPipeError:  # the reader of a pipe, such as head, had enough
+        # Python flushes standard output once more when it ends, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
+        # 128 + SIGINT, as shells have it.
         return 130
     except DataError as error:
         print(f"omfa-zoo: {error}", file=sys.stderr)

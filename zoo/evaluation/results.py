@@ -115,7 +115,7 @@ class Result:
         return pd.DataFrame(list(rows.values()), index=index)
 
     def summary(self) -> pd.DataFrame:
-        """Mean over subjects, its 95 % bootstrap interval, and the majority class, by metric."""
+        """Return mean over subjects, 95 % bootstrap interval and majority class of each metric."""
         rows = []
         for metric in METRICS:
             values = self.subjects[metric]
@@ -165,10 +165,12 @@ class Result:
             )
         content = {
             "config.json": json.dumps(self.config, indent=1),
+            # Each table says LEAKY itself: it may be taken out of the file.
             "folds.csv": self.folds.assign(protocol=self.label).to_csv(index=False),
             "predictions.csv": self.predictions.assign(protocol=self.label).to_csv(index=False),
         }
         memory = io.BytesIO()
+        # Deflated: the tables repeat their names on every row.
         with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in content.items():
                 archive.writestr(name, text)
@@ -191,6 +193,7 @@ class Result:
                 config = json.loads(archive.read("config.json"))
                 folds = _read_table(archive.read("folds.csv"))
                 predictions = _read_table(archive.read("predictions.csv"))
+        # An OSError, but a file that is not there is not damaged.
         except FileNotFoundError:
             raise
         except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
@@ -323,6 +326,7 @@ def by_subject(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    # As text: a fresh table and one read from CSV may differ in types alone.
     return one.astype(str).equals(other.astype(str))
 
 
@@ -372,7 +376,7 @@ def compare_table(
         }
         if reference is not None:
             row |= {"difference": np.nan, "p": np.nan}
-            if one is not reference:
+            if one is not reference:  # it differs from itself by 0, with no p
                 test = compare(one, reference, metric)
                 row |= {"difference": test.difference, "p": test.p}
         rows.append(row)

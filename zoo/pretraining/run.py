@@ -2,7 +2,7 @@
 
 A step reads windows long enough for both views of a pair, chooses channels of each, cuts an anchor
 and, some seconds later in the same channel, its positive, changes both (``augmentations``), and
-pulls them together (``contrastive``). A positive that overlaps its anchor would teach the waveform;
+pulls them together (``loss``). A positive that overlaps its anchor would teach the waveform;
 a neighbour teaches what stays for seconds, such as the state that is to be decoded.
 
 Everything that is random in a step comes from the seed, the step's number and the process's rank,
@@ -49,7 +49,7 @@ TIMED_STEPS = 8
 
 class _Bar(TQDMProgressBar):
     def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
-        """Leave out which log is written."""
+        """Leave out the number of the log."""
         return {key: value for key, value in super().get_metrics(*args).items() if key != "v_num"}
 
 
@@ -132,6 +132,7 @@ def pretrain_encoder(
     data = open_reads(**reads)  # type: ignore[arg-type]
     check_batches(data, settings)
     _claim(out, settings, addresses, hold_out, channels, data)
+    # A checkpoint's folder gets its name when it is whole, so this run is finished.
     if (done / "card.json").exists():
         return done
     model = Contrastive(settings, reads)
@@ -146,9 +147,10 @@ def pretrain_encoder(
     )
     with _quiet():
         trainer = _trainer(out, settings.steps, run, [probes] if probe_every else [], progress)
-        trainer.fit(model, ckpt_path=_last(out / "checkpoints"))
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(model, ckpt_path=_last(out / "checkpoints"))
+        except SystemExit as error:  # how Lightning answers Ctrl-C; the caller is to decide
+            raise KeyboardInterrupt from error
     if trainer.is_global_zero:
         card = _card(name or out.resolve().name, settings, data, hold_out, addresses, command)
         export(model.encoder, settings, card, done, sfreq=card.input["sfreq"])
@@ -165,6 +167,7 @@ def _trainer(
         out / "checkpoints",
         "{step}",
         every_n_train_steps=run.checkpoint_every,
+        # What ended the run may be a loss that is not finite: the checkpoint before it stays.
         save_on_exception=False,
     )
     return L.Trainer(
@@ -225,12 +228,13 @@ def pairs_per_second(
     hold_out: Sequence[str] = (),
     cache: str = RunSettings.cache,
 ) -> float:
-    """Take a few steps on this machine, and tell its pace."""
+    """Measure the pace of this machine over a few steps."""
     few = replace(settings, steps=TIMED_STEPS)
     with tempfile.TemporaryDirectory() as folder:
         pretrain_encoder(
             stores, folder, few, hold_out=hold_out, cache=cache, log_every=1, name="timed"
         )
+        # The first steps also fill caches; the median, since other work may come between.
         return float(learning_curve(folder)["pairs_per_second"].iloc[2:].median())
 
 
@@ -243,7 +247,7 @@ _KNOWN = (
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what Lightning tells that is known, or is not for the user of this program."""
+    """Hold back messages of Lightning that are expected here, or meant for its programmers."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -273,12 +277,14 @@ def _claim(
     channels: str,
     data: StoreDataset,
 ) -> None:
-    """Write what the run is; refuse a folder that holds another one."""
+    """Record the run's settings in its folder; refuse a folder that holds another run."""
     about = {
+        # Through JSON, so that tuples are lists as in the file that they are compared with.
         "settings": json.loads(json.dumps(asdict(settings))),
         "stores": list(stores),
         "hold_out": list(hold_out),
         "channels": channels,
+        # By digest: a store that was ingested anew has other signals under the same address.
         "recordings": sorted({source.digest for source in data.sources}),
     }
     path = out / "run.json"
@@ -297,6 +303,7 @@ def _claim(
 
 def _last(folder: Path) -> Path | None:
     """Find the checkpoint of the most steps."""
+    # Lightning's names: step=500.ckpt, and step=500-v1.ckpt where that one was there.
     found = [(int(path.stem.split("=")[1].split("-")[0]), path) for path in folder.glob("*.ckpt")]
     return max(found)[1] if found else None
 
@@ -344,7 +351,7 @@ def _card(
 
 
 def _common_band(bands: Sequence[Sequence[float | None]], sfreq: float) -> list[float]:
-    """Return what all pass; an open side reaches to 0, or to half of the rate."""
+    """Return the part that all bands share; an open side reaches to 0, or to half of the rate."""
     low = max(0.0 if band[0] is None else float(band[0]) for band in bands)
     return [low, min(sfreq / 2 if band[1] is None else float(band[1]) for band in bands)]
 
@@ -358,6 +365,7 @@ def export(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = OMFA(
+            # The least: `load` puts a new classifier in its place.
             n_outputs=2,
             sfreq=sfreq,
             preset=settings.preset,

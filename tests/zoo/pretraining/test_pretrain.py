@@ -418,6 +418,20 @@ def test_a_loss_that_is_no_number_ends_the_run_and_names_the_windows(store, tmp_
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
+def test_an_interrupt_reaches_the_caller(store, tmp_path, monkeypatch):
+    def interrupted(self, batch, batch_idx):
+        raise KeyboardInterrupt
+
+    answered = signal.getsignal(signal.SIGINT)  # Lightning has it ignored from then on
+    monkeypatch.setattr(Contrastive, "training_step", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pretrain_encoder(store, tmp_path / "run", QUICK)
+    finally:
+        signal.signal(signal.SIGINT, answered)
+    assert not (tmp_path / "run" / "checkpoint").exists()
+
+
 def test_a_folder_that_holds_another_run_is_refused(store, tmp_path):
     pretrain_encoder(store, tmp_path / "run", QUICK)
     other = Settings(**{**QUICK.__dict__, "seed": 1})
