@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.readers.folder import left_out, once, text_of, walk
+from omfa.pipeline.readers.folder import is_service, left_out, once, text_of, walk
 from omfa.pipeline.readers.raw import (
     ChannelRules,
     Pairs,
@@ -31,6 +31,7 @@ from omfa.pipeline.readers.raw import (
     to_recording,
 )
 from omfa.pipeline.recording import TRIAL_COLUMNS, Key, Recording
+from omfa.pipeline.words import some
 
 EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".ahdr", ".set", ".fif", ".cnt", ".nxe", ".lay")
 """Single files that MNE reads as EEG and that are not also the names of other things."""
@@ -198,9 +199,11 @@ class FilesReader:
         files = once(files, where=f"files reader: {root}")
         parts = {other for path in files for other in companions(path)}
         if not files:
+            service = [p.name for p in root.iterdir() if p.is_dir() and is_service(p.name)]
+            skipped = f"; {some(sorted(service))} are not searched" if service else ""
             raise DataError(
                 f"files reader: {root}",
-                f"it holds no recording ({', '.join(self.extensions)})",
+                f"it holds no recording ({', '.join(self.extensions)}){skipped}",
                 "Give the folder that holds the recordings, or name their --extensions",
             )
         return [path for path in files if path not in parts]

@@ -38,7 +38,7 @@ _OTHERS = {
 
 
 def is_service(name: str) -> bool:
-    """Return whether a folder is a program's own, such as ``.git``, ``@eaDir`` or ``derivatives``."""
+    """Return whether a folder is a program's own: ``.git``, ``@eaDir``, ``derivatives``."""
     return name.startswith(".") or name.lower() in SERVICE
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -157,8 +158,13 @@ def open_raw(
                 check_fif(part, where=where)
             _check_first(path, where=where)
         if kind not in _EDF:
-            raw = mne.io.read_raw(path, verbose="error")
+            with warnings.catch_warnings(record=True) as said:
+                warnings.simplefilter("always")
+                raw = mne.io.read_raw(path, verbose="warning")
             _check_place(raw, path, where=where)
+            beyond = [str(w.message) for w in said if _BEYOND.match(str(w.message))]
+            if notes is not None and kind not in _ASKED:  # `annotation_events` names the others
+                notes += [f"{where}: MNE says of its annotations: {text}" for text in beyond]
             return raw
         check_edf(path, where=where)
         options = {"encoding": encoding} if encoding else {}
@@ -174,6 +180,11 @@ def open_raw(
                 "--encoding if they look wrong."
             )
         return raw
+
+
+# The formats of whose files MNE can be asked for all annotations, also those beyond the ends.
+_ASKED = (".vhdr", ".ahdr", ".set", ".gdf", ".fif", ".cnt")
+_BEYOND = re.compile(r"(?:Omitted|Limited) \d+ annotation")
 
 
 def _check_first(path: Path, *, where: str) -> None:
