@@ -14,6 +14,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from omfa.pipeline.console import printing
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import duration, size
 
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:
-        return int(args.run(args))
+        with printing():
+            return int(args.run(args))
     except BrokenPipeError:  # the reader of a pipe, such as head, had enough
         # Python flushes standard output once more when it ends, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -111,7 +113,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         verb.set_defaults(run=run)
         if name == "report":
             verb.add_argument(
-                "--out", type=Path, help="the file (default: STORE.html beside the store)"
+                "--out",
+                metavar="FILE",
+                help="a path or an address (default: STORE.html beside the store)",
             )
     demo = verbs.add_parser("demo", help="simulate, ingest, verify and report three small corpora")
     demo.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
@@ -219,7 +223,7 @@ def _ingest(args: argparse.Namespace) -> int:
         taken = signature(plan).parameters  # it has no use for workers
         run = {name: value for name, value in run.items() if name in taken}
         return _show_plan(plan(reader, args.raw, args.store, **run, **chosen))
-    summary = ingest(reader, args.raw, args.store, **run, **chosen)
+    summary = ingest(reader, args.raw, args.store, apart=True, **run, **chosen)
     _show_summary(summary)
     return 0 if summary.complete else 1
 
@@ -303,8 +307,7 @@ def _report(args: argparse.Namespace) -> int:
     from omfa.pipeline.report import write_report
     from omfa.pipeline.store import open_store
 
-    out = args.out or Path(f"{args.store.rstrip('/').rpartition('://')[2]}.html")
-    print(write_report([open_store(args.store)], out))
+    print(write_report([open_store(args.store)], args.out or f"{args.store.rstrip('/')}.html"))
     return 0
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import zarr
-from zarr.codecs import BloscCodec
+from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
@@ -43,6 +43,8 @@ Dtype = Literal["auto", "float16", "float32"]
 # Level 3 saves 0 to 3 % for up to twice the time, and bitshuffle spreads the noise of mantissas;
 # plain Zstandard is equal, but not in the core of Zarr v3 (docs/store.md).
 _CODEC = BloscCodec(cname="zstd", clevel=1, shuffle="shuffle")
+# Behind every chunk: a changed byte is an error where it is read. ``docs/store.md`` has its cost.
+_CHECKSUM = Crc32cCodec()
 _OWN_TRIAL_COLUMNS = ("onset", "length", "baseline_onset", "baseline_length", "stimulus")
 _QUALITY: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     "bad": ("bad", ("channel",), {}),
@@ -250,7 +252,7 @@ def _put(
         data=values,
         # One chunk, so one file; Zarr has no chunk of 0 rows.
         chunks=tuple(max(1, n) for n in values.shape),
-        compressors=_CODEC if big else None,
+        compressors=[_CODEC, _CHECKSUM] if big else [_CHECKSUM],
         dimension_names=dims,
         attributes=dict(attrs),
     )
@@ -273,7 +275,7 @@ def _put_signal(
         dtype=values.dtype,
         chunks=(n_chans, chunk),
         shards=(n_chans, -(-n_times // chunk) * chunk),  # one file however long the recording
-        compressors=_CODEC,
+        compressors=[_CODEC, _CHECKSUM],
         fill_value=np.nan,
         dimension_names=dims,
         attributes={**attrs, "sfreq": sfreq},
@@ -335,8 +337,12 @@ def _seal(memory: MemoryStore, held: Mapping[str, Buffer]) -> dict[str, Content]
 
 
 def to_json(value: Any) -> bytes:
-    """Return a JSON value as it is written to disk."""
-    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    """Return a JSON value as it is written to disk.
+
+    Letters that UTF-8 lacks, from names of files that are not UTF-8, become JSON's own escapes.
+    """
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace")
 
 
 def sha256(content: bytes | memoryview) -> str:
@@ -347,4 +353,4 @@ def sha256(content: bytes | memoryview) -> str:
 def digest(value: Any) -> str:
     """Return the SHA-256 of a JSON value in canonical form."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return sha256(text.encode())
+    return sha256(text.encode(errors="backslashreplace"))

@@ -26,7 +26,7 @@ from omfa.pipeline import cluster, encoding
 from omfa.pipeline import store as stores
 from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.location import Content, Location, locate, this_process
+from omfa.pipeline.location import Content, Location, locate, this_run
 from omfa.pipeline.outcomes import Outcome, Summary, failed
 from omfa.pipeline.recording import Key, Reader, Recording, SourceWarning, plausible_unit
 from omfa.pipeline.store import State
@@ -88,10 +88,13 @@ def _perform(task: _Task) -> list[Outcome]:
     def fail(key: Key, error: Exception) -> None:
         outcomes[key] = failed(key, error, task.location, shares[key])
 
+    before = {key: _stamps(key) for key in task.keys}
     try:
         for key, found in _read(task.recipe.reader, task.keys):
             try:
-                encoded[key], warned = _encode(found, task)
+                files, warned = _encode(found, task)
+                _check_unchanged(key, before[key])
+                encoded[key] = files
                 outcomes[key] = Outcome(key.recording, "stored", reasons[key], shares[key], warned)
             except Exception as error:  # one bad recording never stops the others
                 fail(key, error)
@@ -118,6 +121,22 @@ def _encode(
     aligned = align(found, task.recipe)
     files = encoding.encode(aligned, task.recipe.dtype, task.settings_digest)
     return files, (*found.notes, *((doubt,) if doubt else ()))
+
+
+def _stamps(key: Key) -> list[tuple[int, ...]]:
+    """Return what changes when a file is written to or replaced, for each of a key's files."""
+    found = [path.stat() for path in key.paths if path.exists()]
+    return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found]
+
+
+def _check_unchanged(key: Key, before: list[tuple[int, ...]]) -> None:
+    """Raise if a file was changed since before: its digest would not be that of what was read."""
+    if _stamps(key) != before:
+        raise DataError(
+            f"Ingesting {key}",
+            "its files were changed or replaced while they were read",
+            "Run the same command again once they are complete",
+        )
 
 
 def _read(reader: Reader, keys: Sequence[Key]) -> Iterator[tuple[Key, Recording | Exception]]:
@@ -167,6 +186,7 @@ def ingest(
     memory_limit: str = "auto",
     scheduler: str | None = None,
     serial: bool = False,
+    apart: bool = False,
     rewrite: bool = False,
     progress: bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -192,6 +212,9 @@ def ingest(
         Address of a running Dask cluster, instead of workers of its own.
     serial : bool
         Run in this process, without Dask.
+    apart : bool
+        With ``serial``, in one process beside this one: a file that crashes a library written in C
+        then costs one recording. The command line does so.
     rewrite : bool
         Make every recording again, with these settings.
     progress : bool, optional
@@ -217,8 +240,10 @@ def ingest(
     with _writable(location):
         made = recipe.settings() | _titled(recipe.reader, raw)
         settings = _agree(location, made, keys, rewrite=rewrite)
+    if subjects is None:
+        notes += _gone(location, keys)
     digest = settings["settings_digest"]
-    owner = this_process()
+    owner = this_run()
     location.sweep(owner)
     hide = None if progress is None else not progress  # None: tqdm hides it off a terminal
     states = _survey(location, keys, digest, rewrite=rewrite, hide=hide)
@@ -226,15 +251,17 @@ def ingest(
     outcomes = {k.recording: Outcome(k.recording, "kept") for k in keys if states[k] == "current"}
     if todo:  # the list must not speak of what is about to be replaced
         stale = {key.recording for key in todo}
-        stores.write_root(location, settings, leave_out=stale)
+        with _writable(location, "Writing the list of"):
+            stores.write_root(location, settings, leave_out=stale)
     tasks = _tasks(todo, states, partial(_Task, recipe, digest, location, owner))
     try:
         # Closed after an error too: the workers are gone before the root is written.
-        with closing(_run(tasks, workers, memory_limit, scheduler, serial)) as running:
+        with closing(_run(tasks, workers, memory_limit, scheduler, serial, apart)) as running:
             for outcome in _shown(running, len(todo), recipe.reader.name, hide):
                 outcomes[outcome.recording] = outcome
     finally:
-        _finish(location, settings, outcomes.values())
+        with _writable(location, "Writing the list of"):
+            _finish(location, settings, outcomes.values())
         location.sweep(owner)
     ordered = tuple(outcomes[key.recording] for key in keys)
     return Summary(location.address, ordered, time.perf_counter() - started, notes)
@@ -270,6 +297,7 @@ def plan(
             continue
         scale = size / shares[key] if shares[key] else len(todo)
         seconds = (time.perf_counter() - started) * scale
+        files.pop(encoding.METADATA)  # a store's own count is without it
         written, tried = sum(map(len, files.values())) * scale, key.recording
         break
     return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried, notes)
@@ -301,8 +329,16 @@ def _discover(
 
 def _titled(reader: Reader, raw: str | Path) -> dict[str, Any]:
     """Return what the source calls itself, where a reader knows; no setting that runs agree on."""
-    title = reader.dataset(raw) if hasattr(reader, "dataset") else None
+    title = reader.title(raw) if hasattr(reader, "title") else None
     return {"dataset": title} if isinstance(title, str) else {}
+
+
+def _gone(location: Location, keys: Sequence[Key]) -> tuple[str, ...]:
+    """Return a note for each recording of the store that the source no longer has."""
+    left = stores.settings_digests(location).keys() - {key.recording for key in keys}
+    return tuple(
+        f"{name} is no longer in the source; it stays in the store" for name in sorted(left)
+    )
 
 
 def _number(subject: str | int) -> str:
@@ -320,47 +356,62 @@ def _agree(
     """
     found = _compare(location, settings, keys, rewrite=rewrite)
     if found is None and not rewrite and not stores.create(location, settings):
-        return _agree(location, settings, keys, rewrite=rewrite)  # another run was faster
+        found = _compare(location, settings, keys, rewrite=rewrite)  # another run was faster
+        if found is None:  # it was not: what is there is of no use
+            stores.write_root(location, settings)
     if found is None or rewrite:
         return settings
     return {name: value for name, value in found.items() if name != "recordings"}
 
 
 @contextmanager
-def _writable(location: Location) -> Iterator[None]:
-    """Say in three parts that a store cannot be made."""
+def _writable(location: Location, doing: str = "Making a store at") -> Iterator[None]:
+    """Say in three parts that the root of a store cannot be written."""
     try:
         yield
     except OSError as error:
         why = "there is no permission to" if isinstance(error, PermissionError) else "one cannot"
         raise DataError(
-            f"Making a store at {location.address}",
+            f"{doing} {location.address}",
             f"{why} write there ({error.strerror or error})",
-            "Change that, or choose another place",
+            "Change that and run the same command again, or choose another place",
         ) from error
 
 
 def _compare(
     location: Location, settings: dict[str, Any], keys: Sequence[Key], *, rewrite: bool
 ) -> dict[str, Any] | None:
-    """Return the settings that the store has, None if there is none; raise if they are others."""
+    """Return the settings that the store has, None if there are none to keep.
+
+    What is there decides: a root that is lost, damaged or of another store is made again if the
+    recordings are of these settings, and settings of which no recording was ever made bind nobody.
+
+    Raises
+    ------
+    DataError
+        If the recordings were made with other settings, or the folder holds something else.
+    """
     try:
-        found = stores.read_settings(location)
+        root = stores.read_root(location)
+    except stores.UnreadableRoot:
+        root = None
     except DataError:
         if not (rewrite and stores.is_store(location)):
             raise
         return None
-    if found is None:
-        if others := location.folders():
-            raise DataError(
-                f"Making a store at {location.address}",
-                f"the folder is not empty ({some(others)}) and is no omfa store",
-                "Choose another folder",
-            )
+    ours = settings["settings_digest"]
+    if root is not None and root.settings["settings_digest"] == ours:
+        return None if root.found else root.settings
+    theirs = stores.settings_digests(location)
+    if root is None and not theirs and (others := location.folders()):
+        raise DataError(
+            f"Making a store at {location.address}",
+            f"the folder is not empty ({some(others)}) and is no omfa store",
+            "Choose another folder",
+        )
+    if set(theirs.values()) <= {ours}:
         return None
-    if found["settings_digest"] == settings["settings_digest"]:
-        return found
-    differs = "; ".join(_differences(found, settings))
+    differs = "; ".join(_differences(root.settings, settings)) if root else "its root is lost"
     doing = f"Ingesting into {location.address}"
     if not rewrite:
         raise DataError(
@@ -368,14 +419,14 @@ def _compare(
             f"it was made with other settings: {differs}",
             "Use the same settings, another store, or --rewrite to make every recording again",
         )
-    if left := set(location.folders()) - {key.recording for key in keys}:
+    if left := theirs.keys() - {key.recording for key in keys}:
         raise DataError(
             doing,
             f"rewriting it with other settings ({differs}) would leave {len(left)} recordings "
             f"as they were ({some(sorted(left))})",
             "Rewrite all subjects together, or choose another store",
         )
-    return found
+    return None
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], within: str = "") -> list[str]:
@@ -428,12 +479,16 @@ def _run(
     memory_limit: str,
     scheduler: str | None,
     serial: bool,
+    apart: bool,
 ) -> Generator[Outcome, None, None]:
     if not tasks:
         return
-    if serial:
+    if serial and not apart:
         for task in tasks:
             yield from _perform(task)
+        return
+    if serial:
+        yield from _outcomes(cluster.apart(_perform, tasks))
         return
     near = partial(cluster.local, workers or os.cpu_count() or 1, memory_limit)
     with cluster.connected(scheduler) if scheduler else near() as client:
@@ -444,11 +499,15 @@ def _run(
             name=lambda task: task.keys[0].recording,
             doing="Ingesting on the Dask cluster",
         )
-        for task, result in found:
-            if isinstance(result, Exception):
-                yield from (failed(key, result, task.location) for key in task.keys)
-            else:
-                yield from result
+        yield from _outcomes(found)
+
+
+def _outcomes(found: Iterable[tuple[_Task, Any]]) -> Iterator[Outcome]:
+    for task, result in found:
+        if isinstance(result, Exception):
+            yield from (failed(key, result, task.location) for key in task.keys)
+        else:
+            yield from result
 
 
 def _shown(

@@ -91,6 +91,14 @@ def _explain(key: Key, error: Exception, location: Location) -> str:
             return str(
                 DataError(doing, "there was not enough memory", "Use fewer --workers or --serial")
             )
+        case WorkerLost(times=1):
+            return str(
+                DataError(
+                    doing,
+                    "the process that read it died, of what is in the file or for want of memory",
+                    "Get the file again, or leave it out",
+                )
+            )
         case WorkerLost(memory_limit=limit):
             within = f" (limit {limit / 1e9:.1f} GB)" if limit else ""
             return str(

@@ -285,7 +285,7 @@ class Reader(Protocol):
     is about the file as a whole, such as a checksum at its end that does not hold: what was
     yielded before must not be kept.
 
-    A reader of sources that have a title may add a method ``dataset(root) -> str | None``, which
+    A reader of sources that have a title may add a method ``title(root) -> str | None``, which
     returns what the store calls the data in place of ``name``. What a reader leaves out of a folder
     is a ``SourceWarning`` of ``discover``; a recording that is not there is listed and fails when
     it is read. An option that is added to a reader in use has ``metadata={"quiet": True}``.

@@ -154,7 +154,7 @@ class BidsReader:
         check_unique(keys, spelled, where=where, action="Keep one of them, or rename one")
         return sorted(keys)
 
-    def dataset(self, root: str | Path) -> str | None:
+    def title(self, root: str | Path) -> str | None:
         """Return what ``dataset_description.json`` calls the dataset, unless it has a ``name``."""
         file = Path(root) / "dataset_description.json"
         if self.name != type(self).name or not file.is_file():

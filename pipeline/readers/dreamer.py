@@ -68,6 +68,8 @@ class DreamerReader:
         count = {"preprocessed": _count, "json": _count_json}[self.variant]
         with corpora.opening(doing, file):
             n_subjects = count(file, doing)
+        if n_subjects > _MAX_SUBJECTS:  # a file of 300 bytes can claim two billion
+            raise _wrong(doing, f"it is said to hold {n_subjects} subjects; DREAMER has 23")
         return [corpora.key(number, 1, [file], root) for number in range(1, n_subjects + 1)]
 
     def read(self, key: Key) -> Recording:
@@ -155,16 +157,18 @@ def _subjects(
                 _check_fact(part, doing)
 
 
+_MAX_SUBJECTS = 999
+_MAX_SAMPLES = 14 * 128 * 3600  # of a clip: an hour, ten times the longest
 _FACTS = {"EEG_SamplingRate": SFREQ, "ECG_SamplingRate": ECG_SFREQ, "EEG_Electrodes": CHANNELS}
 
 
 def _check_fact(part: matlab.Matrix, doing: str) -> None:
     found: Any
     if part.kind == "cell":
-        found = tuple(cell.text() for cell in part.cells())
+        found = tuple(cell.text() for cell in part.cells(most=99))
     else:
         # The sum of one number is that number; of none it is 0, which is refused.
-        found = float(part.array().sum())
+        found = float(part.array(most=99).sum())
     if found != (expected := _FACTS[part.name]):
         raise _wrong(doing, f"its {part.name} is {found}, expected {expected}")
 
@@ -174,12 +178,14 @@ def _subject(item: matlab.Matrix, *, ecg: bool, key: Key) -> _Subject | DataErro
     try:
         for part in item.fields():
             if part.name == "Age":
-                subject.age = part.text() if part.kind == "char" else f"{part.array().sum():g}"
+                subject.age = (
+                    part.text() if part.kind == "char" else f"{part.array(most=9).sum():g}"
+                )
             elif part.name == "Gender":
                 subject.sex = part.text()
             elif part.name.startswith("Score"):
                 name = part.name.removeprefix("Score").lower()
-                subject.scores[name] = part.array(np.float64).ravel()
+                subject.scores[name] = part.array(np.float64, most=999).ravel()
             elif part.name == "EEG":
                 subject.eeg = {piece.name: _arrays(piece) for piece in part.fields()}
             elif part.name == "ECG" and ecg:
@@ -191,7 +197,7 @@ def _subject(item: matlab.Matrix, *, ecg: bool, key: Key) -> _Subject | DataErro
 
 
 def _arrays(piece: matlab.Matrix) -> _Arrays:
-    return [clip.array(np.float32) for clip in piece.cells()]
+    return [clip.array(np.float32, most=_MAX_SAMPLES) for clip in piece.cells(most=N_CLIPS)]
 
 
 # The JSON edition: a list of objects with the names of the MATLAB file's fields. An object is cut

@@ -91,6 +91,8 @@ NEUROLM = (
 """The same after NeuroLM, seconds."""
 
 _LABELS = (-1, 0, 1)
+_MAX_LABELS = 999
+_MAX_SAMPLES = 62 * 200 * 4 * 3600  # of all channels: four hours, four times a session
 _FILE = r"(?P<who>\d+|[a-z]+)_(?P<date>\d{8})\.mat"
 _TRIAL = re.compile(r"(?:^|_)eeg_?(\d+)$")
 _FEATURE = re.compile(r"^(?:de|psd|dasm|rasm|asm|dcau)_")
@@ -199,6 +201,8 @@ def _read_preprocessed(key: Key, doing: str) -> Recording:
             if number in trials:
                 raise _wrong(doing, f"it holds trial {number} twice")
             trials[number] = _trial(variable, number, doing)
+            if sum(trial.size for trial in trials.values()) > _MAX_SAMPLES:
+                raise _wrong(doing, "its trials are longer than four hours together")
         elif variable.name in ("label", "labels"):
             labels = _labels(variable, doing)
         elif _FEATURE.match(variable.name):
@@ -357,7 +361,7 @@ def _trial(variable: matlab.Matrix, number: int, doing: str) -> npt.NDArray[np.f
             f"expected {len(CHANNELS)} x samples",
         )
     # In rows of channels, as `align` needs it: it would make another copy of columns.
-    return variable.array(np.float32, order="C")
+    return variable.array(np.float32, order="C", most=_MAX_SAMPLES)
 
 
 def read_labels(path: Path, doing: str) -> npt.NDArray[np.int64]:
@@ -369,7 +373,7 @@ def read_labels(path: Path, doing: str) -> npt.NDArray[np.int64]:
 
 
 def _labels(variable: matlab.Matrix, doing: str) -> npt.NDArray[np.int64]:
-    values = variable.array().ravel()
+    values = variable.array(most=_MAX_LABELS).ravel()
     if not (values.size and np.isin(values, _LABELS).all()):
         raise _wrong(doing, "its labels are not all -1, 0 or 1", "Download label.mat again")
     return values.astype(np.int64)

@@ -160,6 +160,16 @@ def test_a_deap_file_that_was_saved_again_is_read(tmp_path, protocol, order):
     assert found.trials.equals(expected.trials)
 
 
+def test_a_pickle_makes_no_more_bytes_than_it_has(tmp_path):
+    simulate("deap", tmp_path, subjects=1, seconds=2)
+    text = b"X" + struct.pack("<I", 10**6) + b"a" * 10**6 + b"q\x00"  # kept, as number 0
+    encode = b"c_codecs\nencode\nh\x00U\x06latin1\x86R"
+    (tmp_path / "data_preprocessed_python" / "s01.dat").write_bytes(
+        b"\x80\x02" + text + 5000 * encode + b"."
+    )
+    refused(get_reader("deap"), tmp_path, "makes more bytes than it has")
+
+
 def test_notes_of_a_source_and_of_a_recording_are_in_the_summary_and_the_store(tmp_path):
     raw = tmp_path / "raw"
     write(raw / "S1_film.edf", [(2, 4, "happy"), (10, 4, "sad"), (28, 4, "sad")])

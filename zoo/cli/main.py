@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+from omfa.pipeline.console import printing
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
 from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
@@ -43,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.argv = argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:
-        return int(args.run(args))
+        with printing():
+            return int(args.run(args))
     except BrokenPipeError:  # the reader of a pipe, such as head, had enough
         # Python flushes standard output once more when it ends, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
