@@ -104,7 +104,8 @@ def _name_left_out(
 def beside(path: Path, name: str) -> Path | None:
     """Find a file that goes with another: in its folder, the parent, or the parent's folders."""
     folder = path.parent
-    places = [folder / name, folder.parent / name, *sorted(folder.parent.glob(f"*/{name}"))]
+    others = sorted(p for p in folder.parent.glob(f"*/{name}") if not is_service(p.parent.name))
+    places = [folder / name, folder.parent / name, *others]
     return next((place for place in places if place.is_file()), None)
 
 

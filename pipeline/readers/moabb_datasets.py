@@ -12,7 +12,7 @@ import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,18 @@ class MoabbReader:
     name : str
         What the store calls the data, such as "eegmat". Datasets opened together need names that
         differ.
+    eeg : tuple of str
+        Channels that are EEG whatever type they are given, as names or patterns.
+    ignore_positions : bool
+        Take no measured positions.
     """
 
     dataset: Any = None
     arguments: Pairs = ()
     not_eeg: tuple[str, ...] = ()
     name: str = "moabb"
+    eeg: tuple[str, ...] = field(default=(), metadata={"quiet": True})
+    ignore_positions: bool = field(default=False, metadata={"quiet": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", pairs(self.arguments))
@@ -134,7 +140,7 @@ class MoabbReader:
             key,
             where=where,
             events=events,
-            rules=ChannelRules(self.not_eeg),
+            rules=ChannelRules(self.not_eeg, eeg=self.eeg, ignore_positions=self.ignore_positions),
             unit_factor=dataset.unit_factor,
             source={
                 "dataset": dataset.code,
