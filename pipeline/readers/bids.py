@@ -6,6 +6,7 @@ are read here, since a small fault in one of them is no reason to lose a recordi
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -356,9 +357,16 @@ def _tables(where: str) -> Iterator[None]:
 
 
 def _read_tsv(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
-    text = io.StringIO(text_of(path, notes))
-    table = pd.read_csv(text, sep="\t", dtype=str, keep_default_na=False)
-    return table.rename(columns=str.strip)
+    text = text_of(path, notes)
+    if not text.strip():
+        return pd.DataFrame()
+    try:
+        table = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
+    except (ValueError, csv.Error) as error:
+        raise DataError(
+            f"bids reader: {path}", f"it is no table ({error})", "Correct it"
+        ) from error
+    return table.fillna("").rename(columns=str.strip)  # a row may be short
 
 
 def _kinds(table: pd.DataFrame) -> pd.Series:

@@ -10,6 +10,8 @@ import warnings
 import mne
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy.io import savemat
 
 from omfa.pipeline import DataError, ingest, open_store, simulate
@@ -603,6 +605,39 @@ def test_bids_electrodes_with_gaps_are_read(tmp_path):
     expected[1] = np.nan
     np.testing.assert_allclose(recording.positions, expected, atol=1e-6)
     assert only(BidsReader(ignore_positions=True), root).positions is None
+
+
+# a table with the columns that are looked for, some of them, and cells of any sort
+CELLS = st.builds(
+    lambda names, cells: "\t".join(names) + "\n" + "\t".join(cells),
+    st.lists(
+        st.sampled_from(
+            ["onset", "duration", "trial_type", "value", "name", "type", "status", "x", "y", "z"]
+        )
+    ),
+    st.lists(st.sampled_from(["1", "-1", "n/a", "", "7,5", "x", "Fp1", "nan", "1e999", '"', "\n"])),
+)
+
+
+@pytest.mark.parametrize(
+    "end", ["events.tsv", "channels.tsv", "eeg.json", "electrodes.tsv", "participants.tsv"]
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=60) | CELLS)
+def test_a_bids_sidecar_of_anything_is_read_or_refused_by_name(tmp_path_factory, end, content):
+    root = bids(tmp_path_factory.mktemp("fuzz") / "raw")
+    folder = root if end == "participants.tsv" else root / "sub-01" / "eeg"
+    stem = "" if end == "participants.tsv" else "sub-01_task-film_"
+    (folder / f"{stem}{end}").write_bytes(
+        content if isinstance(content, bytes) else content.encode()
+    )
+    told = ()
+    try:
+        only(BidsReader(), root)
+    except DataError as error:
+        told = error.args
+    assert len(told) in (0, 3)
+    assert not told or end.split(".")[0].rstrip("s") in " ".join(told)
 
 
 def test_bids_sidecars_are_inherited_from_the_nearest_folder(tmp_path):
