@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -113,6 +114,20 @@ class Result:
             }
         index = pd.MultiIndex.from_tuples(rows, names=SUBJECT)
         return pd.DataFrame(list(rows.values()), index=index)
+
+    @cached_property
+    def folds_digest(self) -> str:
+        """A digest of classes, folds and true classes, equal where two results may be compared.
+
+        Kept, because a report compares each result with others once for every metric.
+        """
+        found = hashlib.sha256(json.dumps(self.classes).encode())
+        for table in (self.folds, self.predictions[[*WINDOW, "fold", "y_true"]]):
+            found.update(json.dumps(list(table)).encode())
+            # As text: a fresh table and one read from a file differ in types alone.
+            rows = pd.util.hash_pandas_object(table.astype(str), index=False)
+            found.update(rows.to_numpy().tobytes())
+        return found.hexdigest()
 
     def summary(self) -> pd.DataFrame:
         """Return mean over subjects, 95 % bootstrap interval and majority class of each metric."""
@@ -302,14 +317,9 @@ def _as_seeds(results: Seeds) -> tuple[Result, ...]:
 
 
 def _check_same_folds(results: Sequence[Result]) -> None:
-    first, test = results[0], [*WINDOW, "fold", "y_true"]
+    first = results[0]
     for result in results[1:]:
-        same = (
-            first.classes == result.classes
-            and _same(first.predictions[test], result.predictions[test])
-            and _same(first.folds, result.folds)
-        )
-        if not same:
+        if result.folds_digest != first.folds_digest:
             raise DataError(
                 f"Comparing {first.estimator} with {result.estimator}",
                 f"they were not run on the same folds ({first.label}, {first.config['rule']}; "
@@ -323,11 +333,6 @@ def by_subject(results: Sequence[Result]) -> pd.DataFrame:
     columns = [*METRICS, *(f"majority_{metric}" for metric in METRICS)]
     parts = [result.subjects[columns] for result in results]
     return pd.concat(parts).groupby(level=list(SUBJECT), sort=True).mean()
-
-
-def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    # As text: a fresh table and one read from CSV may differ in types alone.
-    return one.astype(str).equals(other.astype(str))
 
 
 def compare_table(
