@@ -6,6 +6,7 @@ the rules for channels, the stored type. ``align`` applies it to one recording, 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import platform
 import re
@@ -23,6 +24,7 @@ import pandas as pd
 from omfa.pipeline import encoding
 from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
 from omfa.pipeline.encoding import AlignedRecording, Dtype
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.preprocess import Preprocessing, n_resampled, preprocess, resample_span
 from omfa.pipeline.quality import FREQUENCIES, Quality, assess, spectrum
 from omfa.pipeline.readers import get_reader, reader_class, reader_options
@@ -70,7 +72,19 @@ class Recipe:
 
 
 def _options(reader: Reader) -> dict[str, Any]:
-    options = {k: v for k, v in vars(reader).items() if not k.startswith("_") and k != "name"}
+    """Return a reader's options; those that came later count once they are given.
+
+    A field with ``metadata={"quiet": True}`` is left out while it has its default, so that stores
+    from before it was there are those of the same settings.
+    """
+    quiet: dict[str, Any] = {}
+    if dataclasses.is_dataclass(reader):
+        quiet = {f.name: f.default for f in dataclasses.fields(reader) if f.metadata.get("quiet")}
+    options = {
+        k: v
+        for k, v in vars(reader).items()
+        if not k.startswith("_") and k != "name" and (k not in quiet or v != quiet[k])
+    }
     return {"class": type(reader).__qualname__, **_plain(options)}
 
 
@@ -178,8 +192,15 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
     wanted = [
         i
         for i, raw in enumerate(recording.channels)
-        if not any(fnmatch(raw.strip(), pattern) for pattern in recipe.exclude)
+        # a name's own brackets, as in "Fp1 [uV]", are no set of letters
+        if not any(raw == p or fnmatch(raw.strip(), p) for p in recipe.exclude)
     ]
+    if not wanted:
+        raise DataError(
+            where,
+            f"--exclude leaves out all of its {len(recording.channels)} channels",
+            "Exclude fewer",
+        )
     names = recipe.schema.canonicalize((recording.channels[i] for i in wanted), where=where)
     order = np.argsort(UCS.ids(names), kind="stable")
     rows, channels = [wanted[i] for i in order], [names[i] for i in order]
@@ -219,7 +240,10 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
             "source_files": source_files(recording.key),
             "source_channels": [recording.channels[i] for i in rows],
             "source_sfreq": float(recording.sfreq),
-            "source": _plain({**recording.source, **_simulated(recording.key)}),
+            "source": _plain(
+                {**recording.source, **_simulated(recording.key)}
+                | ({"notes": list(recording.notes)} if recording.notes else {})
+            ),
             "participant": _plain(recording.participant),
             "interpolated": [n for n, bad in zip(channels, quality.bad, strict=True) if bad]
             if settings.interpolate
@@ -250,7 +274,8 @@ def _trials(recording: Recording, sfreq: float, spans: npt.NDArray[np.int64]) ->
         onset, length = resample_span(onset, length, recording.sfreq, sfreq)
         columns |= {part + "onset": onset + spans[segment, 0], part + "length": length}
     columns["stimulus"] = table["stimulus"].to_numpy()
-    return pd.DataFrame(columns | {name: table[name].to_numpy() for name in recording.labels})
+    labels = encoding.label_names(recording.labels)
+    return pd.DataFrame(columns | {new: table[name].to_numpy() for name, new in labels.items()})
 
 
 def _quality(quality: Quality, after: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
@@ -325,6 +350,8 @@ def unchanged(key: Key, recorded: list[dict[str, Any]]) -> bool:
     if [file["name"] for file in recorded] != list(key.files):
         return False
     for file, path in zip(recorded, key.paths, strict=True):
+        if not path.is_file():  # reading it will say so
+            return False
         stat = path.stat()
         if stat.st_size != file["size"]:
             return False

@@ -241,6 +241,8 @@ def _show_plan(plan: Plan) -> int:
         )
     elif plan.bytes_in:
         print("No recording could be processed to estimate size and time from.")
+    for note in plan.notes:
+        print(f"  note: {note}", file=sys.stderr)
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -59,6 +59,28 @@ _RESERVED = {
     *("segment_onset", "segment_length"),
     *("auxiliary", "auxiliary_channel"),
 }
+
+
+def label_names(labels: Iterable[str]) -> dict[str, str]:
+    """Return the name in the store of each label: its own, or ``label_`` and its own.
+
+    The prefix is put before names of the store's own fields, and names that no array can have; once
+    more where another label is called so.
+    """
+    labels = list(labels)
+    found: dict[str, str] = {}
+    for label in labels:
+        name = label
+        while (
+            name in {*_RESERVED, *_OWN_TRIAL_COLUMNS}
+            or name.startswith(("quality_", "__"))
+            or set(name) <= {"."}
+            or name == METADATA
+            or (name != label and name in labels)
+        ):
+            name = f"label_{name}"
+        found[label] = name
+    return found
 
 
 @dataclass(frozen=True)
@@ -202,12 +224,6 @@ def _small_arrays(
             arrays[column] = ("trial",), values.astype(np.int64), {"units": "samples"}
         elif column == "stimulus":
             arrays[column] = ("trial",), np.array(values, dtype=str), {}
-        elif column in _RESERVED:
-            raise DataError(
-                f"Storing {a.recording}",
-                f"its label {column!r} has the name of one of the store's own fields",
-                "Give the label another name in the reader",
-            )
         else:
             arrays[column] = ("trial",), _plain(values), {"role": "label"}
     for name, values in a.quality.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -27,7 +28,7 @@ from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content, Location, locate, this_run
 from omfa.pipeline.outcomes import Outcome, Summary, failed
-from omfa.pipeline.recording import Key, Reader, Recording, plausible_unit
+from omfa.pipeline.recording import Key, Reader, Recording, SourceWarning, plausible_unit
 from omfa.pipeline.store import State
 from omfa.pipeline.words import some
 
@@ -47,6 +48,8 @@ class Plan:
         ``tried``. NaN where nothing is to do or nothing could be tried.
     tried : str
         The recording that was processed, without storing it, for the estimate.
+    notes : tuple of str
+        As a ``Summary`` has them.
     """
 
     states: Mapping[str, State]
@@ -54,6 +57,7 @@ class Plan:
     bytes_out: float
     seconds: float
     tried: str
+    notes: tuple[str, ...] = ()
 
 
 # ------------------------------------------------------------------------------- one task
@@ -116,7 +120,7 @@ def _encode(
     doubt = plausible_unit(found)
     aligned = align(found, task.recipe)
     files = encoding.encode(aligned, task.recipe.dtype, task.settings_digest)
-    return files, (doubt,) if doubt else ()
+    return files, (*found.notes, *((doubt,) if doubt else ()))
 
 
 def _stamps(key: Key) -> list[tuple[int, ...]]:
@@ -232,10 +236,12 @@ def ingest(
     """
     started = time.perf_counter()
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
-    keys = _discover(recipe.reader, raw, subjects)
+    keys, notes = _discover(recipe.reader, raw, subjects)
     with _writable(location):
-        settings = _agree(location, recipe.settings(), keys, rewrite=rewrite)
-    notes = _gone(location, keys) if subjects is None else ()
+        made = recipe.settings() | _titled(recipe.reader, raw)
+        settings = _agree(location, made, keys, rewrite=rewrite)
+    if subjects is None:
+        notes += _gone(location, keys)
     digest = settings["settings_digest"]
     owner = this_run()
     location.sweep(owner)
@@ -276,7 +282,7 @@ def plan(
     One recording is processed without storing it, to estimate size and time from.
     """
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
-    keys = _discover(recipe.reader, raw, subjects)
+    keys, notes = _discover(recipe.reader, raw, subjects)
     settings = recipe.settings()
     _compare(location, settings, keys, rewrite=rewrite)
     states = _survey(location, keys, settings["settings_digest"], rewrite=rewrite, hide=True)
@@ -294,13 +300,22 @@ def plan(
         files.pop(encoding.METADATA)  # a store's own count is without it
         written, tried = sum(map(len, files.values())) * scale, key.recording
         break
-    return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried)
+    return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried, notes)
 
 
-def _discover(reader: Reader, raw: str | Path, subjects: Iterable[str | int] | None) -> list[Key]:
-    keys = sorted(reader.discover(raw))
+def _discover(
+    reader: Reader, raw: str | Path, subjects: Iterable[str | int] | None
+) -> tuple[list[Key], tuple[str, ...]]:
+    """Return the recordings that are wanted, and what the reader warned of while it listed them."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        keys = sorted(reader.discover(raw))
+    for other in warned:
+        if not issubclass(other.category, SourceWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    notes = tuple(str(w.message) for w in warned if issubclass(w.category, SourceWarning))
     if subjects is None:
-        return keys
+        return keys, notes
     wanted = {_number(subject) for subject in subjects}
     known = {_number(key.subject): key.subject for key in keys}
     if unknown := sorted(wanted - known.keys()):
@@ -309,7 +324,13 @@ def _discover(reader: Reader, raw: str | Path, subjects: Iterable[str | int] | N
             f"there is no subject {', '.join(unknown)}",
             f"Choose among {', '.join(dict.fromkeys(known.values()))}",
         )
-    return [key for key in keys if _number(key.subject) in wanted]
+    return [key for key in keys if _number(key.subject) in wanted], notes
+
+
+def _titled(reader: Reader, raw: str | Path) -> dict[str, Any]:
+    """Return what the source calls itself, where a reader knows; no setting that runs agree on."""
+    title = reader.title(raw) if hasattr(reader, "title") else None
+    return {"dataset": title} if isinstance(title, str) else {}
 
 
 def _gone(location: Location, keys: Sequence[Key]) -> tuple[str, ...]:

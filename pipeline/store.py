@@ -99,8 +99,8 @@ class Store:
 
     @property
     def name(self) -> str:
-        """The source's name, such as ``"deap"``."""
-        return str(self.settings["source"])
+        """The dataset's name: the source's, such as ``"deap"``, or what it calls itself."""
+        return str(self.settings.get("dataset") or self.settings["source"])
 
     @property
     def recordings(self) -> pd.DataFrame:

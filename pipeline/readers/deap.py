@@ -120,7 +120,7 @@ class DeapReader:
         """Read one subject."""
         doing = corpora.telling("DEAP", key)
         read = {"preprocessed": _read_preprocessed, "raw": _read_raw}[self.variant]
-        with corpora.opening(doing):
+        with corpora.opening(doing, key.paths[0]):
             return read(key, doing, auxiliary=self.auxiliary).check()
 
 

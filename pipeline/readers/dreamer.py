@@ -66,7 +66,7 @@ class DreamerReader:
         (file,) = corpora.find(root, ["DREAMER"], _FILES[self.variant], corpus="DREAMER")
         doing = f"DREAMER reader: {file}"
         count = {"preprocessed": _count, "json": _count_json}[self.variant]
-        with corpora.opening(doing):
+        with corpora.opening(doing, file):
             n_subjects = count(file, doing)
         if n_subjects > _MAX_SUBJECTS:  # a file of 300 bytes can claim two billion
             raise _wrong(doing, f"it is said to hold {n_subjects} subjects; DREAMER has 23")
@@ -101,7 +101,7 @@ class DreamerReader:
         wanted = {int(key.subject): key for key in keys}
         # One is held back: the last comes out after the checksum at the file's end.
         held: tuple[Key, Recording | DataError] | None = None
-        with corpora.opening(doing):
+        with corpora.opening(doing, path):
             walk = {"preprocessed": _subjects, "json": _subjects_json}[self.variant]
             for number, found in walk(path, wanted, ecg=self.auxiliary, doing=doing):
                 if held:

@@ -4,8 +4,8 @@ A pickle is a program, and ``pickle.load`` runs it. Here the few instructions th
 numeric arrays are interpreted and nothing is ever called or imported: ``_reconstruct``,
 ``ndarray`` and ``dtype`` become plain records that are decoded at the end, every other name and
 instruction is refused, no length is believed beyond the end of the file, and there is an end to the
-instructions. Protocols 1 and 2 of
-Python 2, and 3 and 4 of Python 3, are understood (``pickletools`` documents the instructions).
+instructions. Protocols 1 and 2 of Python 2, and 2 to 5 of Python 3, are understood (``pickletools``
+documents the instructions).
 """
 
 from __future__ import annotations
@@ -27,6 +27,13 @@ _NAMES = {
     ("numpy._core.multiarray", "_reconstruct"): "array",  # written by numpy 2
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): "dtype",
+    # protocol 5 keeps an array's bytes beside its type
+    ("numpy.core.numeric", "_frombuffer"): "frombuffer",
+    ("numpy._core.numeric", "_frombuffer"): "frombuffer",
+    # Python 3 has no bytes in protocols 0 to 2, and writes text to be encoded
+    ("_codecs", "encode"): "encode",
+    ("builtins", "bytes"): "bytes",
+    ("__builtin__", "bytes"): "bytes",
 }
 _NUMERIC = re.compile(r"[fiu][1248]")
 _LINE = 256  # bytes that a name or a number in text may have
@@ -87,7 +94,7 @@ def read_arrays(path: Path, *, doing: str) -> dict[str, npt.NDArray[Any]]:
 class _Source:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
-        self._left = size
+        self._left = self.size = size
 
     def take(self, size: int) -> bytes:
         if not 0 <= size <= self._left:
@@ -114,6 +121,7 @@ def _interpret(source: _Source) -> Any:
     stack: list[Any] = []
     marks: list[int] = []  # how long the stack was at each
     memo: dict[int, Any] = {}
+    encoded = 0
     done = 0
 
     def since_mark() -> list[Any]:
@@ -164,7 +172,7 @@ def _interpret(source: _Source) -> Any:
                 stack.append(source.take(source.number("<i")))
             case pickle.BINBYTES:
                 stack.append(source.take(source.number("<I")))
-            case pickle.BINBYTES8:
+            case pickle.BINBYTES8 | pickle.BYTEARRAY8:
                 stack.append(source.take(source.number("<Q")))
             case pickle.SHORT_BINUNICODE:
                 stack.append(source.take(source.number("<B")).decode())
@@ -197,7 +205,10 @@ def _interpret(source: _Source) -> Any:
             case pickle.STACK_GLOBAL:
                 stack.append(_name(*last(2)))
             case pickle.REDUCE:
-                stack.append(_call(*last(2)))
+                stack.append(made := _call(*last(2)))
+                encoded += len(made) if isinstance(made, bytes) else 0
+                if encoded > source.size:  # one text, encoded again and again
+                    raise _RefusedError("the pickle makes more bytes than it has")
             case pickle.BUILD:
                 stack.append(_build(*last(2)))
             case pickle.SETITEM:
@@ -219,9 +230,18 @@ def _name(module: Any, name: Any) -> _Name:
     return _Name(kind)
 
 
-def _call(name: Any, args: Any) -> _Object:
+def _call(name: Any, args: Any) -> _Object | bytes:
     if not isinstance(name, _Name) or name.kind == "ndarray" or not isinstance(args, tuple):
         raise _RefusedError("the pickle calls what no array needs")
+    if name.kind == "bytes":
+        if args:
+            raise _RefusedError("the pickle makes bytes of something")
+        return b""
+    if name.kind == "encode":
+        match args:
+            case (str() as text, "latin1" | b"latin1"):
+                return text.encode("latin-1")
+        raise _RefusedError("the pickle encodes what are no bytes")
     return _Object(name.kind, args)
 
 
@@ -247,6 +267,9 @@ def _arrays(result: Any) -> dict[str, npt.NDArray[Any]]:
 
 def _array(item: Any) -> npt.NDArray[Any]:
     """Decode an array's state: version, shape, dtype, whether in column order, bytes."""
+    if isinstance(item, _Object) and item.kind == "frombuffer":
+        data, dtype, shape, order = item.args
+        item = _Object("array", (), (1, shape, dtype, order in ("F", b"F"), data))
     if not isinstance(item, _Object) or item.kind != "array":
         raise _RefusedError("the pickle holds something beside arrays")
     _, shape, dtype, columns, data = item.state

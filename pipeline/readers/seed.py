@@ -137,7 +137,7 @@ class SeedReader:
     def read(self, key: Key) -> Recording:
         """Read one session."""
         doing = corpora.telling("SEED", key)
-        with corpora.opening(doing):
+        with corpora.opening(doing, key.paths[0]):
             if self.variant == "raw":
                 recording = _read_raw(key, doing, timing=self.timing, auxiliary=self.auxiliary)
             else:
@@ -146,7 +146,7 @@ class SeedReader:
 
 
 def _preprocessed_keys(root: str | Path) -> list[Key]:
-    files = corpora.find(root, ["Preprocessed_EEG"], _FILE, corpus="SEED")
+    files = corpora.find(root, ["Preprocessed_EEG"], _FILE, corpus="SEED", known=r"label\.mat")
     label = corpora.beside(files[0], "label.mat")
     dated: dict[tuple[int | str, str], Path] = {}
     for file in files:
