@@ -531,7 +531,9 @@ def _place(
     n_times = int(bounds[-1])
     if "onset" in events:
         onset, duration = (events[name].to_numpy(float) for name in ("onset", "duration"))
-        start, stop = np.round([onset * sfreq, (onset + duration) * sfreq])
+        # Halves go up at both ends, whatever float leaves of them, so that events of one duration
+        # have one length.
+        start, stop = np.floor(np.array([onset, onset + duration]) * sfreq + 0.5 + 1e-6)
         # seconds that were written with few digits may end a sample late; NaN is never inside
         outside = ~((start >= 0) & (stop <= n_times + 1) & (stop > start) & (start < n_times))
         if outside.any():
