@@ -37,7 +37,22 @@ def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory
     return name, estimator
 
 
-def factory_named(name: str) -> Factory:
+def factory_named(name: str, *, allow_code: bool = True) -> Factory:
+    """Return the factory of a name.
+
+    Parameters
+    ----------
+    name : str
+        One of omfa's tables or of braindecode's, or ``"module:function"``.
+    allow_code : bool
+        Import any function that is named. False where the name comes out of a file that somebody
+        else may have written: the function would be called, with the arguments in that file.
+
+    Raises
+    ------
+    DataError
+        If there is none of that name, or it is of no table and ``allow_code`` is False.
+    """
     from omfa.zoo.estimators.baselines import BASELINES
 
     if name in BASELINES:
@@ -50,6 +65,13 @@ def factory_named(name: str) -> Factory:
         if module == "braindecode":
             return partial(braindecode_networks.braindecode, model=function)
         return omfa_networks.omfa if name == "omfa" else omfa_networks.omfa_from_scratch
+    if not allow_code:
+        raise DataError(
+            f"Looking for the model {name!r}",
+            "it is none of omfa's own: the file names a function, which would be imported and "
+            "called with the file's arguments",
+            "If you trust whoever wrote the file, pass allow_code=True (--allow-code)",
+        )
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

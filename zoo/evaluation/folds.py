@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -216,7 +217,7 @@ def _run_fold(
 
 
 def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]] | None:
-    """Read what a finished fold predicted; None if it is not kept, or was of other windows.
+    """Read what a finished fold predicted; None if it is not kept, damaged, or of other windows.
 
     Parameters
     ----------
@@ -231,12 +232,17 @@ def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]
     dict or None
         ``test``, ``y_pred`` and ``y_majority``, each of shape (n_test,).
     """
-    path = kept / f"{k}.npz"
-    if not path.exists():
+    path, n = kept / f"{k}.npz", len(fold.test)
+    try:
+        with np.load(path, allow_pickle=False) as stored:  # data, and never code
+            arrays = {name: stored[name] for name in ("test", "y_pred", "y_majority")}
+    except FileNotFoundError:
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in ("test", "y_pred", "y_majority")}
-    return arrays if np.array_equal(arrays["test"], fold.test) else None
+    except Exception as error:  # a changed byte may break the zip, its streams or an array's header
+        warnings.warn(f"The kept fold {path} is damaged and is run again: {error}", stacklevel=2)
+        return None
+    fits = all(a.shape == (n,) and a.dtype == np.int64 for a in arrays.values())
+    return arrays if fits and np.array_equal(arrays["test"], fold.test) else None
 
 
 def compute_features(

@@ -14,7 +14,9 @@ import inspect
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -26,8 +28,9 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import duration
+from omfa.pipeline.writing import set_aside
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
-from omfa.zoo.estimators.names import Factory, resolve
+from omfa.zoo.estimators.names import Factory, factory_named, resolve
 from omfa.zoo.evaluation.folds import (
     Job,
     compute_features,
@@ -44,6 +47,7 @@ from omfa.zoo.evaluation.provenance import (
 )
 from omfa.zoo.evaluation.results import (
     FORMAT,
+    DamagedResult,
     Result,
     fold_table,
     folds_from_table,
@@ -148,6 +152,7 @@ def rerun(
     n_jobs: int = 1,
     scheduler: Any = None,
     progress: bool = False,
+    allow_code: bool = False,
 ) -> Result:
     """Repeat a run from its file: the same folds, as they were written down.
 
@@ -159,6 +164,10 @@ def rerun(
         The data; opened as the file says if not given.
     out, n_jobs, scheduler, progress
         As for ``evaluate``.
+    allow_code : bool
+        Import and call a model that the file names as ``"module:function"``, with the file's
+        parameters. Without it a name of omfa's or braindecode's own is needed: a file may come
+        from anybody.
 
     Returns
     -------
@@ -168,10 +177,11 @@ def rerun(
     Raises
     ------
     DataError
-        If the data or the checkpoint are not those of the file.
+        If the data or the checkpoint are not those of the file, or it names code.
     """
     old = Result.load(path)
     doing = f"Running {Path(path).name} again"
+    factory = factory_named(old.estimator, allow_code=allow_code)
     if dataset is None:
         recipe = old.config["dataset"].get("recipe")
         if recipe is None:
@@ -181,7 +191,8 @@ def rerun(
                 "Pass the dataset: rerun(path, dataset)",
             )
         # Not at the top: a dataset of one's own needs no store, and no Zarr.
-        dataset = importlib.import_module("omfa.zoo.data.opening").open_dataset(**recipe)
+        opening = importlib.import_module("omfa.zoo.data.opening")
+        dataset = opening.open_dataset(**opening.checked_recipe(recipe, doing=doing))
     dataset = as_dataset(dataset)
     check_dataset(dataset)
     described = describe_dataset(dataset)
@@ -198,7 +209,6 @@ def rerun(
     folds = folds_from_table(old.folds, dataset.metadata, labels)
     for fold in folds:
         check_fold(dataset.metadata, fold, old.protocol)
-    _, factory = resolve(old.estimator, needs_name=True)
     config = {**old.config, "dataset": described, "versions": versions(factory)}
     for key in ("created", "seconds"):
         config.pop(key, None)
@@ -412,7 +422,9 @@ class Run:
             path = Path(out) / _file_name(self.config)
             kept = path.with_suffix(".folds")
             todo = [fold for k, fold in enumerate(folds) if read_fold(kept, k, fold) is None]
-            todo = [] if path.exists() else todo
+            with suppress(DamagedResult, FileNotFoundError):
+                Result.load(path)
+                todo = []
         described = describe_folds(self.dataset.metadata, folds, self.labels.codes)
         seconds = 0.0
         if todo:
@@ -438,8 +450,8 @@ class Run:
             path, kept = None, Path(temporary) / "folds"
             if out is not None:
                 path = Path(out) / _file_name(config)
-                if path.exists() and not anew:
-                    return Result.load(path)
+                if not anew and (finished := _finished(path)) is not None:
+                    return finished
                 kept = path.with_suffix(".folds")
             kept.mkdir(parents=True, exist_ok=True)
             started = datetime.now(UTC)
@@ -476,6 +488,18 @@ class Run:
                 result.save(path)
                 shutil.rmtree(kept)
             return result
+
+
+def _finished(path: Path) -> Result | None:
+    """Return the result that is there; a damaged one is set aside, so that it is made again."""
+    try:
+        return Result.load(path)
+    except FileNotFoundError:
+        return None
+    except DamagedResult as error:
+        aside = set_aside(path)
+        warnings.warn(f"{error} It is made again; the old file is {aside}.", stacklevel=2)
+        return None
 
 
 def _file_name(config: Mapping[str, Any]) -> str:
