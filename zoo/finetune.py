@@ -1,15 +1,8 @@
-"""Stage 2: networks fitted to labels, as estimators that ``evaluate`` runs.
+"""Stage 2 for good: one OMFA, trained on all of a dataset and kept as a checkpoint.
 
-One trainer fits any network of windows: AdamW with warm-up and a cosine, classes weighted to count
-alike, label smoothing, clipped gradients. After each epoch the loss on the validation side is
-taken; training stops when it has not fallen for some epochs, and the best epoch's weights are kept.
-The test side is seen once, by ``predict``.
-
-``omfa`` is the model of the paper, from a pre-trained encoder or from scratch; ``braindecode`` is
-any of braindecode's classification models, under the same trainer.
-
-What the paper leaves open and is our choice here: all settings of ``Training``, the ways to freeze,
-and that an epoch is chosen by loss, since the accuracy of a few validation trials has few values.
+``evaluate`` measures how well such a model does on people or trials that it has not seen; here
+nothing is tested. The trainer is that of ``evaluate``, so that the model which is kept is made like
+those that were measured.
 """
 
 from __future__ import annotations
@@ -23,9 +16,11 @@ import numpy as np
 import torch
 
 from omfa.models.omfa import OMFA
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import duration
 from omfa.zoo.estimators.network import Network
-from omfa.zoo.estimators.omfa_networks import LOGISTIC, architecture_of, omfa
+from omfa.zoo.estimators.omfa_networks import architecture_of, omfa
+from omfa.zoo.estimators.settings import LOGISTIC
 from omfa.zoo.protocols.protocol import SUBJECT, Protocol
 from omfa.zoo.protocols.splits import hold_out
 from omfa.zoo.protocols.windows import BATCH, Windows
@@ -49,28 +44,29 @@ def fine_tune(
 ) -> Path:
     """Train one OMFA on all of a dataset and keep it as a checkpoint.
 
-    Nothing is tested: how well such a model does is what ``evaluate`` says.
+    Nothing is tested: ``evaluate`` measures how well such a model does.
 
     Parameters
     ----------
     dataset : StoreDataset
-        With classes for a target.
+        Its target must have classes.
     out : path
         Folder of the checkpoint.
     checkpoint : str, optional
-        Name or folder of the one to start from.
+        Name or folder of the checkpoint to start from.
     protocol : str or Protocol, optional
         How validation, on which the epoch is chosen, is set apart: ``"within-subject"`` (trials)
         or ``"cross-subject"`` (subjects). By default subjects where there are three or more.
     name : str, optional
-        Of the checkpoint; by default the folder's.
+        Name of the new checkpoint; by default the folder's.
     seed : int
+        Decides the first weights, the order of windows and dropout.
     parameters : mapping, optional
-        Further arguments of ``omfa``.
+        Fields of ``OmfaSettings`` and of ``Training``.
     command : str
-        With which this was started, for the card.
+        The command line that started this, for the card.
     report : callable, optional
-        Called after each epoch with its losses.
+        Called after each epoch with its number, its losses and its balanced accuracy.
 
     Returns
     -------
@@ -125,7 +121,7 @@ def plan_fine_tuning(
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
 ) -> str:
-    """Tell what ``fine_tune`` would do with these arguments, and the time it would take.
+    """Describe what ``fine_tune`` would do with these arguments, and the time it would take.
 
     Raises
     ------
@@ -134,8 +130,6 @@ def plan_fine_tuning(
     """
     network, train, validation = _to_fine_tune(dataset, checkpoint, protocol, seed, parameters)
     network.check(train)
-    from omfa.pipeline.words import duration
-
     sample = train.at(np.linspace(0, len(train) - 1, min(len(train), BATCH)).astype(np.int64))
     seconds = network.expected_seconds(sample, [(len(train), len(validation), 0)])
     return (

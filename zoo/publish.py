@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.cards import CARD, FILES, README, Card
 from omfa.zoo.checkpoints.downloads import (
     PACKAGE,
@@ -375,7 +376,7 @@ def write_table(path: str | Path, entries: Mapping[str, Entry]) -> None:
         found = str(error) if isinstance(error, OSError) else "its marks are not there once"
         raise DataError(doing, found, f"Put these lines in: {' '.join(MARKS)}") from error
     text = before + MARKS[0] + table(entries) + MARKS[1] + after
-    Path(path).write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def table(entries: Mapping[str, Entry]) -> str:

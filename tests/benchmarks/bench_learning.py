@@ -19,8 +19,8 @@ import measuring
 
 from omfa.pipeline import ingest, simulate
 from omfa.zoo import Protocol, compare, evaluate, open_dataset
-from omfa.zoo.pretraining.module import Settings
 from omfa.zoo.pretraining.run import pretrain_encoder
+from omfa.zoo.pretraining.settings import Settings
 
 WINDOW = 4.0
 EFFECT = 2.0

@@ -134,7 +134,7 @@ class Fit:
 
     def begin(self) -> None:
         """Begin an epoch."""
-        self.by._freeze(len(self.history) < self.by.frozen_epochs)
+        self.by.freeze(len(self.history) < self.by.frozen_epochs)
         self.total = torch.zeros((), device=self.by.device)
 
     def end(self) -> bool:

@@ -513,7 +513,7 @@ def test_processes_that_race_all_get_it(home, serve, checkpoint):
     server = serve()
     server.pause = 0.3
     publish(home, checkpoint, server.url)
-    code = f"from omfa.zoo.downloads import download; print(download({NAME!r}))"
+    code = f"from omfa.zoo.checkpoints.downloads import download; print(download({NAME!r}))"
     racing = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         for _ in range(3)

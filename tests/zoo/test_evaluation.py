@@ -701,6 +701,6 @@ def test_regularisation_is_chosen_on_validation(make_table):
     )
     model.fit(train, validation).predict(test)
     assert asked == [30, 30, 30, 70]
-    assert len(model.classifier_._fit_X) == 130
+    assert len(model.classifier_._fit_X) == 130  # noqa: SLF001 - scikit-learn names it so
     # The scale, too, is of the two sides that may be fitted on, and of no other.
     assert np.allclose(model.prepare_.mean_, dataset.X[:130].mean(axis=(0, 2)), atol=1e-5)

@@ -129,7 +129,7 @@ def test_entries_that_are_made_at_once_are_all_kept(tmp_path):
         import sys
         from dataclasses import replace
         from pathlib import Path
-        from omfa.zoo.downloads import PACKAGE, REGISTRY, enter, read_registry
+        from omfa.zoo.checkpoints.downloads import PACKAGE, REGISTRY, enter, read_registry
 
         entry = next(iter(read_registry(PACKAGE / REGISTRY).values()))
         print("ready", flush=True)
@@ -240,7 +240,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(run, tmp_path):
 
 def test_into_the_package(run, tmp_path, monkeypatch):
     package = tmp_path / "zoo"
-    for module in ("publish", "downloads"):
+    for module in ("publish", "checkpoints.downloads"):
         monkeypatch.setattr(f"omfa.zoo.{module}.PACKAGE", package)
     (package / "weights").mkdir(parents=True)
     publish(run(), package / "weights" / "three")

@@ -10,8 +10,9 @@ import pytest
 
 from omfa.pipeline import DataError, ingest, open_store, simulate
 from omfa.zoo.cli.main import main
-from omfa.zoo.paper.grid import Grid, How, quick
+from omfa.zoo.paper.grid import Grid
 from omfa.zoo.paper.report import reproduce, summarise
+from omfa.zoo.paper.settings import GridSettings, quick
 from omfa.zoo.paper.tables import BASELINES, CORPORA, PAPER, TABLES, rows_of
 from omfa.zoo.protocols.metrics import METRICS
 from omfa.zoo.protocols.protocol import LEAKY_LABEL
@@ -159,14 +160,16 @@ def test_the_plan_tells_cells_fits_and_the_paper_and_trains_nothing(stores, tmp_
 
 
 def test_other_protocols_for_one_corpus():
-    how = How(protocols=("within-subject", "deap=cross-subject"), n_folds=2, skip=("deap/sub-01",))
+    how = GridSettings(
+        protocols=("within-subject", "deap=cross-subject"), n_folds=2, skip=("deap/sub-01",)
+    )
     assert [p.name for p in how.splits("deap")][1:] == ["within-subject", "cross-subject"]
     assert [p.name for p in how.splits("dreamer")][1:] == ["within-subject"]
     assert {p.n_folds for p in how.splits("deap")} == {2}
     assert how.splits("deap")[0].skip == ("deap/sub-01",)
     assert how.splits("dreamer")[0].skip == ()
     with pytest.raises(DataError, match="leaky-window"):
-        How(protocols=("leaky-window",)).splits("deap")
+        GridSettings(protocols=("leaky-window",)).splits("deap")
 
 
 def test_what_cannot_be_run_is_refused_before_anything_is_trained(stores, lay_store, tmp_path):

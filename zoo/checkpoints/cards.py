@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
 """The files of a checkpoint's folder."""

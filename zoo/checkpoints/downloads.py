@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.cards import FILES, Card
 
 if TYPE_CHECKING:
@@ -206,15 +207,13 @@ def enter(path: Path, entry: Entry) -> None:
     """
     from filelock import FileLock
 
-    staged = path.with_name(f".{path.name}.part")
     try:
         if path.resolve().parent == home().resolve():
             home().mkdir(parents=True, exist_ok=True)
         path.parent.resolve(strict=True)  # the lock would make a folder whose name was mistyped
         with FileLock(path.with_name(f".{path.name}.lock")):
             known = {**read_registry(path), entry.card.name: entry}
-            staged.write_text(registry_text(known), encoding="utf-8")
-            staged.replace(path)
+            write_whole(path, registry_text(known))
     except OSError as error:
         raise DataError(f"Writing {path}", str(error), "Name another --registry") from error
 

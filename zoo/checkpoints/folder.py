@@ -12,13 +12,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
+from omfa.pipeline.writing import staged_folder
 from omfa.zoo.checkpoints.cards import CARD, CONFIG, FILES, NAME, README, WEIGHTS
 from omfa.zoo.checkpoints.cards import Card as Card
 from omfa.zoo.checkpoints.downloads import REGISTRY, described, download, entries, find, local_files
@@ -109,21 +109,9 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         inside = [path.name for path in folder.iterdir()] if folder.is_dir() else [folder.name]
         if other := sorted({*inside} - {*FILES, README, REGISTRY}):
             raise DataError(doing, f"something else is there ({other[0]})", "Name another folder")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
-    staged.mkdir()
-    try:
+    with staged_folder(folder) as draft:
         for name, content in files.items():
-            (staged / name).write_bytes(content)
-        if folder.exists():
-            old = staged.with_suffix(".old")
-            folder.rename(old)
-            staged.rename(folder)
-            shutil.rmtree(old)
-        else:
-            staged.rename(folder)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+            (draft / name).write_bytes(content)
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
@@ -284,8 +272,7 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
         for name in sorted(names)
     ]
     if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise DataError(doing, f"in its {WEIGHTS} {', '.join(problems[:3])}{more}", again)
+        raise DataError(doing, f"in its {WEIGHTS} {some(problems)}", again)
     model.load_state_dict(weights)
     wanted = given.get("n_outputs", saved)
     if wanted != saved:

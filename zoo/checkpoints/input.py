@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
 
 if TYPE_CHECKING:
     from torch import nn
@@ -197,12 +198,14 @@ def _about_channels(card: Card, chs_info: Sequence[dict[str, Any]] | None) -> li
     if not names:
         raise _refused(card, "the signals have no channel", "Give at least one")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise _refused(card, f"channels come twice ({_some(twice)})", "Name each once")
+        raise _refused(card, f"channels come twice ({some(twice, 4)})", "Name each once")
     known = np.isfinite(electrode_positions(chs_info)).all(axis=1)
     lost = [name for name, here in zip(names, known, strict=True) if not here]
     found = []
     if lost:
-        found.append(f"the place of {_some(lost)} is not known: only the signal distinguishes them")
+        found.append(
+            f"the place of {some(lost, 4)} is not known: only the signal distinguishes them"
+        )
 
     def canonical(name: str) -> str:
         return UCS.name(name) if name in UCS else name
@@ -210,7 +213,7 @@ def _about_channels(card: Card, chs_info: Sequence[dict[str, Any]] | None) -> li
     learned = set(map(canonical, card.input.get("channels") or []))
     new = [name for name in names if name not in lost and canonical(name) not in learned]
     if learned and new:
-        found.append(f"it did not learn from the channels {_some(new)}")
+        found.append(f"it did not learn from the channels {some(new, 4)}")
     return found
 
 
@@ -252,7 +255,3 @@ def _octaves(band: Band) -> tuple[float, float]:
 def _edges(band: Band) -> str:
     low, high = ("..." if edge is None else f"{edge:g}" for edge in band)
     return f"{low} to {high} Hz"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

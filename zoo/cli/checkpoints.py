@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from omfa.zoo.cli.flags import pairs
+from omfa.pipeline.errors import DataError
+from omfa.zoo.cli.flags import describe, pairs
 
 PLACES = """\
 Checkpoints come with the package, or are downloaded into the cache when they are first loaded.
@@ -24,9 +25,13 @@ examples:
 
 
 def add_list(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = LIST
-    parser.description = "List the checkpoints that omfa.zoo.load, evaluate and finetune know."
+    """Add the flags of ``omfa-zoo list``."""
+    describe(
+        parser,
+        _list,
+        "List the checkpoints that omfa.zoo.load, evaluate and finetune know.",
+        LIST,
+    )
     parser.add_argument(
         "--markdown",
         nargs="?",
@@ -34,7 +39,6 @@ def add_list(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="print tables, or write them between the marks of a file",
     )
-    parser.set_defaults(run=_list)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -79,15 +83,16 @@ examples:
 
 
 def add_show(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = SHOW
-    parser.description = (
+    """Add the flags of ``omfa-zoo show``."""
+    describe(
+        parser,
+        _show,
         "Tell what a checkpoint is, what it saw, what its input must be, and what it reached.\n"
-        "Nothing is downloaded."
+        "Nothing is downloaded.",
+        SHOW,
     )
     parser.add_argument("checkpoint", metavar="NAME", help="name or folder")
     parser.add_argument("--json", action="store_true", help="the card as it is stored")
-    parser.set_defaults(run=_show)
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -111,11 +116,14 @@ that broke off goes on where it ended.
 
 
 def add_download(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = DOWNLOAD
-    parser.description = "Get checkpoints onto this machine, and print their folders."
+    """Add the flags of ``omfa-zoo download``."""
+    describe(
+        parser,
+        _download,
+        "Get checkpoints onto this machine, and print their folders.",
+        DOWNLOAD,
+    )
     parser.add_argument("names", nargs="+", metavar="NAME", help="see: omfa-zoo list")
-    parser.set_defaults(run=_download)
 
 
 def _download(args: argparse.Namespace) -> int:
@@ -138,19 +146,19 @@ checkpoint is run: pickles and configurations that name foreign code are refused
 
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = VERIFY
-    parser.description = (
-        "Check digests, card, configuration, and the names, shapes and numbers of all weights."
+    """Add the flags of ``omfa-zoo verify``."""
+    describe(
+        parser,
+        _verify,
+        "Check digests, card, configuration, and the names, shapes and numbers of all weights.",
+        VERIFY,
     )
     parser.add_argument(
         "checkpoints", nargs="*", metavar="NAME|FOLDER", help="(default: all that are here)"
     )
-    parser.set_defaults(run=_verify)
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from omfa.pipeline.recording import DataError
     from omfa.zoo.checkpoints.downloads import entries
     from omfa.zoo.checkpoints.folder import verify
 
@@ -183,11 +191,13 @@ omfa.zoo.load("omfa-three") works for them. Publishing the same again writes the
 
 
 def add_publish(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = PUBLISH
-    parser.description = (
+    """Add the flags of ``omfa-zoo publish``."""
+    describe(
+        parser,
+        _publish,
         "Make a folder that any web server or a Hugging Face repository can serve, and print the\n"
-        "entry of a checkpoints.toml that finds it."
+        "entry of a checkpoints.toml that finds it.",
+        PUBLISH,
     )
     parser.add_argument("checkpoint", metavar="DIR", help="a run's or checkpoint's folder, or name")
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to write")
@@ -219,7 +229,6 @@ def add_publish(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a result of omfa-zoo evaluate, for the card; repeatable, in order",
     )
-    parser.set_defaults(run=_publish)
 
 
 def _publish(args: argparse.Namespace) -> int:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from omfa.zoo.cli.flags import add_data_flags, add_parameter_flag, open_stores, parameters_of, wrong
+from omfa.pipeline import flags
+from omfa.pipeline.words import duration
+from omfa.zoo.cli.flags import (
+    STORES,
+    add_parameters_flag,
+    add_stage2_flags,
+    add_window_flags,
+    describe,
+    open_stores,
+    parameters_of,
+    wrong,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from omfa.zoo.evaluation.run import Plan
     from omfa.zoo.protocols.protocol import Protocol
 
 
@@ -32,9 +46,9 @@ examples:
   omfa-zoo evaluate deap.zarr --dry-run
   omfa-zoo evaluate deap.zarr --model omfa --model omfa:scratch --model braindecode:EEGNet \\
       --checkpoint runs/three/checkpoint --protocol cross-subject --seeds 3 --workers 8
-  omfa-zoo evaluate seed.zarr --model omfa --protocol seed-9-6 --parameters freeze=encoder epochs=20
+  omfa-zoo evaluate seed.zarr --model omfa --protocol seed-9-6 --freeze encoder --epochs 20
   omfa-zoo evaluate dreamer.zarr --target 'valence<2.5|>3.5' --scheduler tcp://head:8786
-  omfa-zoo evaluate --rerun results/cross-subject_omfa_0123456789.zip
+  omfa-zoo evaluate deap.zarr --rerun results/cross-subject_omfa_0123456789.zip
 
 All is checked before anything is trained. Finished folds are kept: run the same command again to go
 on after an interruption. Results are one file each, from which they are run again.
@@ -42,10 +56,15 @@ on after an interruption. Results are one file each, from which they are run aga
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = EVALUATE
-    parser.description = "Train and test models on the same folds, with intervals and paired tests."
-    parser.add_argument("stores", nargs="*", metavar="STORE", help="made by omfa-ingest")
+    """Add the flags of ``omfa-zoo evaluate``."""
+    describe(
+        parser,
+        _evaluate,
+        "Train and test models on the same folds, with intervals and paired tests.",
+        EVALUATE,
+        usage="STORE [STORE ...] [options]",
+    )
+    parser.add_argument("stores", nargs="*", **STORES)
     add = parser.add_argument
     add("--model", action="append", metavar="NAME", help="see below; repeatable (default: omfa)")
     add("--checkpoint", metavar="NAME", help="name or folder that the model omfa starts from")
@@ -54,74 +73,88 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="allow a checkpoint that saw signals of tested subjects; the results say so",
     )
-    add("--protocol", action="append", metavar="NAME", help="repeatable (default: within-subject)")
-    add("--folds", metavar="N", help="of each protocol; 'one' leaves one out (default: 5)")
-    add(
-        "--skip",
-        action="append",
-        default=[],
-        metavar="DATASET/SUBJECT",
-        help="leave out, also DATASET/SUBJECT/SESSION; repeatable; the results say so",
-    )
-    add(
-        "--test",
-        action="append",
-        default=[],
-        metavar="DATASET/SUBJECT",
-        help="cross-subject: test on these alone, * and ? as in file names; the others learn in "
-        "every fold; repeatable",
-    )
-    add(
-        "--train-subjects",
-        type=int,
-        metavar="N",
-        help="cross-subject: only N of those who are not tested learn, drawn anew for every fold; "
-        "shows what is reached with few labels",
-    )
-    add(
-        "--centred",
-        choices=("subject", "session"),
-        help="give models features less their mean over the windows of the subject or session; "
-        "needs all of a tested person's windows, without labels; the results say so",
-    )
     add("--seeds", type=int, default=1, metavar="N", help="of the models: 0 to N-1 (default: 1)")
-    add_parameter_flag(
-        parser,
-        "; head=logistic is a linear probe of the encoder, in seconds; braindecode's models take "
-        "theirs, such as lr; MODEL.KEY=VALUE is for one model only",
-    )
     add("--out", type=Path, default=Path("results"), metavar="DIR", help="(default: results)")
     add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     add("--scheduler", metavar="ADDRESS", help="a running Dask cluster, such as tcp://head:8786")
     add("--dry-run", action="store_true", help="show folds, fits and measured time; train nothing")
-    add("--rerun", type=Path, metavar="RESULT", help="repeat a result's run from its file")
-    add_data_flags(parser)
-    parser.set_defaults(run=_evaluate)
+    add(
+        "--rerun",
+        type=Path,
+        metavar="RESULT",
+        help="repeat a result's run from its file, on STORE or else on the stores that it names",
+    )
+    add(
+        "--allow-code",
+        action="store_true",
+        help="with --rerun: also if RESULT names a function of anybody's, which is then imported "
+        "and called; only for files whose author you trust",
+    )
+    _add_protocol_flags(parser.add_argument_group("protocols"))
+    add_stage2_flags(parser)
+    add_parameters_flag(
+        parser,
+        "what has no flag, or is for one model only: MODEL.KEY=VALUE, such as "
+        "braindecode:CBraMod.sfreq=200, or JSON; KEY=VALUE is for all networks. It overrides flags",
+    )
+    add_window_flags(parser)
+
+
+def _add_protocol_flags(group: flags.Adder) -> None:
+    """Add the settings of a protocol.
+
+    Imported here: pandas, which the protocols need, takes a third of a second.
+    """
+    from omfa.zoo.protocols.protocol import Protocol
+
+    group.add_argument(
+        "--protocol", action="append", metavar="NAME", help="repeatable (default: within-subject)"
+    )
+    group.add_argument(
+        "--folds",
+        metavar="N",
+        help="of windows, trials or subjects; 'one' leaves one out at a time "
+        f"(default: {Protocol.n_folds})",
+    )
+    flags.add_flags(
+        group,
+        Protocol,
+        leave_out=("name", "n_folds"),
+        names={"tested": "test", "n_stimulus_folds": "stimulus-folds", "seed": "split-seed"},
+        repeatable=("skip", "tested"),
+        metavars={
+            "skip": "DATASET/SUBJECT[/SESSION]",
+            "tested": "DATASET/SUBJECT",
+            "target_dataset": "DATASET",
+        },
+    )
+
+
+def _protocols(args: argparse.Namespace) -> list[Protocol]:
+    from omfa.zoo.protocols.protocol import Protocol, as_protocol
+
+    changes, folds = flags.given(args, Protocol), args.folds
+    if folds is not None:
+        if folds != "one" and not folds.isdigit():
+            raise wrong(f"--folds {folds}", "Give a number, or 'one' to leave one out at a time")
+        changes["n_folds"] = None if folds == "one" else int(folds)
+    return [replace(as_protocol(name), **changes) for name in args.protocol or ["within-subject"]]
 
 
 def _evaluate(args: argparse.Namespace) -> int:
-    from omfa.pipeline.words import duration
     from omfa.zoo.evaluation.results import compare_table
-    from omfa.zoo.evaluation.run import evaluate, plan, rerun
+    from omfa.zoo.evaluation.run import evaluate, plan
 
-    how = {
-        "n_jobs": args.workers,
-        "scheduler": args.scheduler,
-        "progress": True,
-    }
+    how = {"n_jobs": args.workers, "scheduler": args.scheduler, "progress": True}
     if args.rerun is not None:
-        result = rerun(args.rerun, out=args.out, **how)
-        print(_printed(compare_table([result])))
-        print(f"Result: {result.path}")
-        return 0
+        return _rerun(args, how)
     models = args.model or ["omfa"]
-    parameters = parameters_of(args.parameters, models)
+    parameters = parameters_of(args, models)
     if args.checkpoint and "omfa" not in models:
         raise wrong(f"--checkpoint {args.checkpoint}", "Add --model omfa, which starts from it")
     if args.checkpoint:
         parameters["omfa"]["checkpoint"] = args.checkpoint
-    names = args.protocol or ["within-subject"]
-    protocols = [_protocol(name, args) for name in names]
+    protocols = _protocols(args)
     dataset = open_stores(args)
     runs = {
         (protocol, model, seed): {
@@ -135,20 +168,12 @@ def _evaluate(args: argparse.Namespace) -> int:
         for seed in range(args.seeds)
     }
     plans = [
-        # A seed more takes as long as the first.
+        # One seed is timed, since each takes as long as the first.
         plan(model, dataset, protocol, n_jobs=args.workers, timed=args.dry_run and not seed, **run)
         for (protocol, model, seed), run in runs.items()
     ]
     if args.dry_run:
-        seconds = a_fit = 0.0
-        for number, one in enumerate(plans):
-            if number % (len(models) * args.seeds) == 0:  # models and seeds meet the same folds
-                print(_first_folds(one.folds))
-            if one.config["seed"] == 0:
-                a_fit = one.seconds / max(1, one.n_fits)
-                print(f"  {one}")
-            seconds += one.n_fits * a_fit
-        print(f"{sum(one.n_fits for one in plans)} fits in all, about {duration(seconds)}")
+        _show_plans(plans, per_protocol=len(models) * args.seeds)
         return 0
     for protocol in protocols:
         results = []
@@ -163,6 +188,35 @@ def _evaluate(args: argparse.Namespace) -> int:
         for result in (result for seeds in results for result in seeds):
             print(f"Result: {result.path}")
     return 0
+
+
+def _rerun(args: argparse.Namespace, how: dict[str, Any]) -> int:
+    """Repeat a result's run, on the stores that are named or else on its own, and compare."""
+    from omfa.zoo.evaluation.results import Result, compare_table, same_predictions
+    from omfa.zoo.evaluation.run import rerun
+
+    old = Result.load(args.rerun)  # before it may be replaced
+    stores = args.stores or None
+    result = rerun(args.rerun, stores, out=args.out, allow_code=args.allow_code, **how)
+    print(_printed(compare_table([result])))
+    same = same_predictions(old, result)
+    n = len(result.predictions)
+    print(f"Predictions are identical in {same} of {n} windows of {args.rerun.name}")
+    print(f"Result: {result.path}")
+    return 0
+
+
+def _show_plans(plans: Sequence[Plan], per_protocol: int) -> None:
+    """Print folds and fits of each protocol, and the time of all."""
+    seconds = a_fit = 0.0
+    for number, one in enumerate(plans):
+        if number % per_protocol == 0:  # all models and seeds of a protocol have the same folds
+            print(_first_folds(one.folds))
+        if one.config["seed"] == 0:
+            a_fit = one.seconds / max(1, one.n_fits)
+            print(f"  {one}")
+        seconds += one.n_fits * a_fit
+    print(f"{sum(one.n_fits for one in plans)} fits in all, about {duration(seconds)}")
 
 
 def _first_folds(table: pd.DataFrame, most: int = 3) -> str:
@@ -191,25 +245,6 @@ def _printed(table: pd.DataFrame) -> str:
     )
 
 
-def _protocol(name: str, args: argparse.Namespace) -> Protocol:
-    from dataclasses import replace
-
-    from omfa.zoo.protocols.protocol import as_protocol
-
-    settings = {
-        "skip": tuple(args.skip),
-        "tested": tuple(args.test),
-        "train_subjects": args.train_subjects,
-        "centred": args.centred,
-    }
-    protocol, folds = replace(as_protocol(name), **settings), args.folds
-    if folds is None:
-        return protocol
-    if folds != "one" and not folds.isdigit():
-        raise wrong(f"--folds {folds}", "Give a number, or 'one' to leave one out at a time")
-    return replace(protocol, n_folds=None if folds == "one" else int(folds))
-
-
 REPORT = """\
 examples:
   omfa-zoo report results                            results.html beside the folder
@@ -218,11 +253,13 @@ examples:
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = REPORT
-    parser.description = (
+    """Add the flags of ``omfa-zoo report``."""
+    describe(
+        parser,
+        _report,
         "Write results as one HTML file that holds its pictures: scores of every subject,\n"
-        "intervals, paired tests, confusion matrices, learning curves."
+        "intervals, paired tests, confusion matrices, learning curves.",
+        REPORT,
     )
     parser.add_argument(
         "paths",
@@ -239,7 +276,6 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         choices=("balanced_accuracy", "accuracy", "macro_f1"),
         help="what is drawn and compared (default: balanced_accuracy)",
     )
-    parser.set_defaults(run=_report)
 
 
 def _report(args: argparse.Namespace) -> int:

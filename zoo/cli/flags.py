@@ -1,129 +1,233 @@
-"""Flags that several commands take, and what they mean."""
+"""Flags that several commands take, made from the dataclasses that hold the settings.
+
+A setting has one name everywhere. Where both stages have one of a name, such as ``batch_size``, the
+plain flag is stage 2's and stage 1's carries the prefix ``pretrain-``; ``pretrain`` accepts both
+spellings. ``--parameters`` and ``--pretraining``, which took all settings as KEY=VALUE, go on
+working, since the cards of published checkpoints name such commands.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from omfa.zoo.data.targets import DEFAULT_TARGETS
+from omfa.pipeline import flags
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest
+from omfa.zoo.data.settings import DEFAULT_TARGETS, WindowSettings
+from omfa.zoo.estimators.settings import OmfaSettings, Training
+from omfa.zoo.pretraining.settings import Settings, with_changes
 
 if TYPE_CHECKING:
     from omfa.zoo.data.dataset import StoreDataset
 
+USUAL_TARGETS = "usual targets: " + ", ".join(
+    f"{name} {target!r}" for name, target in DEFAULT_TARGETS.items()
+)
 
-def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    data = parser.add_argument_group("windows and labels")
-    add = data.add_argument
-    add(
-        "--target",
-        metavar="TARGET",
-        help="a label's column, or a rule on a rating: 'valence>5', 'valence>=5', "
-        "'valence<4.5|>5.5'; or DATASET=TARGET,... (default: "
-        + ", ".join(f"{name} {target!r}" for name, target in DEFAULT_TARGETS.items())
-        + ")",
+STORES: dict[str, Any] = {"metavar": "STORE", "help": "made by omfa-ingest"}
+
+
+def describe(
+    parser: argparse.ArgumentParser,
+    run: Callable[[argparse.Namespace], int],
+    description: str,
+    epilog: str,
+    usage: str = "",
+) -> None:
+    """Say what a command does and how it is called, with line ends as they are, and what runs it.
+
+    With dozens of flags argparse's own usage would fill a screen above every error; ``usage`` is
+    what stands in its place.
+    """
+    if usage:
+        parser.usage = f"{parser.prog} {usage}"
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description, parser.epilog = description, epilog
+    parser.set_defaults(run=run)
+
+
+class _Hidden:
+    """A parser or group whose new flags the help does not show."""
+
+    def __init__(self, group: flags.Adder) -> None:
+        self.group = group
+
+    def add_argument(self, flag: str, **how: Any) -> None:
+        with suppress(argparse.ArgumentError):  # the flag is there already, and is shown
+            self.group.add_argument(flag, **(how | {"help": argparse.SUPPRESS}))
+
+
+# ---------------------------------------------------------------------------------- stage 1
+
+
+def add_stage1_flags(
+    group: flags.Adder,
+    *,
+    names: Mapping[str, str] | None = None,
+    leave_out: Collection[str] = (),
+) -> None:
+    """Add the settings of stage 1; where a flag is taken already, with the prefix ``pretrain-``.
+
+    Each is also accepted with the prefix, whether it is shown so or not.
+    """
+    how: dict[str, Any] = {
+        "metavars": {
+            "lag_seconds": ("LEAST", "MOST"),
+            "augmentations": "NAME=CHANCE",
+            "window_seconds": "S",
+        },
+        "repeatable": ("augmentations",),
+        "leave_out": leave_out,
+    }
+    own = {"augmentations": "augmentation", **(names or {})}
+    flags.add_flags(group, Settings, names=own, prefix="pretrain", **how)
+    hidden = _Hidden(group)
+    prefixed = {name: f"pretrain-{own.get(name, name)}" for name in Settings.__dataclass_fields__}
+    flags.add_flags(hidden, Settings, names=prefixed, **how)
+    flags.add_flags(hidden, Settings, only=("lag_seconds",), names={"lag_seconds": "lag"})
+
+
+def stage1_of(
+    args: argparse.Namespace, base: Settings | None = None, pretraining: Sequence[str] = ()
+) -> Settings:
+    """Return the settings of stage 1 that a command line gave.
+
+    Parameters
+    ----------
+    args : Namespace
+    base : Settings, optional
+        What holds where nothing was given; by default the defaults.
+    pretraining : sequence of str
+        What ``--pretraining`` gave, KEY=VALUE.
+    """
+    given = {name: flags.literal(value) for name, value in pairs(pretraining).items()}
+    return with_changes(flags.settings(args, Settings, base), given)
+
+
+# ---------------------------------------------------------------------------------- stage 2
+
+
+def add_stage2_flags(
+    parser: argparse.ArgumentParser, *, leave_out: Collection[str] = (), stage: str = ""
+) -> None:
+    """Add the settings of OMFA and of the training of any network."""
+    flags.add_flags(
+        parser.add_argument_group(f"{stage}the model omfa"),
+        OmfaSettings,
+        leave_out=leave_out,
     )
-    add("--window-seconds", type=float, default=4.0, metavar="S", help="(default: 4)")
-    add("--stride-seconds", type=float, metavar="S", help="(default: windows do not overlap)")
-    add("--channels", default="union", help="union or intersection (default: union)")
-    add("--mask-bad", action="store_true", help="leave out channels that quality control marked")
-    add("--cache", default="auto", help="auto, memory, memmap or stream (default: auto)")
+    flags.add_flags(parser.add_argument_group(f"{stage}training of networks"), Training)
 
 
-def add_parameter_flag(parser: argparse.ArgumentParser, more: str = "") -> None:
+def add_parameters_flag(parser: argparse.ArgumentParser, help: str = argparse.SUPPRESS) -> None:
+    """Add ``--parameters``, by default without showing it, since each setting has a flag."""
     parser.add_argument(
-        "--parameters",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help=f"of omfa: lr=1e-3 epochs=20 freeze=encoder head=gcn ..., or JSON{more}",
+        "--parameters", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help=help
+    )
+
+
+def parameters_of(
+    args: argparse.Namespace, models: Sequence[str] = ("omfa",)
+) -> dict[str, dict[str, Any]]:
+    """Return what a command line gave each model: by flags, and over these by ``--parameters``.
+
+    The settings of ``OmfaSettings`` go to omfa and omfa:scratch, those of ``Training`` to
+    braindecode's models as well.
+
+    Raises
+    ------
+    DataError
+        If none of the models takes what was given.
+    """
+    omfa = [model for model in models if model in ("omfa", "omfa:scratch")]
+    networks = [model for model in models if model.startswith(("omfa", "braindecode:"))]
+    found: dict[str, dict[str, Any]] = {model: {} for model in models}
+    for kind, takers in ((OmfaSettings, omfa), (Training, networks)):
+        given = flags.given(args, kind)
+        if given and not takers:
+            flag = next(iter(given)).replace("_", "-")
+            raise wrong(f"--{flag} for {', '.join(models)}", "Add --model omfa, which takes it")
+        for model in takers:
+            found[model] |= given
+    for key, value in _entries(args.parameters):
+        model, _, name = key.rpartition(".")
+        of = [model] if model else networks
+        if not of or not set(of) <= set(found):
+            raise wrong(
+                f"the parameter {key}{nearest(model, models)}",
+                f"Models that take one: {', '.join(models)}",
+            )
+        for one in of:
+            found[one][name] = value
+    return found
+
+
+def _entries(given: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Read KEY=VALUE, MODEL.KEY=VALUE and JSON."""
+    for text in given:
+        if text.lstrip().startswith("{"):
+            try:
+                yield from json.loads(text).items()
+            except ValueError as error:
+                raise wrong(f"--parameters {text!r} ({error})", "Write JSON") from error
+        else:
+            for key, value in pairs([text]).items():
+                yield key, flags.literal(value)
+
+
+# ---------------------------------------------------------------------------------- windows
+
+
+def add_window_flags(parser: argparse.ArgumentParser) -> None:
+    """Add how windows are cut from stores, and what is decoded."""
+    flags.add_flags(
+        parser.add_argument_group("windows and labels", USUAL_TARGETS),
+        WindowSettings,
+        metavars={"window_seconds": "S", "stride_seconds": "S"},
     )
 
 
 def open_stores(args: argparse.Namespace) -> StoreDataset:
-    """Open the stores with their targets, and say which were taken by default."""
+    """Open the stores with their targets, and say which targets were taken by default."""
     from omfa.pipeline.store import open_store
     from omfa.zoo.data.opening import open_dataset
 
     if not args.stores:
         raise wrong("no store", "Name at least one that omfa-ingest made")
-    target: str | dict[str, str] | None = args.target
+    settings = flags.settings(args, WindowSettings)
+    target: str | dict[str, str] | None = settings.target
     names = sorted({open_store(store).name for store in args.stores})
-    if target is None:
+    if settings.target is None:
         if unknown := [name for name in names if name not in DEFAULT_TARGETS]:
             raise wrong(
                 f"no --target, and there is no usual one for {', '.join(unknown)}",
                 "Name a column of labels or a rule on a rating",
             )
         target = {name: DEFAULT_TARGETS[name] for name in names}
-        told = ", ".join(f"{name} {target[name]}" for name in names)
-        print(f"Target, as none was given: {told}", file=sys.stderr)
-    elif all(part.partition("=")[0] in names for part in args.target.split(",")):
-        target = pairs(args.target.split(","))
-    return open_dataset(
-        args.stores,
-        args.window_seconds,
-        args.stride_seconds,
-        channels=args.channels,
-        target=target,
-        cache=args.cache,
-        mask_bad=args.mask_bad,
-    )
+        chosen = ", ".join(f"{name} {target[name]}" for name in names)
+        print(f"Target, as none was given: {chosen}", file=sys.stderr)
+    elif all(part.partition("=")[0] in names for part in settings.target.split(",")):
+        target = pairs(settings.target.split(","))
+    return open_dataset(args.stores, **(asdict(settings) | {"target": target}))
 
 
-def parameters_of(given: Sequence[str], models: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Read KEY=VALUE, MODEL.KEY=VALUE and JSON; baselines have no parameters."""
-    found: dict[str, dict[str, object]] = {model: {} for model in models}
-    entries: list[tuple[str, object]] = []
-    for text in given:
-        if text.lstrip().startswith("{"):
-            try:
-                entries += json.loads(text).items()
-            except ValueError as error:
-                raise wrong(f"--parameters {text!r} ({error})", "Write JSON") from error
-        else:
-            entries += [(key, value_of(value)) for key, value in pairs([text]).items()]
-    for key, value in entries:
-        model, _, name = key.rpartition(".")
-        of = [model] if model else [m for m in models if m.startswith(("omfa", "braindecode:"))]
-        if not of or not set(of) <= set(found):
-            raise wrong(f"the parameter {key}", f"Models that take one: {', '.join(models)}")
-        for one in of:
-            found[one][name] = value
-    return found
+# ---------------------------------------------------------------------------------- words
 
 
-def value_of(text: str) -> object:
-    """Read a value as JSON where it is some, else as text."""
-    try:
-        return json.loads({"True": "true", "False": "false", "None": "null"}.get(text, text))
-    except ValueError:
-        return text
-
-
-def wrong(found: str, action: str) -> ValueError:
-    from omfa.pipeline.recording import DataError
-
+def wrong(found: str, action: str) -> DataError:
+    """Return the error for a command line that cannot be followed."""
     return DataError("Reading the command line", found, action)
-
-
-def number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        from omfa.pipeline.recording import DataError
-
-        raise DataError("Reading the command line", f"{text!r}", "Give a number") from error
 
 
 def pairs(given: Sequence[str]) -> dict[str, str]:
     """Read NAME=VALUE."""
     found = dict(text.partition("=")[::2] for text in given)
-    if wrong := [name for name, value in found.items() if not value]:
-        from omfa.pipeline.recording import DataError
-
-        raise DataError("Reading the command line", f"{wrong[0]!r}", "Write it as NAME=VALUE")
+    if empty := [name for name, value in found.items() if not value]:
+        raise wrong(f"{empty[0]!r}", "Write it as NAME=VALUE")
     return found

@@ -1,6 +1,7 @@
 """``omfa-zoo``: the command line of the zoo.
 
-Nothing heavy is imported before a command needs it, so that ``--help`` answers at once.
+Nothing heavy is imported before a command needs it, and a command's flags are made when that
+command is asked for, so that ``--help`` answers at once.
 """
 
 from __future__ import annotations
@@ -10,13 +11,18 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
+from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.words import nearest
 from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
 from omfa.zoo.cli.evaluation import add_evaluate, add_report
-from omfa.zoo.cli.flags import wrong
+from omfa.zoo.cli.flags import describe, wrong
 from omfa.zoo.cli.paper import add_reproduce
 from omfa.zoo.cli.training import add_finetune, add_pretrain
 
@@ -35,25 +41,42 @@ interruption. Exit code: 0 if all is well, 1 if something failed, 2 for wrong us
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``omfa-zoo`` and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(argv or ["--help"])
+    args = parse(argv or ["--help"])
     args.argv = argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:
-        return int(args.run(args))
+        with _warnings_in_a_line():
+            return int(args.run(args))
     except BrokenPipeError:  # the reader of a pipe, such as head, had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
         return 130
-    except ValueError as error:
-        if type(error).__name__ != "DataError":
-            raise
+    except DataError as error:
         print(f"omfa-zoo: {error}", file=sys.stderr)
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Show omfa's own warnings as a line each, without the place in its code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+        warnings.simplefilter("default", DataWarning)
+
+        def shown(message: Warning | str, category: type[Warning], *place: Any) -> None:
+            if issubclass(category, DataWarning):
+                print(f"omfa-zoo: {message}", file=sys.stderr)
+            else:
+                show(message, category, *place)
+
+        warnings.showwarning = shown
+        yield
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line of at least one word; wrong use ends the process with code 2."""
     parser = argparse.ArgumentParser(
         prog="omfa-zoo",
         description="Pre-train, fine-tune and evaluate models against UCS stores.",
@@ -61,37 +84,38 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"omfa {version('omfa')}")
-    verbs = parser.add_subparsers(metavar="COMMAND", required=True)
-    add_pretrain(verbs.add_parser("pretrain", help="stage 1: one encoder from many stores"))
-    add_finetune(verbs.add_parser("finetune", help="stage 2: a classifier, to keep"))
-    add_evaluate(verbs.add_parser("evaluate", help="train and test models on folds"))
-    add_list(verbs.add_parser("list", help="checkpoints that load by name"))
-    add_show(verbs.add_parser("show", help="a checkpoint's card"))
-    add_download(verbs.add_parser("download", help="get a checkpoint into the cache"))
-    add_verify(verbs.add_parser("verify", help="check checkpoints in full"))
-    add_publish(verbs.add_parser("publish", help="make a folder for others to download"))
-    _demo_parser(verbs.add_parser("demo", help="all of it on the stores of `omfa-ingest demo`"))
-    add_report(verbs.add_parser("report", help="results as one HTML file"))
-    add_reproduce(verbs.add_parser("reproduce", help="the paper's tables, run again"))
-    return parser
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, (add_flags, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name == argv[0]:
+            add_flags(command)
+    if not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        parser.error(
+            f"there is no command {argv[0]!r}{nearest(argv[0], COMMANDS)}; "
+            f"there are {', '.join(COMMANDS)}"
+        )
+    return parser.parse_args(argv)
 
 
-def _demo_parser(parser: argparse.ArgumentParser) -> None:
-    parser.description = (
-        "Pre-train on the simulated stores that `omfa-ingest demo` made, fine-tune on the smallest "
-        "under within-subject and leaky-window, and write the report."
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``omfa-zoo demo``."""
+    describe(
+        parser,
+        _demo,
+        "Pre-train on the simulated stores that `omfa-ingest demo` made, fine-tune on the\n"
+        "smallest under within-subject and leaky-window, and write the report.",
+        "It runs `omfa-zoo reproduce` with small settings, and prints that command.",
     )
     parser.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
     add = parser.add_argument
     add("--workers", type=int, default=-1, metavar="N", help="processes (default: one per core)")
-    parser.set_defaults(run=_demo)
 
 
 def _demo(args: argparse.Namespace) -> int:
     stores = [args.folder / f"{name}-simulated.zarr" for name in ("seed", "deap", "dreamer")]
     if gone := [store for store in stores if not store.exists()]:
         raise wrong(f"there is no {gone[0]}", f"Run omfa-ingest demo {args.folder}")
-    # The command in the report, so that whoever reads it can change it.
+    # The report shows the command, so that whoever reads it can change it.
     command = ["reproduce", "--table", "within", "--stores", *map(str, stores)]
     command += ["--datasets", "dreamer", "--out", str(args.folder / "tables")]
     command += ["--workers", str(args.workers), *DEMO]
@@ -100,6 +124,21 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 DEMO = shlex.split(
-    "--folds 3 --pretraining preset=tiny steps=200 batch_size=128 channels_per_window=8 "
-    "--parameters epochs=30 patience=8 lr=3e-3 freeze=encoder"
+    "--folds 3 --preset tiny --steps 200 --pretrain-batch-size 128 --channels-per-window 8 "
+    "--epochs 30 --patience 8 --lr 3e-3 --freeze encoder"
 )
+"""Settings with which the demo takes minutes on two cores, and still learns something."""
+
+COMMANDS = {
+    "pretrain": (add_pretrain, "stage 1: one encoder from many stores"),
+    "finetune": (add_finetune, "stage 2: a classifier, to keep"),
+    "evaluate": (add_evaluate, "train and test models on folds"),
+    "list": (add_list, "checkpoints that load by name"),
+    "show": (add_show, "a checkpoint's card"),
+    "download": (add_download, "get a checkpoint into the cache"),
+    "verify": (add_verify, "check checkpoints in full"),
+    "publish": (add_publish, "make a folder for others to download"),
+    "demo": (add_demo, "all of it on the stores of `omfa-ingest demo`"),
+    "report": (add_report, "results as one HTML file"),
+    "reproduce": (add_reproduce, "the paper's tables, run again"),
+}

@@ -5,10 +5,21 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from omfa.zoo.cli.flags import add_parameter_flag, pairs, parameters_of, value_of
-from omfa.zoo.data.targets import DEFAULT_TARGETS
+from omfa.pipeline import flags
+from omfa.zoo.cli.flags import (
+    STORES,
+    USUAL_TARGETS,
+    add_parameters_flag,
+    add_stage1_flags,
+    add_stage2_flags,
+    describe,
+    parameters_of,
+    stage1_of,
+)
+from omfa.zoo.estimators.settings import ARCHITECTURE
 
 REPRODUCE = """\
 tables (--table, repeatable):
@@ -23,7 +34,7 @@ examples:
   omfa-zoo reproduce --stores deap.zarr dreamer.zarr --table transfer --out paper \\
       --protocol within-subject --protocol cross-subject --seeds 3
   omfa-zoo reproduce --stores seed.zarr --table within --out paper --protocol seed=seed-9-6 \\
-      --pretraining preset=base steps=50000 --parameters epochs=30
+      --preset base --steps 50000 --epochs 30
   omfa-zoo reproduce --stores *-simulated.zarr --quick --out try      whether all of it runs
 
 Which corpus a store holds is read from it; rows that lack theirs are left out, and the report says
@@ -34,81 +45,66 @@ and run.json. Run the same command again to go on after an interruption; what is
 
 
 def add_reproduce(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = REPRODUCE
-    parser.description = (
-        "Run the tables of arXiv 2511.08444 and put them beside what its abstract states."
+    """Add the flags of ``omfa-zoo reproduce``.
+
+    Imported here: pandas, which the protocols need, takes a third of a second.
+    """
+    from omfa.zoo.paper.settings import GridSettings
+
+    describe(
+        parser,
+        _reproduce,
+        "Run the tables of arXiv 2511.08444 and put them beside what its abstract states.",
+        REPRODUCE,
+        usage="--stores STORE [STORE ...] [options]",
     )
     add = parser.add_argument
-    add("--stores", nargs="+", required=True, metavar="STORE", help="made by omfa-ingest")
+    add("--stores", nargs="+", required=True, **STORES)
     add("--table", action="append", choices=("within", "transfer", "ablation", "all"))
     add("--out", type=Path, default=Path("paper"), metavar="DIR", help="(default: paper)")
-    add(
-        "--protocol",
-        action="append",
-        metavar="[DATASET=]NAME",
-        help="beside leaky-window, of all corpora or of one; repeatable (default: within-subject)",
-    )
-    add(
-        "--datasets",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="fine-tune on and test these only; all stores are pre-trained on (default: all)",
-    )
-    add("--folds", type=int, metavar="N", help="of each protocol that has folds (default: 5)")
-    add("--skip", action="append", default=[], metavar="DATASET/SUBJECT", help="repeatable")
-    add("--seeds", type=int, metavar="N", help="models for each fold (default: 1)")
-    add("--window-seconds", type=float, metavar="S", help="(default: 4)")
-    add(
-        "--target",
-        action="append",
-        default=[],
-        metavar="DATASET=TARGET",
-        help="repeatable (default: "
-        + ", ".join(f"{name}={target}" for name, target in DEFAULT_TARGETS.items())
-        + ")",
-    )
-    add(
-        "--pretraining",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings of stage 1: preset=base steps=50000 batch_size=2048 lr=5e-4 ...",
-    )
-    add_parameter_flag(parser)
     add("--quick", action="store_true", help="few steps, folds and epochs: does all of it run?")
     add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     add("--dry-run", action="store_true", help="show cells, fits and measured time; train nothing")
-    parser.set_defaults(run=_reproduce)
+    flags.add_flags(
+        parser.add_argument_group("what all rows share", USUAL_TARGETS),
+        GridSettings,
+        leave_out=("settings", "parameters"),
+        names={
+            "protocols": "protocol",
+            "n_folds": "folds",
+            "n_seeds": "seeds",
+            "targets": "target",
+        },
+        repeatable=("protocols", "skip", "targets"),
+        metavars={
+            "window_seconds": "S",
+            "protocols": "[DATASET=]NAME",
+            "skip": "DATASET/SUBJECT",
+            "targets": "DATASET=TARGET",
+            "datasets": "NAME",
+        },
+    )
+    stage1 = parser.add_argument_group("stage 1: pre-training")
+    # A row's checkpoint decides these; stage 1's are what its checkpoint is made with.
+    add_stage2_flags(parser, leave_out=ARCHITECTURE, stage="stage 2: ")
+    # Last, so that the flags of stage 2 are taken and those of stage 1 get their prefix. A row
+    # decides on the encoder and its resampling.
+    add_stage1_flags(stage1, names={"seed": "pretrain-seed"}, leave_out=("encoder", "resampling"))
+    add("--pretraining", nargs="+", action="extend", default=[], help=argparse.SUPPRESS)
+    add_parameters_flag(parser)
 
 
 def _reproduce(args: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from omfa.zoo.paper.grid import Grid, How, quick
+    from omfa.zoo.paper.grid import Grid
     from omfa.zoo.paper.report import reproduce
+    from omfa.zoo.paper.settings import GridSettings, quick
     from omfa.zoo.paper.tables import TABLES
-    from omfa.zoo.pretraining.module import with_changes
 
-    how = quick() if args.quick else How()
-    own = parameters_of(args.parameters, ["omfa"])["omfa"]
-    stage1 = {key: value_of(value) for key, value in pairs(args.pretraining).items()}
-    asked = {
-        "protocols": tuple(args.protocol) if args.protocol else None,
-        "n_folds": args.folds,
-        "n_seeds": args.seeds,
-        "window_seconds": args.window_seconds,
-    }
+    how = flags.settings(args, GridSettings, quick() if args.quick else None)
     how = replace(
         how,
-        settings=with_changes(how.settings, stage1),
-        parameters={**how.parameters, **own},
-        targets=pairs(args.target),
-        skip=tuple(args.skip),
-        datasets=tuple(args.datasets),
-        **{name: value for name, value in asked.items() if value is not None},
+        settings=stage1_of(args, how.settings, args.pretraining),
+        parameters={**how.parameters, **parameters_of(args)["omfa"]},
     )
     tables = TABLES if "all" in (args.table or ["all"]) else args.table
     grid = Grid(
@@ -132,7 +128,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     failed = [cell for cell in cells if cell.error]
     for cell in failed:
         print(f"{cell.row.name} on {cell.row.dataset}: {cell.error}", file=sys.stderr)
-    for told in grid.missing:
-        print(f"Left out: {told}")
+    for reason in grid.missing:
+        print(f"Left out: {reason}")
     print(f"{len(cells) - len(failed)} of {len(cells)} cells. Report: {report}")
     return 1 if failed else 0

@@ -6,17 +6,24 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omfa.pipeline import flags
+from omfa.pipeline.errors import DataError
 from omfa.zoo.cli.flags import (
-    add_data_flags,
-    add_parameter_flag,
-    number,
+    STORES,
+    add_parameters_flag,
+    add_stage1_flags,
+    add_stage2_flags,
+    add_window_flags,
+    describe,
     open_stores,
-    pairs,
     parameters_of,
+    stage1_of,
 )
+from omfa.zoo.pretraining.settings import RunSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,41 +45,19 @@ again to go on after an interruption; the loss goes on as if nothing had been.
 
 
 def add_pretrain(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = PRETRAIN
-    parser.description = (
+    """Add the flags of ``omfa-zoo pretrain``."""
+    describe(
+        parser,
+        _pretrain,
         "Pre-train an encoder on the single channels of stores, without labels: two views some\n"
-        "seconds apart of one channel are pulled together, all else is pushed away."
+        "seconds apart of one channel are pulled together, all else is pushed away.",
+        PRETRAIN,
+        usage="STORE [STORE ...] --out DIR [options]",
     )
-    parser.add_argument("stores", nargs="+", metavar="STORE", help="made by omfa-ingest")
+    parser.add_argument("stores", nargs="+", **STORES)
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     add("--name", help="of the checkpoint (default: the folder's name)")
-    add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
-    model = parser.add_argument_group("model")
-    add = model.add_argument
-    add("--preset", default="small", help="tiny, small, base or large (default: small)")
-    add("--encoder", default="art", help="art, art_no_rotary, patch or cnn (default: art)")
-    add("--resampling", default="rate", help="off, rate or rate+content (default: rate)")
-    add("--tokens-per-second", type=float, default=2.0, metavar="N", help="(default: 2)")
-    views = parser.add_argument_group("views")
-    add = views.add_argument
-    add("--window-seconds", type=float, default=4.0, metavar="S", help="of a view (default: 4)")
-    add(
-        *("--lag-seconds", "--lag"),
-        type=float,
-        nargs=2,
-        default=(4.0, 10.0),
-        metavar=("LEAST", "MOST"),
-        help="from a view to its positive; 0 0 takes both from one window (default: 4 10)",
-    )
-    add(
-        "--augmentation",
-        action="append",
-        default=[],
-        metavar="NAME=CHANCE",
-        help="rereference, rate, stretch, noise, time_mask, band_stop, phase or drift; repeatable",
-    )
     add(
         "--hold-out",
         action="append",
@@ -80,76 +65,39 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
         metavar="DATASET/SUBJECT",
         help="leave subjects out, * and ? as in file names; repeatable",
     )
-    loop = parser.add_argument_group("training")
-    add = loop.add_argument
-    add("--steps", type=int, default=20_000, metavar="N", help="(default: 20000)")
-    add("--batch-size", type=int, default=1024, metavar="N", help="pairs a step (default: 1024)")
-    add("--channels-per-window", type=int, default=16, metavar="N", help="(default: 16)")
-    add(
-        "--negatives-from",
-        default="dataset",
-        help="dataset, or subject: what a positive is told from (default: dataset)",
+    add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
+    add_stage1_flags(parser.add_argument_group("what is learned"))
+    flags.add_flags(
+        parser.add_argument_group("the run"),
+        RunSettings,
+        names={"probe_targets": "probe-target"},
+        repeatable=("probe_targets",),
+        metavars={
+            "probe_targets": "DATASET=TARGET",
+            "devices": "N",
+            **dict.fromkeys(("checkpoint_every", "log_every", "probe_every"), "STEPS"),
+        },
     )
-    add("--lr", type=float, help="greatest learning rate (default: the preset's)")
-    add("--seed", type=int, default=0, metavar="N")
-    add("--checkpoint-every", type=int, default=500, metavar="STEPS", help="(default: 500)")
-    add("--log-every", type=int, default=20, metavar="STEPS", help="(default: 20)")
-    add(
-        "--probe-every",
-        type=int,
-        default=2000,
-        metavar="STEPS",
-        help="linear probes of subject, dataset and task; 0 for none (default: 2000)",
-    )
-    add(
-        "--probe-target",
-        action="append",
-        default=[],
-        metavar="DATASET=TARGET",
-        help="the task of a dataset's probe: deap=valence>5; repeatable",
-    )
-    machine = parser.add_argument_group("machine")
-    add = machine.add_argument
-    add("--cache", default="auto", help="auto, memory, memmap or stream (default: auto)")
-    add("--accelerator", default="auto", help="auto, cpu or gpu (default: auto)")
-    add("--devices", default="1", metavar="N", help="processes, one per device (default: 1)")
-    add("--num-nodes", type=int, default=1, metavar="N", help="machines, under torchrun or SLURM")
-    add("--precision", help="32-true, bf16-mixed, ... (default: bf16-mixed where a GPU has it)")
-    parser.set_defaults(run=_pretrain)
 
 
 def _pretrain(args: argparse.Namespace) -> int:
-    from omfa.zoo.pretraining.module import Settings, with_changes
     from omfa.zoo.pretraining.run import plan, pretrain_encoder
 
-    names = (
-        *("preset", "encoder", "resampling", "tokens_per_second", "window_seconds", "steps"),
-        *("batch_size", "channels_per_window", "negatives_from", "lr", "seed"),
-    )
-    changes = {name: getattr(args, name) for name in names}
-    changes["lag_seconds"] = tuple(args.lag_seconds)
-    chances = {name: number(chance) for name, chance in pairs(args.augmentation).items()}
-    settings = with_changes(Settings(), changes | chances)
+    settings, run = stage1_of(args), asdict(flags.settings(args, RunSettings))
     if args.dry_run:
-        print(plan(args.stores, settings, hold_out=args.hold_out, cache=args.cache))
+        print(plan(args.stores, settings, hold_out=args.hold_out, cache=run["cache"]))
         return 0
+    if str(run["devices"]).lstrip("-").isdigit():
+        run["devices"] = int(run["devices"])
     folder = pretrain_encoder(
         args.stores,
         args.out,
         settings,
         hold_out=args.hold_out,
         name=args.name,
-        cache=args.cache,
-        accelerator=args.accelerator,
-        devices=int(args.devices) if args.devices.lstrip("-").isdigit() else args.devices,
-        num_nodes=args.num_nodes,
-        precision=args.precision,
-        checkpoint_every=args.checkpoint_every,
-        log_every=args.log_every,
-        probe_every=args.probe_every,
-        probe_targets=pairs(args.probe_target),
         progress=True,
         command=shlex.join(["omfa-zoo", *args.argv]),
+        **run,
     )
     print(f"Checkpoint: {folder}")
     return 0
@@ -159,7 +107,7 @@ FINETUNE = """\
 examples:
   omfa-zoo finetune deap.zarr --checkpoint runs/three/checkpoint --out models/valence
   omfa-zoo finetune deap.zarr --checkpoint runs/three/checkpoint --out models/s01 --subject sub-01
-  omfa-zoo finetune dreamer.zarr --target 'arousal>3' --parameters freeze=encoder --out models/a
+  omfa-zoo finetune dreamer.zarr --target 'arousal>3' --preset tiny --epochs 20 --out models/a
   omfa-zoo finetune seed.zarr --out models/emotion --dry-run       what, and how long
 
 All given data are learned from, but for a fifth that the number of epochs is chosen on: trials of
@@ -169,10 +117,15 @@ one or two subjects, subjects where there are more. How good such a model is for
 
 
 def add_finetune(parser: argparse.ArgumentParser) -> None:
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = FINETUNE
-    parser.description = "Train one OMFA on labelled stores, from a checkpoint or from scratch."
-    parser.add_argument("stores", nargs="+", metavar="STORE", help="made by omfa-ingest")
+    """Add the flags of ``omfa-zoo finetune``."""
+    describe(
+        parser,
+        _finetune,
+        "Train one OMFA on labelled stores, from a checkpoint or from scratch.",
+        FINETUNE,
+        usage="STORE [STORE ...] --out DIR [options]",
+    )
+    parser.add_argument("stores", nargs="+", **STORES)
     add = parser.add_argument
     add("--out", type=Path, required=True, metavar="DIR", help="folder of the new checkpoint")
     add("--checkpoint", metavar="NAME", help="name or folder (default: from scratch)")
@@ -189,11 +142,11 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
         choices=("within-subject", "cross-subject"),
         help="what is held apart to choose the epoch on: trials, or subjects",
     )
-    add("--seed", type=int, default=0, metavar="N")
-    add_parameter_flag(parser)
+    add("--seed", type=int, default=0, metavar="N", help="of weights, order, dropout (default: 0)")
     add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
-    add_data_flags(parser)
-    parser.set_defaults(run=_finetune)
+    add_stage2_flags(parser)
+    add_parameters_flag(parser)
+    add_window_flags(parser)
 
 
 def _finetune(args: argparse.Namespace) -> int:
@@ -206,40 +159,39 @@ def _finetune(args: argparse.Namespace) -> int:
         "checkpoint": args.checkpoint,
         "protocol": args.protocol,
         "seed": args.seed,
-        "parameters": parameters_of(args.parameters, ["omfa"])["omfa"],
+        "parameters": parameters_of(args)["omfa"],
     }
     if args.dry_run:
         print(plan_fine_tuning(dataset, **settings))
         return 0
-
-    def report(told: dict[str, float]) -> None:
-        print(
-            f"epoch {told['epoch']:3}  loss {told['loss']:.3f}  validation "
-            f"{told['validation_loss']:.3f}, balanced accuracy "
-            f"{told['validation_balanced_accuracy']:.3f}",
-            file=sys.stderr,
-        )
-
     command = shlex.join(["omfa-zoo", *args.argv])
     folder = fine_tune(
-        dataset, args.out, name=args.name, command=command, report=report, **settings
+        dataset, args.out, name=args.name, command=command, report=_show_epoch, **settings
     )
     print(f"Checkpoint: {folder}")
     return 0
 
 
+def _show_epoch(epoch: dict[str, float]) -> None:
+    print(
+        f"epoch {epoch['epoch']:3}  loss {epoch['loss']:.3f}  validation "
+        f"{epoch['validation_loss']:.3f}, balanced accuracy "
+        f"{epoch['validation_balanced_accuracy']:.3f}",
+        file=sys.stderr,
+    )
+
+
 def _of_subjects(metadata: pd.DataFrame, asked: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Mark the windows of the subjects that are asked for, shape (n_windows,)."""
     import numpy as np
 
-    from omfa.pipeline.recording import DataError
-
-    names = metadata["dataset"].astype(str), metadata["subject"].astype(str)
+    datasets, subjects = metadata["dataset"].astype(str), metadata["subject"].astype(str)
     chosen = np.zeros(len(metadata), dtype=bool)
     for name in asked:
         dataset, _, subject = name.rpartition("/")
-        here = names[1].isin([subject, f"sub-{subject}"]) & (names[0].eq(dataset) | (not dataset))
+        here = subjects.isin([subject, f"sub-{subject}"]) & (datasets.eq(dataset) | (not dataset))
         if not here.any():
-            known = ", ".join(sorted(set(names[0] + "/" + names[1])))
+            known = ", ".join(sorted(set(datasets + "/" + subjects)))
             raise DataError(f"Looking for the subject {name}", "there is none", f"Use of {known}")
         chosen |= here.to_numpy()
     return chosen

@@ -20,14 +20,14 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, open_store
 from omfa.zoo.data.dataset import StoreDataset, rates_in_words
 from omfa.zoo.data.flat import hold, map_sources
+from omfa.zoo.data.settings import Cache, Channels, WindowSettings
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.streamed import stream
 from omfa.zoo.data.targets import TargetSpec, make_target, target_to_json
-from omfa.zoo.data.tiers import Cache, Tier, choose, default_cache_dir
+from omfa.zoo.data.tiers import Tier, choose, default_cache_dir
 from omfa.zoo.data.tiled import SHORTEST, hold_tiles, tile_length
 from omfa.zoo.data.trials import Cuts, TrialsLeftOut, cut, left_out, read_trials
 
-Channels = Literal["union", "intersection", "native"]
 Rates = Literal["one", "native"]
 CutFrom = Literal["trials", "recordings"]
 Stores = str | Path | Store | Sequence["str | Path | Store"]
@@ -45,7 +45,7 @@ def _opened(stores: Stores, options: Mapping[str, Any] | None) -> list[Store]:
 
 
 def _check_rates(stores: Sequence[Store], sfreq: npt.NDArray[np.float64], rates: Rates) -> None:
-    """Refuse recordings of different rates, unless they are asked for."""
+    """Refuse recordings of different rates, unless ``rates`` is ``"native"``."""
     if rates == "native" or len(np.unique(sfreq)) == 1:
         return
     each = [
@@ -144,12 +144,12 @@ def open_dataset(
     window_seconds: float,
     stride_seconds: float | None = None,
     *,
-    channels: Channels = "union",
+    channels: Channels = WindowSettings.channels,
     target: TargetSpec = None,
-    cache: Cache = "auto",
+    cache: Cache = WindowSettings.cache,
     rates: Rates = "one",
     cut_from: CutFrom = "trials",
-    mask_bad: bool = False,
+    mask_bad: bool = WindowSettings.mask_bad,
     device: str | torch.device = "cpu",
     cache_dir: str | Path | None = None,
     buffer_bytes: float = 256e6,

@@ -24,11 +24,6 @@ from omfa.zoo.protocols.windows import Dataset
 
 Rule = Literal[">=", ">", "drop-middle"]
 
-DEFAULT_TARGETS = {"seed": "emotion", "deap": "valence>5", "dreamer": "valence>3"}
-"""The target of each dataset where none is given. SEED comes with classes; for DEAP and DREAMER the
-middle of the scale itself counts as low, which is our choice.
-"""
-
 _NUMBER = r"[-+.\deE]+"
 _RULE = re.compile(rf"^\s*(?P<column>[^<>=|]+?)\s*(?P<sign>>=|>)\s*(?P<value>{_NUMBER})\s*$")
 _MIDDLE = re.compile(

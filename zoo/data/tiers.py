@@ -17,16 +17,15 @@ import os
 import shutil
 import threading
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
 
+from omfa.zoo.data.settings import Cache
 from omfa.zoo.data.sources import Ints
-
-Cache = Literal["auto", "memory", "memmap", "stream"]
 
 MEMORY_SHARE = 0.5
 """Share of the free memory, of RAM or of the device, that ``auto`` fills with signals. The rest is

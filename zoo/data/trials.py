@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.zoo.data.sources import Source
 from omfa.zoo.protocols.protocol import TRIAL
 
 WINDOW_COLUMNS = ("i_window_in_trial", "i_start_in_trial", "i_stop_in_trial", "target")
-"""The columns of a dataset's metadata that tell windows apart, with braindecode's names."""
+"""The columns of metadata for the place and the target of a window, in braindecode's names."""
 
 OWN_COLUMNS = {*TRIAL, *WINDOW_COLUMNS, "stimulus", "recording", "onset", "length"}
 """The columns that omfa makes; every other column is a label or a rating."""
@@ -149,8 +149,8 @@ class Cuts:
         return Cuts(self.trial[index], self.number[index], self.start[index], self.n_times[index])
 
 
-class TrialsLeftOut(UserWarning):
-    """Trials that are too short give no window."""
+class TrialsLeftOut(DataWarning):
+    """Trials that are shorter than a window give none."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.protocols.metrics import confusion_matrix
 from omfa.zoo.protocols.protocol import Rows
 from omfa.zoo.protocols.windows import Estimator, Extract, Extractor, Windows

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from omfa.models.front_end import resample, resampling_kernel
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest
 from omfa.zoo.estimators.embeddings import signal_arguments
-from omfa.zoo.estimators.network import Network, training_from
+from omfa.zoo.estimators.network import Network
+from omfa.zoo.estimators.settings import training_from
 from omfa.zoo.protocols.windows import BATCH, Windows
 
 STATISTICS_OF_AT_MOST = 4096
@@ -146,7 +148,7 @@ def _braindecode_model(name: str) -> Callable[..., nn.Module]:
     if name not in util.models_dict:
         raise DataError(
             f"Looking for braindecode's model {name!r}",
-            "there is none of that name",
+            f"there is none of that name{nearest(name, util.models_dict)}",
             f"Use one of {', '.join(sorted(util.models_dict))}",
         )
     found: Callable[..., nn.Module] = util.models_dict[name]

@@ -6,14 +6,28 @@ import importlib
 from collections.abc import Callable
 from functools import partial
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest
 from omfa.zoo.protocols.windows import Estimator
 
 Factory = Callable[..., Estimator]
 
 
 def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory]:
-    """Find the factory and the name by which it is found again."""
+    """Find the factory of a model, and the name by which it is found again.
+
+    Parameters
+    ----------
+    estimator : str or callable
+        A name, or the factory itself.
+    needs_name : bool
+        Refuse a factory that its name does not lead to.
+
+    Raises
+    ------
+    DataError
+        If there is no such model, or it has no name and needs one.
+    """
     if isinstance(estimator, str):
         return estimator, factory_named(estimator)
     from omfa.zoo.estimators.baselines import BASELINES
@@ -38,12 +52,13 @@ def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory
 
 
 def factory_named(name: str, *, allow_code: bool = True) -> Factory:
-    """Return the factory of a name.
+    """Find a factory by a model's name.
 
     Parameters
     ----------
     name : str
-        One of omfa's tables or of braindecode's, or ``"module:function"``.
+        Of a baseline, ``"omfa"``, ``"omfa:scratch"``, ``"braindecode:MODEL"`` or
+        ``"module:function"``.
     allow_code : bool
         Import any function that is named. False where the name comes out of a file that somebody
         else may have written: the function would be called, with the arguments in that file.
@@ -51,7 +66,7 @@ def factory_named(name: str, *, allow_code: bool = True) -> Factory:
     Raises
     ------
     DataError
-        If there is none of that name, or it is of no table and ``allow_code`` is False.
+        If there is none of that name, or it is a function and ``allow_code`` is False.
     """
     from omfa.zoo.estimators.baselines import BASELINES
 
@@ -75,9 +90,10 @@ def factory_named(name: str, *, allow_code: bool = True) -> Factory:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
+        near = nearest(name, ("omfa", "omfa:scratch", *BASELINES))
         raise DataError(
             f"Looking for the model {name!r}",
-            f"there is none of that name ({error})",
+            f"there is none of that name{near} ({error})",
             "Use 'omfa', 'omfa:scratch', 'braindecode:EEGNet' or another of braindecode's, "
             f"'module:function', or one of {', '.join(BASELINES)}",
         ) from error

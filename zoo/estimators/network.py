@@ -18,9 +18,8 @@ import copy
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -29,88 +28,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.device import ONE_AT_A_TIME, choose_device, threads
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
 from omfa.zoo.estimators.schedule import adamw_and_schedule
+from omfa.zoo.estimators.settings import Training
 from omfa.zoo.protocols.metrics import confusion_matrix, scores
 from omfa.zoo.protocols.windows import BATCH, Estimator, Windows
-
-
-@dataclass(frozen=True)
-class Training:
-    """How a network is fitted.
-
-    Parameters
-    ----------
-    epochs : int
-        At most.
-    lr : float
-        Highest learning rate, reached after the warm-up; from there a cosine leads to 0.
-    weight_decay : float
-        Of matrices; biases and norms have none.
-    label_smoothing : float
-    batch_size : int
-        Windows.
-    patience : int or None
-        Epochs without a lower validation loss after which training stops; the best epoch's weights
-        are kept. None: all epochs are run, and the last one's weights are kept.
-    warm_up : float
-        Share of all steps.
-    clip : float
-        Highest norm of a gradient.
-    refit : bool
-        Fit again on training and validation together, for as many epochs as were best: with few
-        subjects the validation side is a fifth of the data, and the baselines learn from it too.
-    device : str
-        ``"auto"`` is the first GPU where there is one.
-    threads : int
-        Of the CPU, in a fit. It decides the order of sums, and so the result; folds are what runs
-        in parallel.
-    """
-
-    epochs: int = 40
-    lr: float = 1e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    batch_size: int = 32
-    patience: int | None = 10
-    warm_up: float = 0.1
-    clip: float = 1.0
-    refit: bool = False
-    device: str = "auto"
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        wrong = [
-            f"{name}={getattr(self, name)!r}"
-            for name in ("epochs", "lr", "batch_size", "patience", "clip", "threads")
-            if (value := getattr(self, name)) is not None and not value > 0
-        ]
-        wrong += [
-            f"{name}={getattr(self, name)!r}"
-            for name in ("label_smoothing", "warm_up")
-            if not 0 <= getattr(self, name) < 1
-        ]
-        if wrong:
-            raise DataError(
-                "Setting the training up",
-                ", ".join(wrong),
-                "Give positive numbers, and shares from 0 to below 1",
-            )
-
-
-def training_from(settings: Mapping[str, Any]) -> Training:
-    """Make ``Training`` of settings by name; unknown names are refused with the known ones."""
-    known = [field.name for field in fields(Training)]
-    if unknown := [name for name in settings if name not in known]:
-        raise DataError(
-            "Setting the training up",
-            f"there is no setting {', '.join(map(repr, unknown))}",
-            f"Use some of {', '.join(known)}",
-        )
-    return Training(**settings)
-
 
 Build = Callable[[Windows], nn.Module]
 """Makes an untrained network for the training side; ``network(inputs, present) -> logits``."""
@@ -237,7 +161,7 @@ class Network(Estimator):
         best, best_loss, state = 0, math.inf, None
         history = []
         for epoch in range(1, min(how.epochs, stop or how.epochs) + 1):
-            self._freeze(epoch <= self.frozen_epochs)
+            self.freeze(epoch <= self.frozen_epochs)
             total = torch.zeros((), device=self.device)
             for rows in np.array_split(order.permutation(len(y)), n_steps):
                 total += self._step(inputs(rows), y[rows], weight, optimizer)
@@ -308,7 +232,7 @@ class Network(Estimator):
             def step() -> None:
                 self._step(inputs(rows), y[rows], weight, optimizer).item()
 
-            self._freeze(False)
+            self.freeze(False)
             a_step = _timed(step)
             a_window = _timed(lambda: self.logits(inputs, len(y))) / len(y)
         seconds = 0.0
@@ -354,7 +278,7 @@ class Network(Estimator):
 
         return inputs
 
-    def _freeze(self, frozen: bool) -> None:
+    def freeze(self, frozen: bool) -> None:
         """Set the network to training, but for a frozen encoder."""
         self.network_.train()
         if (encoder := getattr(self.network_, "encoder", None)) is not None:

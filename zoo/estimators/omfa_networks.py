@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, Literal
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,27 @@ from omfa.models.encoders import make_encoder
 from omfa.models.front_end import N_SIDE
 from omfa.models.heads import drop_channels
 from omfa.models.omfa import OMFA
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.baselines import FeatureClassifier, filled_and_scaled, logistic
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
-from omfa.zoo.estimators.network import Network, training_from
+from omfa.zoo.estimators.network import Network
+from omfa.zoo.estimators.settings import (
+    ARCHITECTURE,
+    LOGISTIC,
+    OmfaSettings,
+    Training,
+    omfa_and_training_from,
+)
 from omfa.zoo.protocols.windows import Windows
 
-Freeze = Literal["encoder", "first-epoch", "none"]
-
 PRESET = "small"
-"""Of a model from scratch."""
+"""The size of a model from scratch. It is also that of a pre-training, so that both compare."""
+
+HEAD_AND_DROPS = (
+    *("head", "connectivity"),
+    *("drop_prob", "drop_path_prob", "channel_drop_prob", "edge_drop_prob"),
+)
+"""The settings that ``OMFA`` takes beside those of its encoder."""
 
 
 class _Whole(nn.Module):
@@ -65,36 +77,13 @@ class _OnEmbeddings(nn.Module):
         return model.final_layer(model.dropout(features))
 
 
-LOGISTIC = "logistic"
-
-
 def _flat(known: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
     """Lay the embeddings of all channels in a row, without the side input."""
     return known[..., :-N_SIDE].reshape(len(known), -1).astype(np.float32)
 
 
-ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second")
-"""Arguments of OMFA that its encoder's weights belong to."""
-
-
 def omfa(
-    *,
-    seed: int = 0,
-    checkpoint: str | None = None,
-    preset: str | None = None,
-    head: str = "gat",
-    encoder: str | None = None,
-    resampling: str | None = None,
-    tokens_per_second: float | None = None,
-    connectivity: bool = True,
-    freeze: Freeze | None = None,
-    encoder_lr_scale: float = 0.1,
-    layer_decay: float | None = None,
-    drop_prob: float = 0.1,
-    drop_path_prob: float = 0.1,
-    channel_drop_prob: float = 0.2,
-    edge_drop_prob: float = 0.1,
-    **training: Any,
+    *, seed: int = 0, checkpoint: str | None = None, **settings: Any
 ) -> Network | FeatureClassifier:
     """Make an OMFA to be fine-tuned, or trained from scratch.
 
@@ -103,33 +92,13 @@ def omfa(
     seed : int
     checkpoint : str, optional
         Name or folder of a checkpoint whose encoder it starts from; from scratch if not given.
-    preset, encoder, resampling, tokens_per_second : optional
-        As in ``OMFA``. By default the checkpoint's; from scratch ``"small"``, ``"art"``,
-        ``"rate"``, 2.
-    head : str
-        The graph over the channels. ``"logistic"``: none, but logistic regression on the embeddings
-        of all channels of a frozen encoder, regularised as the baselines are; a linear probe, which
-        tells in seconds what an encoder has learned. It has no settings of its own.
-    connectivity : bool
-        As in ``OMFA``.
-    freeze : {"encoder", "first-epoch", "none"}, optional
-        ``"encoder"``: it stays as it is, and is run over every window once for all folds.
-        ``"first-epoch"`` (with a checkpoint the default): it stays as it is while the head finds
-        its feet. ``"none"``: from scratch the default. ``"encoder"`` from scratch is an encoder of
-        random weights, the same in all folds: the control.
-    encoder_lr_scale : float
-        Learning rate of a pre-trained encoder as a share of the head's.
-    layer_decay : float, optional
-        In place of that, the rate of each layer as a share of that of the layer above it.
-    drop_prob, drop_path_prob, channel_drop_prob, edge_drop_prob : float
-        As in ``OMFA``.
-    **training
-        Fields of ``Training``: epochs, lr, weight_decay, label_smoothing, batch_size, patience,
-        warm_up, clip, refit, device, threads.
+    **settings
+        Fields of ``OmfaSettings`` (preset, head, freeze, ...) and ``Training`` (epochs, lr, ...).
 
     Returns
     -------
     Network or FeatureClassifier
+        The second for ``head="logistic"``.
 
     Raises
     ------
@@ -137,62 +106,59 @@ def omfa(
         If the checkpoint is of another architecture than asked for, or a setting is unknown, or is
         none of a linear probe.
     """
-    how = training_from(training)
-    asked = dict(zip(ARCHITECTURE, (preset, encoder, resampling, tokens_per_second), strict=True))
-    architecture, start = _architecture(checkpoint, asked)
-    kind = freeze or ("first-epoch" if checkpoint else "none")
-    if kind not in ("encoder", "first-epoch", "none"):
-        raise DataError(
-            "Setting omfa up", f"freeze={freeze!r}", "Use 'encoder', 'first-epoch' or 'none'"
-        )
-    head_and_drops: dict[str, Any] = {
-        "head": head,
-        "connectivity": connectivity,
-        "drop_prob": drop_prob,
-        "drop_path_prob": drop_path_prob,
-        "channel_drop_prob": channel_drop_prob,
-        "edge_drop_prob": edge_drop_prob,
-    }
-    if head == LOGISTIC:
-        given = [name for name in training if name not in ("device", "threads")]
-        given += ["freeze"] * (freeze not in (None, "encoder"))
-        if given:
-            raise DataError(
-                f"Setting omfa up with head={LOGISTIC}",
-                f"{', '.join(given)} given, and nothing is trained but a logistic regression",
-                "Leave them out, or choose a head that is a network",
-            )
-        embeddings = Embeddings(
-            start or _random_encoder(**architecture), device=how.device, threads=how.threads
-        )
-        prepare = make_pipeline(FunctionTransformer(_flat), filled_and_scaled())
-        return FeatureClassifier(embeddings, prepare, logistic())
-    if start is None and kind == "encoder":
+    own, how = omfa_and_training_from(settings)
+    architecture, start = _architecture(checkpoint, own)
+    if own.head == LOGISTIC:
+        _check_probe(settings)
+        return _probe(start or _random_encoder(**architecture), how)
+    freeze = own.freeze or ("first-epoch" if checkpoint else "none")
+    frozen = freeze == "encoder"
+    if start is None and frozen:
         start = _random_encoder(**architecture)
+    head_and_drops = {name: getattr(own, name) for name in HEAD_AND_DROPS}
 
     def build(windows: Windows) -> nn.Module:
         model = OMFA(**signal_arguments(windows), **architecture, **head_and_drops)
         if start is not None:
             model.encoder.load_state_dict(start.state_dict())
-        return _OnEmbeddings(model) if kind == "encoder" else _Whole(model)
+        return _OnEmbeddings(model) if frozen else _Whole(model)
 
+    features = None
+    if frozen and start is not None:
+        with_pairs = own.connectivity and own.head == "gat"  # the other heads do not read them
+        features = Embeddings(
+            start, connectivity=with_pairs, device=how.device, threads=how.threads
+        )
     return Network(
         "omfa",
         build,
         how,
         seed=seed,
-        features=Embeddings(
-            start,
-            connectivity=connectivity and head == "gat",
-            device=how.device,
-            threads=how.threads,
-        )
-        if kind == "encoder" and start is not None
-        else None,
-        frozen_epochs=1 if kind == "first-epoch" else 0,
-        encoder_lr_scale=encoder_lr_scale if checkpoint else 1.0,
-        layer_decay=layer_decay,
+        features=features,
+        frozen_epochs=1 if freeze == "first-epoch" else 0,
+        # An encoder that starts from nothing has as much to learn as the head.
+        encoder_lr_scale=own.encoder_lr_scale if checkpoint else 1.0,
+        layer_decay=own.layer_decay,
     )
+
+
+def _check_probe(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that a logistic regression has no use for."""
+    training = {field.name for field in fields(Training)} - {"device", "threads"}
+    given = [name for name in settings if name in training]
+    given += ["freeze"] * (settings.get("freeze") not in (None, "encoder"))
+    if given:
+        raise DataError(
+            f"Setting omfa up with head={LOGISTIC}",
+            f"{', '.join(given)} given, and nothing is trained but a logistic regression",
+            "Leave them out, or choose a head that is a network",
+        )
+
+
+def _probe(encoder: nn.Module, how: Training) -> FeatureClassifier:
+    embeddings = Embeddings(encoder, device=how.device, threads=how.threads)
+    prepare = make_pipeline(FunctionTransformer(_flat), filled_and_scaled())
+    return FeatureClassifier(embeddings, prepare, logistic())
 
 
 def omfa_from_scratch(*, seed: int = 0, **parameters: Any) -> Network | FeatureClassifier:
@@ -214,11 +180,12 @@ def omfa_from_scratch(*, seed: int = 0, **parameters: Any) -> Network | FeatureC
 
 
 def _architecture(
-    checkpoint: str | None, asked: Mapping[str, Any]
+    checkpoint: str | None, settings: OmfaSettings
 ) -> tuple[dict[str, Any], nn.Module | None]:
     """Return the arguments that decide the encoder, and the encoder of the checkpoint."""
+    asked = {name: getattr(settings, name) for name in ARCHITECTURE}
     if checkpoint is None:
-        usual = {"preset": PRESET, "encoder": "art", "resampling": "rate", "tokens_per_second": 2.0}
+        usual = _defaults() | {"preset": PRESET}
         return {name: usual[name] if v is None else v for name, v in asked.items()}, None
     from omfa.zoo.checkpoints.folder import load
 
@@ -235,9 +202,14 @@ def _architecture(
 
 
 def architecture_of(model: OMFA) -> dict[str, Any]:
+    """Return the values of ``ARCHITECTURE`` that a model was made with."""
     config: dict[str, Any] = model.get_config()  # type: ignore[operator]
+    return {name: config.get(name, default) for name, default in _defaults().items()}
+
+
+def _defaults() -> dict[str, Any]:
     signature = inspect.signature(OMFA).parameters
-    return {name: config.get(name, signature[name].default) for name in ARCHITECTURE}
+    return {name: signature[name].default for name in ARCHITECTURE}
 
 
 def _random_encoder(preset: str, encoder: str, **arguments: Any) -> nn.Module:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline import cluster
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
 from omfa.zoo.estimators.names import Factory
@@ -239,7 +239,8 @@ def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]
     except FileNotFoundError:
         return None
     except Exception as error:  # a changed byte may break the zip, its streams or an array's header
-        warnings.warn(f"The kept fold {path} is damaged and is run again: {error}", stacklevel=2)
+        found = f"The kept fold {path} is damaged and is run again ({error})."
+        warnings.warn(found, DataWarning, stacklevel=2)
         return None
     fits = all(a.shape == (n,) and a.dtype == np.int64 for a in arrays.values())
     return arrays if fits and np.array_equal(arrays["test"], fold.test) else None

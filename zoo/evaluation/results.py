@@ -357,6 +357,12 @@ def _check_same_folds(results: Sequence[Result]) -> None:
             )
 
 
+def same_predictions(one: Result, other: Result) -> int:
+    """Return for how many test windows two runs of the same folds predict the same class."""
+    _check_same_folds([one, other])
+    return int((one.predictions["y_pred"] == other.predictions["y_pred"]).sum())
+
+
 def by_subject(results: Sequence[Result]) -> pd.DataFrame:
     """Return the scores of each subject, averaged over the seeds of a model."""
     columns = [*METRICS, *(f"majority_{metric}" for metric in METRICS)]

@@ -26,7 +26,7 @@ from typing import Any, TypedDict, Unpack
 import joblib
 import pandas as pd
 
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import set_aside
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
@@ -42,8 +42,10 @@ from omfa.zoo.evaluation.folds import (
 from omfa.zoo.evaluation.provenance import (
     describe_checkpoint,
     describe_dataset,
+    found_again,
     pretraining_of,
     versions,
+    without_author,
 )
 from omfa.zoo.evaluation.results import (
     FORMAT,
@@ -146,7 +148,7 @@ def evaluate(
 
 def rerun(
     path: str | Path,
-    dataset: Dataset | None = None,
+    dataset: Dataset | str | Path | Sequence[str | Path] | None = None,
     *,
     out: str | Path | None = None,
     n_jobs: int = 1,
@@ -160,8 +162,9 @@ def rerun(
     ----------
     path : str or Path
         A result's file.
-    dataset : Dataset, optional
-        The data; opened as the file says if not given.
+    dataset : Dataset, address or sequence of address, optional
+        The data, or the stores to open as the file says; by default those that it names, as seen
+        from its folder.
     out, n_jobs, scheduler, progress
         As for ``evaluate``.
     allow_code : bool
@@ -182,7 +185,7 @@ def rerun(
     old = Result.load(path)
     doing = f"Running {Path(path).name} again"
     factory = factory_named(old.estimator, allow_code=allow_code)
-    if dataset is None:
+    if dataset is None or isinstance(dataset, str | Path | list | tuple):
         recipe = old.config["dataset"].get("recipe")
         if recipe is None:
             raise DataError(
@@ -192,7 +195,12 @@ def rerun(
             )
         # Not at the top: a dataset of one's own needs no store, and no Zarr.
         opening = importlib.import_module("omfa.zoo.data.opening")
-        dataset = opening.open_dataset(**opening.checked_recipe(recipe, doing=doing))
+        recipe = opening.checked_recipe(recipe, doing=doing)
+        if dataset is None:
+            recipe["stores"] = found_again(recipe["stores"], Path(path).parent, doing=doing)
+        else:
+            recipe["stores"] = [dataset] if isinstance(dataset, str | Path) else list(dataset)
+        dataset = opening.open_dataset(**recipe)
     dataset = as_dataset(dataset)
     check_dataset(dataset)
     described = describe_dataset(dataset)
@@ -213,6 +221,9 @@ def rerun(
     for key in ("created", "seconds"):
         config.pop(key, None)
     if (name := config["parameters"].get("checkpoint")) is not None:
+        if not Path(name).exists() and (Path(path).parent / name).is_dir():
+            name = str(Path(path).parent / name)
+            config["parameters"] = {**config["parameters"], "checkpoint": name}
         checkpoint = describe_checkpoint(name)
         if checkpoint["weights"] != config["checkpoint"]["weights"]:
             raise DataError(
@@ -474,7 +485,7 @@ class Run:
                 )
             predicted = [read_fold(kept, k, fold) for k, fold in enumerate(folds)]
             config = {
-                **config,
+                **(config if path is None else without_author(config, path.parent)),
                 "created": started.isoformat(timespec="seconds"),
                 "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
             }
@@ -498,7 +509,9 @@ def _finished(path: Path) -> Result | None:
         return None
     except DamagedResult as error:
         aside = set_aside(path)
-        warnings.warn(f"{error} It is made again; the old file is {aside}.", stacklevel=2)
+        warnings.warn(
+            f"{error} It is made again; the old file is {aside}.", DataWarning, stacklevel=2
+        )
         return None
 
 

@@ -1,10 +1,11 @@
 """The paper's tables, run again: a grid of evaluations that resumes.
 
 Each row of a table is run under ``leaky-window`` and under protocols that hold, and stands beside
-what the paper says. A cell is a call of ``evaluate`` on one corpus, most of them from a checkpoint
-of ``pretrain_encoder``; both keep what they finish, so the same call goes on after an interruption
-and reads what is done. The abstract of arXiv 2511.08444 is all that is publicly readable, so the
-folds, the windows, the ratings' rule and how a row is meant are this project's choice.
+what the paper states. A cell is a row under a protocol: a call of ``evaluate`` on one corpus, most
+often from a checkpoint of ``pretrain_encoder``. Both keep what they finish, so the same call goes
+on after an interruption and reads what is done. The abstract of arXiv 2511.08444 is all that is
+publicly readable, so the folds, the windows, the rule that makes classes of ratings and how a row
+is meant are this project's choice.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,95 +23,31 @@ import numpy as np
 import pandas as pd
 
 from omfa.pipeline.channels import UCS
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import open_store
 from omfa.pipeline.words import duration
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.data.settings import DEFAULT_TARGETS
+from omfa.zoo.estimators.settings import ARCHITECTURE
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import evaluate, plan
+from omfa.zoo.paper.settings import GridSettings as GridSettings
 from omfa.zoo.paper.tables import BASELINES, TABLES, Row, Stage1, rows_of
-from omfa.zoo.pretraining.module import Settings, check_batches, open_reads
+from omfa.zoo.pretraining.module import check_batches, open_reads
 from omfa.zoo.pretraining.run import pretrain_encoder
-from omfa.zoo.protocols.protocol import LEAKY, Protocol, as_protocol
+from omfa.zoo.pretraining.settings import RunSettings, Settings
+from omfa.zoo.protocols.protocol import Protocol
 
 if TYPE_CHECKING:
     from omfa.zoo.evaluation.run import Plan
 
 
-@dataclass(frozen=True)
-class How:
-    """What all rows share. The paper's abstract is silent on it; this is the project's choice.
-
-    Attributes
-    ----------
-    settings : Settings
-        Of stage 1; a row may ask for another encoder or resampling.
-    window_seconds : float
-        Windows do not overlap.
-    protocols : tuple of str
-        That hold, beside ``leaky-window``; ``"seed=seed-9-6"`` is for one corpus.
-    n_folds : int, optional
-        Of every protocol that has folds; the protocol's own number by default.
-    skip : tuple of str
-        Subjects to leave out, ``"dataset/subject"``.
-    parameters : mapping
-        Of stage 2, as ``omfa.zoo.estimators.omfa_networks.omfa`` takes them.
-    targets : mapping of str to str
-        By corpus; ``DEFAULT_TARGETS`` where it is not named.
-    n_seeds : int
-        Models for each fold; scores are averaged.
-    datasets : tuple of str
-        Corpora to fine-tune on and test; all that a table has rows on by default.
-    """
-
-    settings: Settings = field(default_factory=Settings)
-    window_seconds: float = 4.0
-    protocols: tuple[str, ...] = ("within-subject",)
-    n_folds: int | None = None
-    skip: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    targets: Mapping[str, str] = field(default_factory=dict)
-    n_seeds: int = 1
-    datasets: tuple[str, ...] = ()
-
-    def splits(self, corpus: str) -> list[Protocol]:
-        """Return the protocols of a corpus, the leaky one first."""
-        skip = tuple(name for name in self.skip if name.startswith(f"{corpus}/"))
-        found = [Protocol(LEAKY, skip=skip)]
-        for name in self.protocols:
-            where, _, which = name.rpartition("=")
-            protocol = replace(as_protocol(which), skip=skip)
-            if protocol.leaky:
-                raise DataError(
-                    f"Choosing protocols beside {LEAKY}", f"{name!r}", "Name one that holds"
-                )
-            found += [protocol] if where in ("", corpus) else []
-        if self.n_folds is None:
-            return found
-        return [replace(one, n_folds=self.n_folds) if one.n_folds else one for one in found]
-
-
-def quick() -> How:
-    """Return settings that run everything and teach nothing, for a test of the whole."""
-    return How(
-        settings=Settings(
-            preset="tiny",
-            steps=6,
-            batch_size=32,
-            window_seconds=2.0,
-            lag_seconds=(1.0, 2.0),
-        ),
-        window_seconds=3.0,
-        n_folds=2,
-        parameters={"epochs": 1, "freeze": "encoder", "batch_size": 64},
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A row under a protocol, run: a result for each seed, or why there is none."""
+    """A row that was run under a protocol: a result for each seed, or why there is none."""
 
     row: Row
     protocol: Protocol
@@ -119,21 +56,22 @@ class Cell:
 
 
 class Grid:
-    """Tables over stores.
+    """The paper's tables over the stores that are there: what to run, and running it.
 
     Parameters
     ----------
     stores : sequence of address
-        Which corpus each holds is read from it.
+        One for each corpus; a store names its own.
     out : path
         Folder of the results, the pre-trainings and the report.
     tables : sequence of str
-        Of ``TABLES``.
-    how : How, optional
+        Some of ``TABLES``.
+    how : GridSettings, optional
+        What all rows share.
     workers : int
         Processes that folds run in.
     say : callable, optional
-        Told each step in a line.
+        Called with a line of text for each step.
 
     Attributes
     ----------
@@ -141,12 +79,13 @@ class Grid:
         Address by corpus.
     rows : list of Row
     missing : list of str
-        What is left out, and why.
+        What is left out, and why; a sentence each.
 
     Raises
     ------
     DataError
-        If a store is none, has no target, two are of one corpus, or nothing is left to run.
+        If an address holds no store, a corpus has no target, two stores are of one corpus, or
+        nothing is left to run.
     """
 
     def __init__(
@@ -154,15 +93,13 @@ class Grid:
         stores: Sequence[str | Path],
         out: str | Path,
         tables: Sequence[str] = TABLES,
-        how: How | None = None,
+        how: GridSettings | None = None,
         *,
         workers: int = 1,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        from omfa.zoo.data.targets import DEFAULT_TARGETS
-
         doing = "Reproducing the paper's tables"
-        self.out, self.how = Path(out), how or How()
+        self.out, self.how = Path(out), how or GridSettings()
         self.workers, self.say = workers, say
         if unknown := [table for table in tables if table not in TABLES]:
             raise DataError(doing, f"there is no table {unknown[0]!r}", f"Use {', '.join(TABLES)}")
@@ -198,7 +135,7 @@ class Grid:
         self._datasets: dict[str, StoreDataset] = {}
 
     def dataset(self, name: str) -> StoreDataset:
-        """Open a corpus' windows, once."""
+        """Return the windows of a corpus, which are opened once."""
         if name not in self._datasets:
             self._datasets[name] = open_dataset(
                 self.stores[name], self.how.window_seconds, target=self.targets[name]
@@ -207,7 +144,7 @@ class Grid:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """By corpus, a digest of all its recordings."""
+        """A digest of all recordings of each corpus, by its name."""
         return {name: self.dataset(name).digest for name in self.stores}
 
     # ---- pre-training
@@ -248,7 +185,8 @@ class Grid:
             self.folder(stage1),
             settings,
             name=str(stage1),
-            log_every=max(1, min(20, settings.steps // 50)),
+            # Short runs log more often, so that their curve has about 50 points.
+            log_every=max(1, min(RunSettings.log_every, settings.steps // 50)),
             **options,
         )
 
@@ -261,7 +199,8 @@ class Grid:
         shared = {**self.how.parameters, **row.parameters}
         if row.stage1 is not None:
             return shared
-        for name in ("freeze", "encoder_lr_scale", "layer_decay"):  # of an encoder that has learned
+        # These spare an encoder that has learned something; one from scratch has nothing to spare.
+        for name in ("freeze", "encoder_lr_scale", "layer_decay"):
             shared.pop(name, None)
         return _architecture(self.how.settings) | shared
 
@@ -283,7 +222,10 @@ class Grid:
 
     @property
     def _kinds(self) -> list[tuple[Row, Protocol]]:
-        """Cells that stand for all: of each model on a corpus one, of each protocol on it one."""
+        """The fewest cells that cover every model and protocol on each corpus.
+
+        They are enough to validate the whole grid before it runs.
+        """
         found, known = [], set()
         for row, protocol in self.cells:
             stage1 = row.stage1 and (row.stage1.encoder, row.stage1.resampling)
@@ -312,14 +254,14 @@ class Grid:
                 parameters["checkpoint"] = str(checkpoints[row.stage1])
             cells.append(self._cell(row, protocol, parameters))
         for name, (stage1, folder) in self.attended.items():
-            self.say(f"fine-tuning on all of {name}, to see what its graph listens to")
+            self.say(f"fine-tuning on all of {name}, to see which channels its graph attends to")
             attend(self.dataset(name), folder, checkpoints[stage1], self.how.parameters)
         return cells
 
     def _cell(self, row: Row, protocol: Protocol, parameters: dict[str, Any]) -> Cell:
         results = []
         with warnings.catch_warnings():
-            # That pre-training on one corpus did not see the channels of another is the point.
+            # Some rows are about channels that pre-training did not see: no need to warn of them.
             warnings.simplefilter("ignore", InputWarning)
             try:
                 for seed in range(self.how.n_seeds):
@@ -340,7 +282,7 @@ class Grid:
 
     @property
     def attended(self) -> dict[str, tuple[Stage1, Path]]:
-        """By corpus, the pre-training of its first row, and the folder that ``attend`` writes."""
+        """For each corpus the pre-training of its first row, and the folder of ``attend``."""
         found: dict[str, tuple[Stage1, Path]] = {}
         for row in self.rows:
             if row.stage1 is not None and row.dataset not in found:
@@ -357,7 +299,7 @@ class Grid:
     # ---- the plan
 
     def plan(self, *, timed: bool = True) -> str:
-        """Tell what ``run`` would do: pre-trainings, cells, fits, and the time of them.
+        """Describe what ``run`` would do: pre-trainings, cells, fits, and the time they take.
 
         Parameters
         ----------
@@ -367,7 +309,7 @@ class Grid:
         from omfa.zoo.pretraining import run as pretrain
 
         lines = [f"{name:12} {store}" for name, store in self.stores.items()]
-        lines += [f"left out     {told}" for told in self.missing]
+        lines += [f"left out     {reason}" for reason in self.missing]
         undone = [stage1 for stage1 in self.stage1s if not self.done(stage1)]
         lines += [
             f"pre-training {stage1}{'' if stage1 in undone else ' (done)'}"
@@ -375,10 +317,10 @@ class Grid:
         ]
         if undone and timed:
             largest = max(undone, key=lambda stage1: len(stage1.corpora))
-            told = pretrain.plan(
+            text = pretrain.plan(
                 [self.stores[name] for name in largest.corpora], self.settings(largest)
             )
-            lines += [f"  {line}" for line in (f"{largest}, the largest:", *told.splitlines())]
+            lines += [f"  {line}" for line in (f"{largest}, the largest:", *text.splitlines())]
         n_fits: dict[tuple[str, Protocol], int] = {}
         a_fit: dict[tuple[str, str], float] = {}
         for row, protocol in self._kinds:
@@ -407,7 +349,7 @@ class Grid:
         return "\n".join(lines)
 
     def _plan(self, row: Row, protocol: Protocol, *, timed: bool) -> Plan:
-        """Plan a row from scratch: the folds and the work are those from a checkpoint."""
+        """Plan a row as if from scratch: its checkpoint may not exist yet, and changes no work."""
         parameters = self.parameters(row)
         if row.stage1 is not None:
             parameters |= _architecture(self.settings(row.stage1))
@@ -422,8 +364,7 @@ class Grid:
 
 
 def _architecture(settings: Settings) -> dict[str, Any]:
-    names = ("preset", "encoder", "resampling", "tokens_per_second")
-    return {name: getattr(settings, name) for name in names}
+    return {name: getattr(settings, name) for name in ARCHITECTURE}
 
 
 def _digest(about: Any) -> str:
@@ -437,11 +378,11 @@ ATTENDED = 256
 def attend(
     dataset: StoreDataset, folder: Path, checkpoint: Path, parameters: Mapping[str, Any]
 ) -> None:
-    """Fine-tune a model on all of a dataset; write its history and what its graph listens to.
+    """Fine-tune a model on all of a dataset; write its history and which channels it attends to.
 
-    Nothing is tested. ``folder`` gets ``checkpoint/``, ``history.csv`` (an epoch a row) and
-    ``attention.csv``: for each channel the attention that it receives, 1 being an even share, mean
-    over ``ATTENDED`` windows spread over the dataset.
+    Nothing is tested. ``folder`` gets ``checkpoint/``, ``history.csv`` (a row for each epoch) and
+    ``attention.csv``: for each channel the attention that it receives, where 1 is an even share,
+    as the mean over ``ATTENDED`` windows spread over the dataset.
     """
     if (folder / "attention.csv").exists():
         return
@@ -462,18 +403,10 @@ def attend(
             parameters=parameters,
             report=history.append,
         )
-        _write(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
+        write_whole(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
     rows = np.unique(np.linspace(0, len(dataset) - 1, min(ATTENDED, len(dataset))).astype(int))
     X, present, _ = dataset.take(rows)
     heard = channel_attention(load(tuned), torch.from_numpy(X), mask=torch.from_numpy(present))
     share = (heard * torch.from_numpy(present).sum(1, keepdim=True)).mean(0)
     table = pd.DataFrame({"channel": dataset.channels, "attention": share.numpy()})
-    _write(folder / "attention.csv", table.to_csv(index=False))
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.part")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
+    write_whole(folder / "attention.csv", table.to_csv(index=False))

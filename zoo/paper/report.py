@@ -13,7 +13,8 @@ import pandas as pd
 from markupsafe import Markup
 
 from omfa.pipeline import report_page as page
-from omfa.zoo.paper.grid import Cell, Grid, _write
+from omfa.pipeline.writing import write_whole
+from omfa.zoo.paper.grid import Cell, Grid
 from omfa.zoo.paper.tables import PAPER, Claim
 from omfa.zoo.reports.page import TEMPLATES, attention, curves, history, write_report
 from omfa.zoo.reports.tables import Entry, scores_table, summary_table
@@ -199,7 +200,7 @@ def reproduce(grid: Grid, *, command: str = "", note: str = "") -> tuple[Path, l
         "how": asdict(grid.how),
         "omfa": version("omfa"),
     }
-    _write(grid.out / "run.json", json.dumps(about, indent=1))
-    _write(grid.out / "subjects.csv", scores_table(entries(cells)).to_csv(index=False))
-    _write(grid.out / "summary.csv", summarise(cells).to_csv(index=False))
+    write_whole(grid.out / "run.json", json.dumps(about, indent=1))
+    write_whole(grid.out / "subjects.csv", scores_table(entries(cells)).to_csv(index=False))
+    write_whole(grid.out / "summary.csv", summarise(cells).to_csv(index=False))
     return write_tables_report(grid, cells, report, command=command, note=note), cells

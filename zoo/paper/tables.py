@@ -1,4 +1,4 @@
-"""The rows of the paper's tables, and what the paper claims of each: data, as code."""
+"""The rows of the paper's tables, and what the paper claims of each row: data, as code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 TABLES = ("within", "transfer", "ablation")
 
 CORPORA = ("seed", "deap", "dreamer")
+"""The corpora of the paper, in its order."""
 
 UNSEEN = "dreamer"
 """The corpus that the paper transfers to."""
@@ -23,23 +24,25 @@ BASELINES = (
     "relative-band-power+logistic",
     "tangent-space+logistic",
 )
+"""Models that every corpus of a table is also run with: without them an accuracy says little."""
 
 SOURCE = "arXiv 2511.08444, abstract"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the paper says of a row.
+    """What the paper states about a row.
 
     Attributes
     ----------
     accuracy : float or None
-        Percent.
+        Within-subject accuracy in percent.
     difference : float or None
-        Points of accuracy from the first row of the table.
+        From the first row of the table, in points of accuracy.
     words : str
-        Where there is no number.
+        What it states where it gives no number.
     source : str
+        Where it states that.
     """
 
     accuracy: float | None = None
@@ -48,10 +51,10 @@ class Claim:
     source: str = SOURCE
 
     def __str__(self) -> str:
-        """Tell it in a few characters."""
-        told = [] if self.accuracy is None else [f"{self.accuracy:.2f} %"]
-        told += [] if self.difference is None else [f"{self.difference:+.2f} points"]
-        return ", ".join([*told, *([self.words] if self.words else [])])
+        """Return the claim in a few characters."""
+        parts = [] if self.accuracy is None else [f"{self.accuracy:.2f} %"]
+        parts += [] if self.difference is None else [f"{self.difference:+.2f} points"]
+        return ", ".join([*parts, *([self.words] if self.words else [])])
 
 
 PAPER: Mapping[tuple[str, str, str], Claim] = {
@@ -66,8 +69,8 @@ PAPER: Mapping[tuple[str, str, str], Claim] = {
     ("ablation", "graph: GCN, distances", "deap"): Claim(difference=-22.19),
     ("ablation", "graph: none, mean", "deap"): Claim(difference=-16.44),
 }
-"""By table, row and corpus. That its GCN has edges by distance, and that without GAT it takes the
-mean, is our reading."""
+"""The claims by table, row and corpus. It is our reading that the GCN has edges by distance, and
+that the mean is taken where there is no GAT."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,9 @@ class Stage1:
     Attributes
     ----------
     corpora : tuple of str
-        Whose signals it sees.
+        The corpora whose signals it learns from.
     encoder, resampling : str
-        As in ``omfa.zoo.pretraining.module.Settings``.
+        As in ``omfa.zoo.pretraining.settings.Settings``.
     channels : {"native", "intersection"}
         All channels, or those that every corpus of the grid has.
     """
@@ -90,7 +93,7 @@ class Stage1:
     channels: str = "native"
 
     def __str__(self) -> str:
-        """Name it, for folders, cards and tables."""
+        """Return its name in folders, cards and tables."""
         kind = [self.encoder, self.resampling.replace("+", "_")]
         kind += ["intersection"] if self.channels == "intersection" else []
         return "-".join(["_".join(self.corpora), *kind])
@@ -103,11 +106,13 @@ class Row:
     Attributes
     ----------
     table, name, dataset : str
+        One of ``TABLES``, the row's name in it, and the corpus that is trained and tested on.
     model : str
-        As ``evaluate`` knows it.
+        The model's name for ``evaluate``.
     stage1 : Stage1 or None
+        The pre-training whose checkpoint the model starts from.
     parameters : mapping
-        Of the model, beside those that all rows have.
+        Parameters of the model beside those that all rows share.
     """
 
     table: str
@@ -119,26 +124,26 @@ class Row:
 
     @property
     def claim(self) -> Claim | None:
-        """What the paper says of it."""
+        """What the paper states about it."""
         return PAPER.get((self.table, self.name, self.dataset))
 
 
 def rows_of(table: str, corpora: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """List a table's rows, and what is left out for want of a corpus.
+    """Return a table's rows, and what is left out because its corpus is not there.
 
     Parameters
     ----------
     table : str
         One of ``TABLES``.
     corpora : sequence of str
-        Those that there are.
+        The corpora whose stores are there.
 
     Returns
     -------
     rows : list of Row
-        The first on a corpus is the one that the others are compared with.
+        The first row on a corpus is the one that the others are compared with.
     missing : list of str
-        A sentence each.
+        A sentence for each thing that is left out.
     """
     known = tuple(name for name in CORPORA if name in corpora)
     rows, missing = _ROWS[table]((*known, *(name for name in corpora if name not in known)))

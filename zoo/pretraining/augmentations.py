@@ -10,55 +10,19 @@ The list and its probabilities are this project's choice; the paper's abstract n
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 from torch import Tensor
 
 from omfa.models.front_end import resample, resampling_kernel
+from omfa.zoo.pretraining.settings import Augmentations
 
 RATES = (100.0, 160.0, 200.0, 250.0)
 """Hz that a view may be resampled to."""
 
 STRETCH = (0.97, 0.98, 0.99, 1.01, 1.02, 1.03)
 """Factors of time."""
-
-
-@dataclass(frozen=True)
-class Augmentations:
-    """Chances that a view is changed, by each kind of change; 0 turns it off.
-
-    Attributes
-    ----------
-    rereference : float
-        Another channel of the window is subtracted.
-    rate : float
-        The view is resampled to another rate, and the encoder told. One rate for a batch.
-    stretch : float
-        Time runs up to 3 % faster or slower. One factor for a batch.
-    noise : float
-        White noise up to ``noise_sd`` standard deviations of the row.
-    noise_sd : float
-    time_mask : float
-        Up to 0.75 s are replaced by the row's mean.
-    band_stop : float
-        A band 3 to 5 Hz wide between 5 and 42 Hz is taken out.
-    phase : float
-        The phase of every frequency is turned by a random angle of 0.5 rad standard deviation.
-    drift : float
-        A slow wave, under 0.5 Hz, of up to one standard deviation is added.
-    """
-
-    rereference: float = 0.2
-    rate: float = 0.3
-    stretch: float = 0.3
-    noise: float = 0.5
-    noise_sd: float = 0.2
-    time_mask: float = 0.5
-    band_stop: float = 0.3
-    phase: float = 0.2
-    drift: float = 0.2
 
 
 def augment(x: Tensor, sfreq: float, other: Tensor, chances: Augmentations) -> tuple[Tensor, float]:

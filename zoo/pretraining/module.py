@@ -1,10 +1,9 @@
-"""Stage 1 as a Lightning module: settings, views, loss, optimizer."""
+"""Stage 1 as a Lightning module: views, loss, optimizer."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any, Literal
 
@@ -13,110 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omfa.models.encoders import PRESETS, make_encoder
-from omfa.pipeline.recording import DataError
+from omfa.models.encoders import make_encoder
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
 from omfa.zoo.data.dataset import Batch, Loader, StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.tiers import stretches
 from omfa.zoo.estimators.schedule import adamw_and_schedule
-from omfa.zoo.pretraining.augmentations import Augmentations, augment
+from omfa.zoo.pretraining.augmentations import augment
 from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
+from omfa.zoo.pretraining.settings import LEARNING_RATE, STRIDE, Settings
 from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, codes
-
-LEARNING_RATE = {"tiny": 1e-3, "small": 1e-3, "base": 5e-4, "large": 3e-4}
-
-STRIDE = 2.0
-"""Seconds between the long windows that a run reads; where in them views lie is random."""
 
 _UNITS = {"dataset": ("dataset",), "subject": SUBJECT}
 
 N_WATCHED = 512
 """Rows of a batch that alignment, uniformity and effective rank are taken of."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to pre-train. The defaults are this project's choice.
-
-    Attributes
-    ----------
-    preset : {"tiny", "small", "base", "large"}
-    encoder : {"art", "art_no_rotary", "patch", "cnn"}
-    resampling : {"off", "rate", "rate+content"}
-    tokens_per_second : float
-    window_seconds : float
-        Of a view.
-    lag_seconds : (float, float)
-        Least and greatest time from an anchor's start to its positive's. (0, 0): the same window,
-        moved by up to 0.25 s.
-    steps : int
-        Optimizer steps.
-    batch_size : int
-        Pairs per step and process.
-    channels_per_window : int
-        Pairs that come from one window, of different channels as far as it has so many.
-    negatives_from : {"dataset", "subject"}
-        Whose windows a batch holds, and so what a positive is told from. Other subjects are told
-        apart by who they are; one subject's windows by the channel and by what changes with time.
-    lr : float or None
-        Greatest learning rate; None takes the preset's (1e-3, 1e-3, 5e-4, 3e-4).
-    weight_decay, temperature : float
-    warm_up : float
-        Share of the steps in which the learning rate rises; then it falls along a cosine.
-    drop_path_prob : float
-    augmentations : Augmentations
-    seed : int
-    """
-
-    preset: str = "small"
-    encoder: str = "art"
-    resampling: str = "rate"
-    tokens_per_second: float = 2.0
-    window_seconds: float = 4.0
-    lag_seconds: tuple[float, float] = (4.0, 10.0)
-    steps: int = 20_000
-    batch_size: int = 1024
-    channels_per_window: int = 16
-    negatives_from: Literal["dataset", "subject"] = "dataset"
-    lr: float | None = None
-    weight_decay: float = 0.05
-    temperature: float = 0.1
-    warm_up: float = 0.05
-    drop_path_prob: float = 0.1
-    augmentations: Augmentations = field(default_factory=Augmentations)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        doing = "Reading the settings of a pre-training"
-        if self.preset not in PRESETS:
-            raise DataError(doing, f"preset={self.preset!r}", f"Use one of {', '.join(PRESETS)}")
-        positive = ("window_seconds", "steps", "batch_size", "channels_per_window", "temperature")
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise DataError(doing, f"{name}={getattr(self, name)}", "Use a positive number")
-        if self.negatives_from not in _UNITS:
-            raise DataError(
-                doing, f"negatives_from={self.negatives_from!r}", f"Use {' or '.join(_UNITS)}"
-            )
-        low, high = self.lag_seconds
-        if not 0 <= low <= high:
-            raise DataError(doing, f"lag_seconds={low}, {high}", "Give least and greatest: 4 10")
-        if self.batch_size % self.channels_per_window or self.batch_size < 4:
-            raise DataError(
-                doing,
-                f"batch_size={self.batch_size}, channels_per_window={self.channels_per_window}",
-                "Use a batch of at least 4 that is a multiple of the channels per window",
-            )
-
-    @property
-    def n_windows(self) -> int:
-        """Windows read for a batch."""
-        return self.batch_size // self.channels_per_window
-
-    @property
-    def span_seconds(self) -> float:
-        """Length of a window that is read: room for both views, anywhere."""
-        return self.window_seconds + max(self.lag_seconds[1], 0.5) + STRIDE
 
 
 class Contrastive(L.LightningModule):
@@ -137,7 +48,7 @@ class Contrastive(L.LightningModule):
             self.encoder = make_encoder(
                 settings.encoder,
                 settings.preset,
-                resampling=settings.resampling,  # type: ignore[arg-type]
+                resampling=settings.resampling,
                 tokens_per_second=settings.tokens_per_second,
                 drop_path_prob=settings.drop_path_prob,
             )
@@ -250,8 +161,7 @@ class Contrastive(L.LightningModule):
         names = ["/".join(row) for row in rows.astype(str).to_numpy()]
         return DataError(
             f"Pre-training, step {self.trainer.global_step}",
-            f"the loss is {loss} (windows of {', '.join(names[:3])}"
-            f"{', ...' if len(names) > 3 else ''})",
+            f"the loss is {loss} (windows of {some(names)})",
             "Run again with a lower --lr; the last checkpoint is kept",
         )
 
@@ -351,7 +261,7 @@ def open_reads(
         if not found:
             raise DataError(
                 "Leaving subjects out of pre-training",
-                f"nobody is called {pattern!r}; there are {', '.join(known[:3])}, ...",
+                f"nobody is called {pattern!r}; there are {some(known)}",
                 "Write DATASET/SUBJECT; * stands for anything",
             )
         held.update(found)
@@ -374,18 +284,3 @@ def check_batches(data: StoreDataset, settings: Settings, world_size: int = 1) -
                 f"{name} has {count} windows of {settings.span_seconds:g} s",
                 "Lower --batch-size, or raise --channels-per-window",
             )
-
-
-def with_changes(settings: Settings, changes: Mapping[str, Any]) -> Settings:
-    """Return settings with other values; those of augmentations are given by their own names."""
-    known, own = asdict(settings.augmentations), asdict(settings)
-    if unknown := [name for name in changes if name not in known and name not in own]:
-        raise DataError(
-            "Reading the settings of a pre-training",
-            f"there is none called {', '.join(unknown)}",
-            f"Use some of {', '.join([*own, *known])}",
-        )
-    inner = {name: value for name, value in changes.items() if name in known}
-    outer = {name: value for name, value in changes.items() if name in own}
-    augmentations = replace(settings.augmentations, **inner)
-    return replace(settings, augmentations=augmentations, **outer)

@@ -32,10 +32,12 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
 
 from omfa.models import OMFA
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.dataset import StoreDataset
-from omfa.zoo.pretraining.module import Contrastive, Settings, check_batches, open_reads
+from omfa.zoo.pretraining.module import Contrastive, check_batches, open_reads
 from omfa.zoo.pretraining.probes import Probes
+from omfa.zoo.pretraining.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
     from omfa.zoo.checkpoints.cards import Card
@@ -59,13 +61,13 @@ def pretrain_encoder(
     hold_out: Sequence[str] = (),
     channels: Literal["native", "intersection"] = "native",
     name: str | None = None,
-    cache: str = "auto",
-    accelerator: str = "auto",
-    devices: int | str = 1,
-    num_nodes: int = 1,
-    precision: str | None = None,
-    checkpoint_every: int = 500,
-    log_every: int = 20,
+    cache: str = RunSettings.cache,
+    accelerator: str = RunSettings.accelerator,
+    devices: int | str = RunSettings.devices,
+    num_nodes: int = RunSettings.num_nodes,
+    precision: str | None = RunSettings.precision,
+    checkpoint_every: int = RunSettings.checkpoint_every,
+    log_every: int = RunSettings.log_every,
     probe_every: int = 0,
     probe_targets: Mapping[str, Any] | None = None,
     progress: bool = False,
@@ -178,7 +180,7 @@ def plan(
     settings: Settings,
     *,
     hold_out: Sequence[str] = (),
-    cache: str = "auto",
+    cache: str = RunSettings.cache,
 ) -> str:
     """Describe a run and say how long it will take, from a few steps taken on this machine.
 
@@ -211,7 +213,7 @@ def pairs_per_second(
     settings: Settings,
     *,
     hold_out: Sequence[str] = (),
-    cache: str = "auto",
+    cache: str = RunSettings.cache,
 ) -> float:
     """Take a few steps on this machine, and tell its pace."""
     few = replace(settings, steps=TIMED_STEPS)
@@ -280,10 +282,7 @@ def _claim(
                 "Give another --out, or delete that folder to begin anew",
             )
         return
-    out.mkdir(parents=True, exist_ok=True)
-    staged = path.with_suffix(f".{os.getpid()}.part")
-    staged.write_text(json.dumps(about, indent=1))
-    staged.replace(path)
+    write_whole(path, json.dumps(about, indent=1))
 
 
 def _last(folder: Path) -> Path | None:
@@ -351,9 +350,9 @@ def export(
         model = OMFA(
             n_outputs=2,
             sfreq=sfreq,
-            preset=settings.preset,  # type: ignore[arg-type]
-            encoder=settings.encoder,  # type: ignore[arg-type]
-            resampling=settings.resampling,  # type: ignore[arg-type]
+            preset=settings.preset,
+            encoder=settings.encoder,
+            resampling=settings.resampling,
             tokens_per_second=settings.tokens_per_second,
         )
     model.encoder.load_state_dict(encoder.state_dict())

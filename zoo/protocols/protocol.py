@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest, some
 
 Rows = npt.NDArray[np.int64]
 """Positions of windows in the metadata."""
@@ -180,6 +181,12 @@ def as_protocol(protocol: str | Protocol) -> Protocol:
     """
     if isinstance(protocol, Protocol):
         return protocol
+    if protocol not in (known := (*PROTOCOLS, *PROTOCOL_PRESETS)):
+        raise DataError(
+            f"Choosing the protocol {protocol!r}",
+            f"there is none of that name{nearest(protocol, known)}",
+            f"Use {', '.join(known)}",
+        )
     return PROTOCOL_PRESETS.get(protocol) or Protocol(protocol)
 
 
@@ -415,6 +422,6 @@ class Pretraining:
         if caught:
             raise DataError(
                 doing,
-                f"it saw {len(caught)} of the tested subjects ({', '.join(caught[:3])}, ...)",
+                f"it saw {len(caught)} of the tested subjects ({some(caught)})",
                 "Say 'transductive', or pre-train without them",
             )

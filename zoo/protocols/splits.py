@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.protocols.protocol import (
     LEAKY,
     SESSION,

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.protocols.protocol import CENTRED_BY, TRIAL, Rows, codes
 
 COLUMNS = (*TRIAL, "stimulus", "i_window_in_trial", "i_start_in_trial", "i_stop_in_trial")
@@ -486,7 +486,7 @@ class Estimator(ABC):
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
         """Return a class for each window, shape (n_windows,)."""
 
-    def check(self, windows: Windows) -> None:
+    def check(self, windows: Windows) -> None:  # noqa: B027 - by default nothing is refused
         """Refuse windows that the model cannot read, before anything is trained.
 
         Raises

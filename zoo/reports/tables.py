@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from omfa.pipeline.recording import DataError
+from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.baselines import BASELINES
 from omfa.zoo.evaluation.results import Result, by_subject, compare
 from omfa.zoo.protocols.metrics import METRICS, bootstrap_interval

@@ -1,0 +1,207 @@
+"""The settings of stage 2: how a network is fitted, and what an OMFA is made of.
+
+No torch here, so that a command line can show them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest
+
+Preset = Literal["tiny", "small", "base", "large"]
+"""The sizes of an encoder: ``omfa.models.encoders.PRESETS``."""
+
+EncoderKind = Literal["art", "art_no_rotary", "patch", "cnn"]
+"""The encoders: ``omfa.models.encoders.ENCODERS``."""
+
+Resampling = Literal["off", "rate", "rate+content"]
+"""The ways to bring any rate to the encoder's: ``omfa.models.front_end.RESAMPLING``."""
+
+Head = Literal["gat", "gcn", "gcn_learned", "mean", "transformer", "logistic"]
+"""The graphs over the channels, ``omfa.models.HEADS``, and ``LOGISTIC``."""
+
+Freeze = Literal["encoder", "first-epoch", "none"]
+
+LOGISTIC = "logistic"
+"""The head that is no network: logistic regression on the embeddings."""
+
+ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second")
+"""The settings of an OMFA that its encoder's weights belong to."""
+
+
+@dataclass(frozen=True)
+class OmfaSettings:
+    """What an OMFA is made of, and how its encoder is trained.
+
+    Attributes
+    ----------
+    preset : str or None
+        Size of the model. By default the checkpoint's; from scratch small.
+    encoder : str or None
+        Encoder of single channels. By default the checkpoint's; from scratch art.
+    resampling : str or None
+        Whether signals are resampled to the encoder's rate, and whether tokens are also placed by
+        content. By default the checkpoint's; from scratch rate.
+    tokens_per_second : float or None
+        Tokens for every second of signal. By default the checkpoint's; from scratch 2.
+    head : str
+        The graph over the channels. ``logistic`` has none: it is a linear probe, logistic
+        regression on the embeddings that a frozen encoder makes of all channels, regularised as
+        the baselines are. It says within seconds what an encoder has learned, and takes none of the
+        settings of the training but device and threads.
+    connectivity : bool
+        With ``head=gat``: also read the coherency between channels out.
+    freeze : {"encoder", "first-epoch", "none"} or None
+        How long the encoder stays as it is. ``encoder``: always, so that it is run over every
+        window once for all folds; from scratch it then has random weights, the same in all folds,
+        which is the control. ``first-epoch``, the default with a checkpoint: for one epoch, since
+        the gradients of a head that is still random would spoil it. ``none`` is the default from
+        scratch.
+    encoder_lr_scale : float
+        Learning rate of a pre-trained encoder as a share of the head's.
+    layer_decay : float or None
+        Learning rate of each layer of the encoder as a share of that of the layer above it, in
+        place of one share for the whole encoder.
+    drop_prob : float
+        Dropout in the head and before the classifier.
+    drop_path_prob : float
+        Chance, at the encoder's last layer, that a row skips a residual branch; less in earlier
+        layers.
+    channel_drop_prob : float
+        Chance that a channel counts as absent in a training step.
+    edge_drop_prob : float
+        Chance that an edge of the graph is left out of a training step.
+    """
+
+    preset: Preset | None = None
+    encoder: EncoderKind | None = None
+    resampling: Resampling | None = None
+    tokens_per_second: float | None = None
+    head: Head = "gat"
+    connectivity: bool = True
+    freeze: Freeze | None = None
+    encoder_lr_scale: float = 0.1
+    layer_decay: float | None = None
+    drop_prob: float = 0.1
+    drop_path_prob: float = 0.1
+    channel_drop_prob: float = 0.2
+    edge_drop_prob: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.freeze is not None and self.freeze not in (known := get_args(Freeze)):
+            raise DataError(
+                "Setting omfa up",
+                f"freeze={self.freeze!r}{nearest(str(self.freeze), known)}",
+                "Use 'encoder', 'first-epoch' or 'none'",
+            )
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a network is fitted; all of it is this project's choice.
+
+    AdamW with a warm-up and a cosine, classes weighted to count alike, label smoothing, clipped
+    gradients. After each epoch the loss on the validation side is taken, and the epoch of the least
+    is kept: by loss, since the accuracy of a few validation trials has few values.
+
+    Parameters
+    ----------
+    epochs : int
+        Greatest number of epochs.
+    lr : float
+        Greatest learning rate, reached after the warm-up; from there a cosine leads to 0.
+    weight_decay : float
+        Decay of matrices in a step; biases and norms have none.
+    label_smoothing : float
+        Share of a target's weight that is spread over all classes.
+    batch_size : int
+        Windows for each step.
+    patience : int or None
+        Epochs without a lower validation loss after which training stops; the best epoch's weights
+        are kept. None: all epochs are run, and the last one's weights are kept.
+    warm_up : float
+        Share of all steps in which the learning rate rises.
+    clip : float
+        Greatest norm of a gradient.
+    refit : bool
+        Fit again on training and validation together, for as many epochs as were best: with few
+        subjects the validation side is a fifth of the data, and the baselines learn from it too.
+    device : str
+        ``auto`` is the first GPU where there is one, else the CPU.
+    threads : int
+        Threads of the CPU in a fit. They decide the order of sums, and so the result; folds are
+        what runs in parallel.
+    """
+
+    epochs: int = 40
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    batch_size: int = 32
+    patience: int | None = 10
+    warm_up: float = 0.1
+    clip: float = 1.0
+    refit: bool = False
+    device: str = "auto"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name}={getattr(self, name)!r}"
+            for name in ("epochs", "lr", "batch_size", "patience", "clip", "threads")
+            if (value := getattr(self, name)) is not None and not value > 0
+        ]
+        wrong += [
+            f"{name}={getattr(self, name)!r}"
+            for name in ("label_smoothing", "warm_up")
+            if not 0 <= getattr(self, name) < 1
+        ]
+        if wrong:
+            raise DataError(
+                "Setting the training up",
+                ", ".join(wrong),
+                "Give positive numbers, and shares from 0 to below 1",
+            )
+
+
+def training_from(given: Mapping[str, Any]) -> Training:
+    """Return the training with the settings that are given by name.
+
+    Raises
+    ------
+    DataError
+        If a name is not known, or a value is impossible.
+    """
+    _refuse_unknown("Setting the training up", given, _names(Training))
+    return Training(**given)
+
+
+def omfa_and_training_from(given: Mapping[str, Any]) -> tuple[OmfaSettings, Training]:
+    """Return the model's and the training's settings out of one mapping by name.
+
+    Raises
+    ------
+    DataError
+        If a name is of neither, or a value is impossible.
+    """
+    own = _names(OmfaSettings)
+    _refuse_unknown("Setting omfa up", given, [*_names(Training), *own])
+    return (
+        OmfaSettings(**{name: value for name, value in given.items() if name in own}),
+        Training(**{name: value for name, value in given.items() if name not in own}),
+    )
+
+
+def _names(kind: type[OmfaSettings] | type[Training]) -> list[str]:
+    return [field.name for field in fields(kind)]
+
+
+def _refuse_unknown(doing: str, given: Iterable[str], known: list[str]) -> None:
+    if unknown := [f"{name!r}{nearest(name, known)}" for name in given if name not in known]:
+        raise DataError(
+            doing, f"there is no setting {', '.join(unknown)}", f"Use some of {', '.join(known)}"
+        )
