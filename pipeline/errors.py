@@ -1,7 +1,7 @@
 """The one error that omfa raises about what it is given: data, settings, files, machines.
 
-And the one warning, where it goes on with what can be used. This module imports nothing, so that the
-command lines can catch the classes before anything heavy is loaded.
+And the one warning, where it goes on with what can be used. This module imports nothing, so that
+the command lines can catch the classes before anything heavy is loaded.
 """
 
 

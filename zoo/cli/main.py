@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.words import nearest
@@ -65,11 +65,18 @@ def _warnings_in_a_line() -> Iterator[None]:
         show = warnings.showwarning
         warnings.simplefilter("default", DataWarning)
 
-        def shown(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        def shown(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
             if issubclass(category, DataWarning):
                 print(f"omfa-zoo: {message}", file=sys.stderr)
             else:
-                show(message, category, *place)
+                show(message, category, filename, lineno, file, line)
 
         warnings.showwarning = shown
         yield

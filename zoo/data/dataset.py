@@ -114,7 +114,7 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
     rows: npt.NDArray[np.int64]
     ids: npt.NDArray[np.int64]
     ucs: ChannelSchema
-    left_out: LeftOut = LeftOut()
+    left_out: LeftOut = field(default_factory=LeftOut, repr=False)
     known_features: KnownFeatures | None = field(default=None, init=False, repr=False)
 
     def __len__(self) -> int:

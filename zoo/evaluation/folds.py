@@ -234,7 +234,8 @@ def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]
     """
     path, n = kept / f"{k}.npz", len(fold.test)
     try:
-        with np.load(path, allow_pickle=False) as stored:  # data, and never code
+        # Opened here, since numpy leaves a file that is no zip open. Data, and never code.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("test", "y_pred", "y_majority")}
     except FileNotFoundError:
         return None

@@ -137,11 +137,13 @@ def _as_seen_from(home: Path, address: str) -> str:
     if "://" in address:
         return address
     path, home = Path(address).resolve(), home.resolve()
+    relative = Path(os.path.relpath(path, home))
+    down = [part for part in relative.parts if part != ".."]
     common = Path(os.path.commonpath([path, home]))
     # "/", "/home", "/data": below these begin the folders of whoever it is.
-    if len(common.parts) <= 2 or common == Path.home().parent:
+    if len(down) > 1 and (len(common.parts) <= 2 or common == Path.home().parent):
         return path.name
-    return Path(os.path.relpath(path, home)).as_posix()
+    return relative.as_posix()
 
 
 def found_again(stores: Sequence[str], home: Path, *, doing: str) -> list[str]:

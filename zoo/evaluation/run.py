@@ -221,7 +221,7 @@ def rerun(
     for key in ("created", "seconds"):
         config.pop(key, None)
     if (name := config["parameters"].get("checkpoint")) is not None:
-        if not Path(name).exists() and (Path(path).parent / name).is_dir():
+        if (Path(path).parent / name).is_dir():
             name = str(Path(path).parent / name)
             config["parameters"] = {**config["parameters"], "checkpoint": name}
         checkpoint = describe_checkpoint(name)
