@@ -16,6 +16,7 @@ from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
+from omfa.models import front_end
 from omfa.pipeline import DataError
 from omfa.pipeline.errors import DataWarning
 from omfa.zoo import open_dataset
@@ -51,7 +52,7 @@ from omfa.zoo.protocols.protocol import (
     codes,
 )
 from omfa.zoo.protocols.splits import split
-from omfa.zoo.protocols.windows import ArrayDataset, Windows
+from omfa.zoo.protocols.windows import PLAUSIBLE, ArrayDataset, Windows
 
 WHOLE_TRIALS = tuple(name for name in PROTOCOLS if name != LEAKY)
 SFREQ = 128.0
@@ -391,6 +392,15 @@ def test_a_run_again_really_runs(easy, tmp_path, monkeypatch):
     old = evaluate("majority", easy, "cross-subject", out=tmp_path)
     monkeypatch.setattr(baselines.Majority, "predict", lambda self, w: np.ones(len(w), dtype=int))
     assert (rerun(old.path, easy, out=tmp_path).predictions["y_pred"] == 1).all()
+
+
+def test_signals_in_another_unit_are_said(easy):
+    assert PLAUSIBLE == front_end.PLAUSIBLE
+    volts = ArrayDataset(
+        easy.X * np.float32(2e-5), easy.metadata, sfreq=SFREQ, channels=easy.channels
+    )
+    with pytest.warns(DataWarning, match="The signals look like volts: a channel has 2e-05 RMS"):
+        evaluate("majority", volts, "cross-subject")
 
 
 def rewritten(path, to, change):

@@ -66,7 +66,13 @@ from omfa.zoo.protocols.protocol import (
     describe_folds,
 )
 from omfa.zoo.protocols.splits import split
-from omfa.zoo.protocols.windows import Dataset, Estimator, as_dataset, check_dataset
+from omfa.zoo.protocols.windows import (
+    Dataset,
+    Estimator,
+    as_dataset,
+    check_dataset,
+    doubtful_unit,
+)
 
 
 class Deciding(TypedDict, total=False):
@@ -403,7 +409,10 @@ class Run:
         model = self.job.make(0)
         if self.job.centred is not None:
             self._check_centring(model, self.job.centred)
-        model.check(self.job.windows(self.folds[0].train))
+        windows = self.job.windows(self.folds[0].train)
+        model.check(windows)
+        if found := doubtful_unit(windows):
+            warnings.warn(found, DataWarning, stacklevel=4)
 
     def _check_centring(self, model: Estimator, by: str) -> None:
         """Refuse a model of signals, and a test side from which centring would take the class."""
