@@ -66,7 +66,9 @@ def doubtful_unit(x: Tensor) -> str:
         (..., n_times). The median over signals of the deviation from each one's own mean decides;
         those without a recording do not count.
     """
-    deviation = x.detach().float().std(-1)[recorded(x)]
+    x = x.detach()
+    x = x if x.dtype == torch.float64 else x.float()  # squares of float16 overflow
+    deviation = x.std(-1)[recorded(x)]
     low, high = PLAUSIBLE
     if not deviation.numel() or low <= (typical := float(deviation.median())) <= high:
         return ""

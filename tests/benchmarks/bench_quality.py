@@ -15,15 +15,23 @@ import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from omfa.pipeline import simulate
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.preprocess import Preprocessing, preprocess
 from omfa.pipeline.quality import Quality, QualityRules, assess
 from omfa.pipeline.readers import get_reader
 from omfa.pipeline.recording import Recording
+
+EMOTIV = "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4".split()
+DEAP = (
+    "Fp1 AF3 F3 F7 FC5 FC1 C3 T7 CP5 CP1 P3 P7 PO3 O1 Oz Pz "
+    "Fp2 AF4 Fz F4 F8 FC6 FC2 Cz C4 T8 CP6 CP2 P4 P8 PO4 O2"
+).split()
 
 RULES = QualityRules()
 
@@ -90,6 +98,21 @@ def read_all(source: str, root: Path) -> Iterator[Recording]:
         yield reader.read(key)
 
 
+def as_emotiv(recording: Recording) -> Recording:
+    """Leave a headset's 14 channels, with its offset of 4.2 mV."""
+    rows = [UCS.canonicalize(recording.channels).index(name) for name in EMOTIV]
+    segments = [segment[rows] + np.float32(4200) for segment in recording.segments]
+    return replace(recording, channels=list(EMOTIV), segments=segments)
+
+
+def as_deap(recording: Recording) -> Recording:
+    """Leave DEAP's 32 channels, prepared as its release is: average reference, 4-45 Hz, 128 Hz."""
+    rows = [UCS.canonicalize(recording.channels).index(name) for name in DEAP]
+    how = Preprocessing(sfreq=128, band=(4, 45), reference="average")
+    segments = [preprocess(s[rows], recording.sfreq, how) for s in recording.segments]
+    return replace(recording, channels=list(DEAP), segments=segments, sfreq=128.0)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, nargs="*", default=[])
@@ -103,6 +126,9 @@ def main() -> None:
                 judge(read_all(source, root), f"simulated {source}, seed {seed}")
     for root in args.real:
         judge(read_all("files", root), str(root))
+        if set(DEAP) <= set(UCS.canonicalize(next(read_all("files", root)).channels)):
+            judge(map(as_emotiv, read_all("files", root)), f"{root}, Emotiv's channels")
+            judge(map(as_deap, read_all("files", root)), f"{root}, as DEAP")
 
 
 if __name__ == "__main__":

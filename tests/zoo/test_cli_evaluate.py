@@ -90,6 +90,17 @@ def test_a_result_is_run_again_on_the_store_that_is_named(folder, capsys, tmp_pa
     assert "no target is given for deap" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("out", ["dreamer.zarr", "dreamer.zarr/results/mine"])
+def test_nothing_is_written_into_a_store(out, capsys):
+    for command in (
+        ["evaluate", "dreamer.zarr", "--model", "majority", "--out", out],
+        ["report", "results", "--out", f"{out}/page.html"],
+        ["reproduce", "--stores", "dreamer.zarr", "--out", out, "--dry-run"],
+    ):
+        assert main(command) == 2
+        assert "lies inside the store" in capsys.readouterr().err
+
+
 def test_trials_that_give_no_window_are_said_in_a_line(capsys, tmp_path):
     command = ["evaluate", "dreamer.zarr", "--dry-run", "--model", "majority"]
     main([*command, "--window-seconds", "7", "--out", str(tmp_path)])

@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:
         with _warnings_in_a_line():
+            _check_out(getattr(args, "out", None))
             return int(args.run(args))
     except BrokenPipeError:  # the reader of a pipe, such as head, had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -56,6 +57,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as error:
         print(f"omfa-zoo: {error}", file=sys.stderr)
         return 2
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse to write into a store, whose next ingest would not know what that is."""
+    for folder in () if out is None else (out.absolute(), *out.absolute().parents):
+        if (folder / "zarr.json").is_file():
+            raise wrong(
+                f"--out {out} lies inside the store {folder}", "Name a folder beside the store"
+            )
 
 
 @contextmanager

@@ -357,6 +357,7 @@ def _card(
     channels = sorted({int(i) for row in data.ids for i in row if i >= 0})
     return Card(
         name=name,
+        licence="",  # whoever publishes it chooses
         preset=settings.preset,
         stage="pretrained",
         simulated=data.simulated,
