@@ -26,43 +26,9 @@ from omfa.pipeline.preprocess import Preprocessing, preprocess
 from omfa.pipeline.quality import Quality, QualityRules, assess
 from omfa.pipeline.readers import get_reader
 from omfa.pipeline.recording import Recording
+from omfa.pipeline.simulation.deap import DEAP_GENEVA as DEAP
 
 EMOTIV = ["AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4"]
-DEAP = [
-    "Fp1",
-    "AF3",
-    "F3",
-    "F7",
-    "FC5",
-    "FC1",
-    "C3",
-    "T7",
-    "CP5",
-    "CP1",
-    "P3",
-    "P7",
-    "PO3",
-    "O1",
-    "Oz",
-    "Pz",
-    "Fp2",
-    "AF4",
-    "Fz",
-    "F4",
-    "F8",
-    "FC6",
-    "FC2",
-    "Cz",
-    "C4",
-    "T8",
-    "CP6",
-    "CP2",
-    "P4",
-    "P8",
-    "PO4",
-    "O2",
-]
-
 RULES = QualityRules()
 
 SOURCES = (
