@@ -7,13 +7,17 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-fast lint types format clean
+.PHONY: demo test test-fast pytest lint types format clean
 
 demo: .venv/dev
 	$(BIN)/omfa-ingest demo demo
 	$(BIN)/omfa-zoo demo demo
 
-test: .venv/dev lint types
+# mypy takes a core for a quarter of a minute, beside the tests.
+test: .venv/dev lint
+	$(MAKE) --no-print-directory --jobs=2 types pytest
+
+pytest: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 test-fast: .venv/dev

@@ -18,15 +18,15 @@ steps without parameters bring a single-channel window to a common form:
 import math
 from fractions import Fraction
 from functools import lru_cache
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Resampling = Literal["off", "rate", "rate+content"]
+from omfa.models.names import Resampling
 
-RESAMPLING: tuple[Resampling, ...] = ("off", "rate", "rate+content")
+RESAMPLING: tuple[Resampling, ...] = get_args(Resampling)
 
 # Hz. DEAP and DREAMER are published at this rate, so their samples pass as they are, and half of it
 # is above the 45 Hz at which the stores' signals end.

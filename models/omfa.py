@@ -13,7 +13,7 @@ TorchScript cannot read them as text.
 import math
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -22,16 +22,10 @@ from torch import Tensor, nn
 from omfa.models.compat import EEGModuleMixin
 from omfa.models.connectivity import N_CONNECTIVITY, Connectivity
 from omfa.models.encoders import PRESETS, make_encoder
-from omfa.models.front_end import (
-    F0,
-    PlaceWarning,
-    Resampling,
-    UnitWarning,
-    doubtful_unit,
-    recorded,
-)
+from omfa.models.front_end import F0, PlaceWarning, UnitWarning, doubtful_unit, recorded
 from omfa.models.graph import electrode_positions
 from omfa.models.heads import Nodes, drop_channels, make_head
+from omfa.models.names import EncoderName, HeadName, PresetName, Resampling
 
 _HUB_NOTES = """
     .. rubric:: Saving and loading
@@ -188,9 +182,9 @@ class OMFA(EEGModuleMixin, nn.Module):
         input_window_seconds: float | None = None,
         sfreq: float | None = None,
         *,
-        preset: Literal["tiny", "small", "base", "large"] = "base",
-        head: Literal["gat", "gcn", "gcn_learned", "mean", "transformer"] = "gat",
-        encoder: Literal["art", "art_no_rotary", "patch", "cnn"] = "art",
+        preset: PresetName = "base",
+        head: HeadName = "gat",
+        encoder: EncoderName = "art",
         resampling: Resampling = "rate",
         tokens_per_second: float = 2.0,
         connectivity: bool = True,

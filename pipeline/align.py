@@ -6,6 +6,7 @@ the rules for channels, the stored type. ``align`` applies it to one recording, 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import platform
 import re
@@ -23,6 +24,7 @@ import pandas as pd
 from omfa.pipeline import encoding
 from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
 from omfa.pipeline.encoding import AlignedRecording, Dtype
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.preprocess import Preprocessing, n_resampled, preprocess, resample_spans
 from omfa.pipeline.quality import FREQUENCIES, Quality, assess, spectrum
 from omfa.pipeline.readers import get_reader, reader_class, reader_options
@@ -70,7 +72,19 @@ class Recipe:
 
 
 def _options(reader: Reader) -> dict[str, Any]:
-    options = {k: v for k, v in vars(reader).items() if not k.startswith("_") and k != "name"}
+    """Return a reader's options; those that came later count once they are given.
+
+    A field with ``metadata={"quiet": True}`` is left out while it has its default, so that stores
+    from before it was there are those of the same settings.
+    """
+    quiet: dict[str, Any] = {}
+    if dataclasses.is_dataclass(reader):
+        quiet = {f.name: f.default for f in dataclasses.fields(reader) if f.metadata.get("quiet")}
+    options = {
+        k: v
+        for k, v in vars(reader).items()
+        if not k.startswith("_") and k != "name" and (k not in quiet or v != quiet[k])
+    }
     return {"class": type(reader).__qualname__, **_plain(options)}
 
 
@@ -178,8 +192,15 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
     wanted = [
         i
         for i, raw in enumerate(recording.channels)
-        if not any(fnmatch(raw.strip(), pattern) for pattern in recipe.exclude)
+        # a name's own brackets, as in "Fp1 [uV]", are no set of letters
+        if not any(raw == p or fnmatch(raw.strip(), p) for p in recipe.exclude)
     ]
+    if not wanted:
+        raise DataError(
+            where,
+            f"--exclude leaves out all of its {len(recording.channels)} channels",
+            "Exclude fewer",
+        )
     names = recipe.schema.canonicalize((recording.channels[i] for i in wanted), where=where)
     order = np.argsort(UCS.ids(names), kind="stable")
     rows, channels = [wanted[i] for i in order], [names[i] for i in order]
@@ -187,6 +208,7 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
         recipe.schema.check_positions(channels, recording.positions[rows], where=where)
     positions = recipe.schema.positions(channels)
     segments = [_rows(segment, rows) for segment in recording.segments]
+    # Of the raw signal: filters hide mains, clipping and flat stretches.
     quality = assess(segments, recording.sfreq, channels, positions)
     settings, sfreq = recipe.preprocessing, recipe.preprocessing.sfreq or recording.sfreq
     spans = _spans([n_resampled(s.shape[1], recording.sfreq, sfreq) for s in segments])
@@ -218,7 +240,10 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
             "source_files": source_files(recording.key),
             "source_channels": [recording.channels[i] for i in rows],
             "source_sfreq": float(recording.sfreq),
-            "source": _plain({**recording.source, **_simulated(recording.key)}),
+            "source": _plain(
+                {**recording.source, **_simulated(recording.key)}
+                | ({"notes": list(recording.notes)} if recording.notes else {})
+            ),
             "participant": _plain(recording.participant),
             "interpolated": [n for n, bad in zip(channels, quality.bad, strict=True) if bad]
             if settings.interpolate
@@ -228,6 +253,7 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
 
 
 def _rows(segment: Segment, rows: list[int]) -> npt.NDArray[np.float32]:
+    # Taking rows copies the whole segment; SEED's, the largest, are in UCS order already.
     if rows != list(range(len(segment))):
         segment = segment[rows]
     return np.ascontiguousarray(segment, dtype=np.float32)
@@ -257,7 +283,8 @@ def _trials(recording: Recording, sfreq: float, spans: npt.NDArray[np.int64]) ->
     for part, begin, n in zip(parts, np.split(onset, 2), np.split(length, 2), strict=True):
         columns |= {part + "onset": begin, part + "length": n}
     columns["stimulus"] = table["stimulus"].to_numpy()
-    return pd.DataFrame(columns | {name: table[name].to_numpy() for name in recording.labels})
+    labels = encoding.label_names(recording.labels)
+    return pd.DataFrame(columns | {new: table[name].to_numpy() for name, new in labels.items()})
 
 
 def _quality(quality: Quality, after: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:
@@ -287,6 +314,7 @@ def _auxiliary(
     for group in groups:
         rows = slice(row, row := row + len(group.names))
         for (onset, length), segment in zip(spans, group.segments, strict=True):
+            # Another rate may give a sample more than the EEG's own, and one less is left NaN.
             piece = preprocess(np.asarray(segment, np.float32), group.sfreq, resampled)[:, :length]
             values[rows, onset : onset + piece.shape[1]] = piece
     return names, values
@@ -316,6 +344,7 @@ def _simulated(key: Key) -> dict[str, bool]:
         return {"simulated": True}
     for path in key.paths:
         with path.open("rb") as file:
+            # All formats that have room for it say so in their header: MAT, BDF and CNT.
             if re.search(rb"omfa simulator|Simulated by omfa", file.read(1024)):
                 return {"simulated": True}
     return {}
@@ -330,6 +359,8 @@ def unchanged(key: Key, recorded: list[dict[str, Any]]) -> bool:
     if [file["name"] for file in recorded] != list(key.files):
         return False
     for file, path in zip(recorded, key.paths, strict=True):
+        if not path.is_file():  # reading it will say so
+            return False
         stat = path.stat()
         if stat.st_size != file["size"]:
             return False

@@ -133,7 +133,7 @@ class ChannelSchema:
         return replace(self, cerebellar=cerebellar, aliases=tuple(sorted((aliases or {}).items())))
 
     def __contains__(self, raw: object) -> bool:
-        """Whether a raw name, in any spelling, is in the vocabulary."""
+        """Return whether a raw name, in any spelling, is in the vocabulary."""
         return isinstance(raw, str) and _bare(raw).upper() in self._canonical
 
     def name(self, raw: str, *, where: str = "Channel schema") -> str:
@@ -178,6 +178,18 @@ class ChannelSchema:
                 "where A1 is an electrode of the cap and not the left ear",
                 "Rename them to 10-05 names, or give each by --alias RAW=NAME",
             )
+        if len(unknown := [name for name in raw if name not in self]) > 1:
+            each = [
+                f"{name!r}{nearest(_bare(name), self._canonical, self._canonical)}"
+                for name in unknown
+            ]
+            raise DataError(
+                where,
+                f"{len(unknown)} of {len(raw)} channels are not in the channel schema: "
+                f"{', '.join(each)}",
+                "Give each its meaning by --alias RAW=NAME, leave it out by --exclude, or say that "
+                "it is no EEG by --not-eeg; --exclude and --not-eeg take patterns",
+            )
         names = [self.name(name, where=where) for name in raw]
         for i, name in enumerate(names):
             if (first := names.index(name)) != i:
@@ -221,22 +233,28 @@ class ChannelSchema:
         Heads differ in size and caps in seat, and a cap's spherical template is smaller than this
         schema's head. With eight electrodes or more, the measured ones are therefore first scaled
         and shifted onto the schema's by least squares, which an electrode or two in the wrong place
-        hardly changes.
+        hardly changes; so are they turned from axes to the nose and the left ear. Electrodes all
+        at one distance from the origin are a template's, and are compared by direction. A unit
+        other than metres shows in the scale and is no fault.
 
         Parameters
         ----------
         names : sequence of str
             Canonical names.
         measured : ndarray, shape (n_chans, 3)
-            Head frame, metres; NaN or all zero where not measured.
+            NaN or all zero where not measured.
         where : str
             The reader and the recording, for the error.
         """
         known = np.isfinite(measured).all(1) & (np.abs(measured).max(1, initial=0) > 0)
         expected = self.positions(names)
-        if known.sum() >= 8:
-            measured = _fitted(measured, expected, known)
-        distance = np.linalg.norm(measured - expected, axis=1)
+        if not known.any():
+            return
+        readings = _readings(measured, expected, known)
+        distances = [np.linalg.norm(reading - expected, axis=1) for reading in readings]
+        if any((each[known] <= MAX_DISPLACEMENT).all() for each in distances):
+            return
+        distance = distances[0]
         for name, far in zip(names, known & (distance > MAX_DISPLACEMENT), strict=True):
             if far:
                 cm = 100 * distance[list(names).index(name)]
@@ -244,7 +262,8 @@ class ChannelSchema:
                     where,
                     f"channel {name} was measured {cm:.0f} cm from where the schema has it, so "
                     "the name means another electrode here",
-                    "Rename it, or give its meaning by --alias RAW=NAME",
+                    "Rename it, or give its meaning by --alias RAW=NAME; where the positions are "
+                    "wrong and the names are right, --ignore-positions",
                 )
 
     def align(
@@ -314,6 +333,30 @@ class ChannelSchema:
 def _bare(raw: str) -> str:
     """Strip what recorders add to a name."""
     return _SUFFIX.sub("", _PREFIX.sub("", raw.strip())).strip(" .")
+
+
+# The sphere nearest to the template, metres.
+_CENTRE, _RADIUS = np.array([0.0, 0.0146, 0.0389]), 0.0989
+
+
+def _readings(
+    measured: npt.NDArray[np.floating],
+    expected: npt.NDArray[np.float64],
+    known: npt.NDArray[np.bool_],
+) -> list[npt.NDArray[np.float64]]:
+    """Return what measured positions may be in the head frame, the likeliest first."""
+    norm = np.linalg.norm(measured[known], axis=1)
+    ratio = np.median(np.linalg.norm(expected[known], axis=1)) / np.median(norm)
+    if not 0.5 <= ratio <= 2:  # millimetres, centimetres, a sphere of radius 1
+        measured = measured * 10.0 ** np.round(np.log10(ratio))
+    turned = np.stack([-measured[:, 1], measured[:, 0], measured[:, 2]], axis=1)
+    if known.sum() >= 8:
+        return [_fitted(each, expected, known) for each in (measured, turned)]
+    readings = [np.asarray(measured, np.float64)]
+    if np.ptp(norm) <= 0.01 * norm.max():
+        direction = measured / np.linalg.norm(measured, axis=1, keepdims=True).clip(1e-12)
+        readings.append(_CENTRE + _RADIUS * direction)
+    return readings
 
 
 def _fitted(

@@ -14,6 +14,7 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from omfa.pipeline.console import printing
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import duration, size
 
@@ -55,12 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parse(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:
-        return int(args.run(args))
+        with printing():
+            return int(args.run(args))
     except BrokenPipeError:  # the reader of a pipe, such as head, had enough
+        # Python flushes standard output once more when it ends, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print(f"\nInterrupted. {args.interrupted}", file=sys.stderr)
+        # 128 + SIGINT, as shells have it.
         return 130
     except DataError as error:
         print(f"omfa-ingest: {error}", file=sys.stderr)
@@ -109,7 +113,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         verb.set_defaults(run=run)
         if name == "report":
             verb.add_argument(
-                "--out", type=Path, help="the file (default: STORE.html beside the store)"
+                "--out",
+                metavar="FILE",
+                help="a path or an address (default: STORE.html beside the store)",
             )
     demo = verbs.add_parser("demo", help="simulate, ingest, verify and report three small corpora")
     demo.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
@@ -217,7 +223,7 @@ def _ingest(args: argparse.Namespace) -> int:
         taken = signature(plan).parameters  # it has no use for workers
         run = {name: value for name, value in run.items() if name in taken}
         return _show_plan(plan(reader, args.raw, args.store, **run, **chosen))
-    summary = ingest(reader, args.raw, args.store, **run, **chosen)
+    summary = ingest(reader, args.raw, args.store, apart=True, **run, **chosen)
     _show_summary(summary)
     return 0 if summary.complete else 1
 
@@ -235,6 +241,8 @@ def _show_plan(plan: Plan) -> int:
         )
     elif plan.bytes_in:
         print("No recording could be processed to estimate size and time from.")
+    for note in plan.notes:
+        print(f"  note: {note}", file=sys.stderr)
     return 0
 
 
@@ -247,6 +255,8 @@ def _show_summary(summary: Summary) -> None:
     for outcome in stored:
         if outcome.reason != "missing":
             print(f"  made again, {outcome.reason}: {outcome.recording}")
+    for note in summary.notes:
+        print(f"  note: {note}", file=sys.stderr)
     for outcome in summary.outcomes:
         for warning in outcome.warnings:
             print(f"  warning: {warning}", file=sys.stderr)
@@ -297,8 +307,7 @@ def _report(args: argparse.Namespace) -> int:
     from omfa.pipeline.report import write_report
     from omfa.pipeline.store import open_store
 
-    out = args.out or Path(f"{args.store.rstrip('/').rpartition('://')[2]}.html")
-    print(write_report([open_store(args.store)], out))
+    print(write_report([open_store(args.store)], args.out or f"{args.store.rstrip('/')}.html"))
     return 0
 
 

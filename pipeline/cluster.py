@@ -1,15 +1,19 @@
 """Work on other processes and machines: the only file that knows Dask.
 
 ``connected`` and ``local`` give a client, of a running cluster or of one made here; ``spread`` runs
-a function on items with it and yields what becomes of each, as it comes.
+a function on items with it and yields what becomes of each, as it comes. ``apart`` does so in one
+process beside this one, without Dask.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import pickle
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from itertools import islice
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -18,19 +22,24 @@ from omfa.pipeline.errors import DataError
 
 Item = TypeVar("Item")
 
+_QUIET = "ignore::UserWarning:multiprocessing.resource_tracker"
+
 
 class WorkerLost(Exception):
-    """The workers that had a task died, most often for want of memory.
+    """The workers that had a task died, for want of memory or in a library written in C.
 
     Attributes
     ----------
     memory_limit : float
         Bytes that the largest worker may take; 0 where that is not known.
+    times : int
+        How many workers the task has cost.
     """
 
-    def __init__(self, memory_limit: float) -> None:
-        super().__init__(memory_limit)
+    def __init__(self, memory_limit: float, times: int = 2) -> None:
+        super().__init__(memory_limit, times)
         self.memory_limit = memory_limit
+        self.times = times
 
 
 @contextmanager
@@ -69,6 +78,9 @@ def connected(cluster: Any) -> Iterator[Any]:
 def local(workers: int, memory_limit: str = "auto") -> Iterator[Any]:
     """Start worker processes on this machine, with one thread each, and give their client.
 
+    Whoever can connect to a scheduler can run code on its workers, and every user of a machine can
+    connect to its ports: only processes that hold a certificate made for this cluster are let in.
+
     Parameters
     ----------
     workers : int
@@ -94,6 +106,7 @@ def local(workers: int, memory_limit: str = "auto") -> Iterator[Any]:
         ],
     }
     with (
+        _main_left_alone(),
         dask.config.set(options),
         LocalCluster(
             n_workers=workers,
@@ -103,10 +116,28 @@ def local(workers: int, memory_limit: str = "auto") -> Iterator[Any]:
             dashboard_address="127.0.0.1:0",  # any port: the usual one may be another cluster's
             scheduler_kwargs={"dashboard": False},
             silence_logs=logging.CRITICAL,
+            security=True,
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+@contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Keep new processes from running the caller's script once more.
+
+    A spawned process imports its parent's main module, so a script without a guard would start the
+    same work within each worker. Workers need none of it: what a script defines travels by value.
+    Python leaves a main module of this name alone (``multiprocessing.spawn``).
+    """
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    main.__spec__ = ModuleSpec("__main__", None)
+    try:
+        yield
+    finally:
+        main.__spec__ = spec
 
 
 def spread(
@@ -151,6 +182,7 @@ def spread(
     import cloudpickle
     from distributed.scheduler import KilledWorker
 
+    # Not hashed: that would read all of it once more, and it is sent once anyway.
     sent = () if shared is None else (client.scatter(shared, broadcast=True, hash=False),)
     waiting = iter(items)
     running: dict[Any, Item] = {}
@@ -161,6 +193,7 @@ def spread(
         for item in islice(waiting, slots - len(running)):
             task = cloudpickle.dumps((function, item))
             key = f"{name(item)}-{uuid4()}"
+            # A key of its own each time, or Dask would answer with what an equal task gave before.
             running[client.submit(_call, task, *sent, key=key, pure=False)] = item
         if not running:
             return
@@ -175,6 +208,82 @@ def spread(
             yield item, result
 
 
+def apart(function: Callable[..., Any], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
+    """Run a function on items, one after the other, in a process apart.
+
+    An item that crashes the process, as a damaged file can crash a library written in C, costs no
+    more than itself: a new process goes on with the next.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an item.
+    items : iterable
+
+    Yields
+    ------
+    item, result
+        As ``spread``.
+    """
+    import cloudpickle
+
+    worker: tuple[Any, Any] | None = None
+    try:
+        for item in items:
+            process, line = worker = worker or _beside()
+            try:
+                line.send_bytes(cloudpickle.dumps((function, item)))
+                result = pickle.loads(line.recv_bytes())
+            except (EOFError, ConnectionError):
+                process.join()
+                worker, result = None, WorkerLost(0, times=1)
+            yield item, result
+    finally:
+        if worker:
+            worker[1].close()
+            worker[0].terminate()
+            worker[0].join()
+
+
+def _beside() -> tuple[Any, Any]:
+    """Start a process that answers tasks until its line is closed, also by this one's death."""
+    from multiprocessing import get_context
+
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_answer, args=(theirs,), daemon=True)
+    # Python would print of a process that crashed that it left a semaphore of its bars behind.
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, _QUIET)))
+    try:
+        with _main_left_alone():
+            process.start()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
+    theirs.close()
+    return process, ours
+
+
+def _answer(line: Any) -> None:
+    import signal
+
+    import cloudpickle
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
+    while True:
+        try:
+            task = line.recv_bytes()
+        except EOFError:
+            return
+        try:
+            result = _call(task)
+        except Exception as error:
+            result = error
+        line.send_bytes(cloudpickle.dumps(result))
+
+
 def _call(task: bytes, *shared: Any) -> Any:
     """Run a task. Unpacked here, one that a worker cannot import fails alone."""
     function, item = pickle.loads(task)
@@ -187,6 +296,7 @@ def _done(client: Any, futures: Sequence[Any], doing: str) -> set[Any]:
 
     while True:
         try:
+            # A minute, only to look whether anybody is left; a task may take hours.
             done: set[Any] = wait(futures, timeout=60, return_when="FIRST_COMPLETED").done
             return done
         except TimeoutError:

@@ -193,6 +193,7 @@ def _help(option: _Option) -> str:
     says_nothing = default is None or default is False or default in (MISSING, (), "", {})
     if not says_nothing and "default" not in text:
         text = f"{text} (default: {_shown(default)})".strip()
+    # argparse formats help by %.
     return text.replace("%", "%%") or " "
 
 
@@ -287,7 +288,7 @@ def _pairs(value: Callable[[str], Callable[[str], Any]], form: str = "A=B") -> d
 
 
 def _fields(of: Any) -> Callable[[str], Callable[[str], Any]]:
-    """Return what finds the reader of a field's value by the field's name."""
+    """Return a function that finds, by a field's name, the one that reads its value."""
     hints = {option.name: option.hint for option in _options(of)}
 
     def find(name: str) -> Callable[[str], Any]:
@@ -314,7 +315,7 @@ def _metavar(kind: Any) -> str:
 
 
 def _scalar(kind: Any, none: bool = False) -> Callable[[str], Any]:
-    """Return what reads one value of a type, and None from the word, if it may be None."""
+    """Return a function that reads a value of a type; ``none`` is None where that is allowed."""
 
     def read(text: str) -> Any:
         if none and text.lower() == "none":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -25,9 +26,9 @@ from omfa.pipeline import cluster, encoding
 from omfa.pipeline import store as stores
 from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.location import Content, Location, locate, this_process
+from omfa.pipeline.location import Content, Location, locate, this_run
 from omfa.pipeline.outcomes import Outcome, Summary, failed
-from omfa.pipeline.recording import Key, Reader, Recording, plausible_unit
+from omfa.pipeline.recording import Key, Reader, Recording, SourceWarning, plausible_unit
 from omfa.pipeline.store import State
 from omfa.pipeline.words import some
 
@@ -47,6 +48,8 @@ class Plan:
         ``tried``. NaN where nothing is to do or nothing could be tried.
     tried : str
         The recording that was processed, without storing it, for the estimate.
+    notes : tuple of str
+        As a ``Summary`` has them.
     """
 
     states: Mapping[str, State]
@@ -54,6 +57,7 @@ class Plan:
     bytes_out: float
     seconds: float
     tried: str
+    notes: tuple[str, ...] = ()
 
 
 # ------------------------------------------------------------------------------- one task
@@ -84,10 +88,13 @@ def _perform(task: _Task) -> list[Outcome]:
     def fail(key: Key, error: Exception) -> None:
         outcomes[key] = failed(key, error, task.location, shares[key])
 
+    before = {key: _stamps(key) for key in task.keys}
     try:
         for key, found in _read(task.recipe.reader, task.keys):
             try:
-                encoded[key], warned = _encode(found, task)
+                files, warned = _encode(found, task)
+                _check_unchanged(key, before[key])
+                encoded[key] = files
                 outcomes[key] = Outcome(key.recording, "stored", reasons[key], shares[key], warned)
             except Exception as error:  # one bad recording never stops the others
                 fail(key, error)
@@ -113,7 +120,23 @@ def _encode(
     doubt = plausible_unit(found)
     aligned = align(found, task.recipe)
     files = encoding.encode(aligned, task.recipe.dtype, task.settings_digest)
-    return files, (doubt,) if doubt else ()
+    return files, (*found.notes, *((doubt,) if doubt else ()))
+
+
+def _stamps(key: Key) -> list[tuple[int, ...]]:
+    """Return what changes when a file is written to or replaced, for each of a key's files."""
+    found = [path.stat() for path in key.paths if path.exists()]
+    return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found]
+
+
+def _check_unchanged(key: Key, before: list[tuple[int, ...]]) -> None:
+    """Raise if a file was changed since before: its digest would not be that of what was read."""
+    if _stamps(key) != before:
+        raise DataError(
+            f"Ingesting {key}",
+            "its files were changed or replaced while they were read",
+            "Run the same command again once they are complete",
+        )
 
 
 def _read(reader: Reader, keys: Sequence[Key]) -> Iterator[tuple[Key, Recording | Exception]]:
@@ -163,6 +186,7 @@ def ingest(
     memory_limit: str = "auto",
     scheduler: str | None = None,
     serial: bool = False,
+    apart: bool = False,
     rewrite: bool = False,
     progress: bool | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -188,6 +212,9 @@ def ingest(
         Address of a running Dask cluster, instead of workers of its own.
     serial : bool
         Run in this process, without Dask.
+    apart : bool
+        With ``serial``, in one process beside this one: a file that crashes a library written in C
+        then costs one recording. The command line does so.
     rewrite : bool
         Make every recording again, with these settings.
     progress : bool, optional
@@ -209,11 +236,14 @@ def ingest(
     """
     started = time.perf_counter()
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
-    keys = _discover(recipe.reader, raw, subjects)
+    keys, notes = _discover(recipe.reader, raw, subjects)
     with _writable(location):
-        settings = _agree(location, recipe.settings(), keys, rewrite=rewrite)
+        made = recipe.settings() | _titled(recipe.reader, raw)
+        settings = _agree(location, made, keys, rewrite=rewrite)
+    if subjects is None:
+        notes += _gone(location, keys)
     digest = settings["settings_digest"]
-    owner = this_process()
+    owner = this_run()
     location.sweep(owner)
     hide = None if progress is None else not progress  # None: tqdm hides it off a terminal
     states = _survey(location, keys, digest, rewrite=rewrite, hide=hide)
@@ -221,17 +251,20 @@ def ingest(
     outcomes = {k.recording: Outcome(k.recording, "kept") for k in keys if states[k] == "current"}
     if todo:  # the list must not speak of what is about to be replaced
         stale = {key.recording for key in todo}
-        stores.write_root(location, settings, leave_out=stale)
+        with _writable(location, "Writing the list of"):
+            stores.write_root(location, settings, leave_out=stale)
     tasks = _tasks(todo, states, partial(_Task, recipe, digest, location, owner))
     try:
-        with closing(_run(tasks, workers, memory_limit, scheduler, serial)) as running:
+        # Closed after an error too: the workers are gone before the root is written.
+        with closing(_run(tasks, workers, memory_limit, scheduler, serial, apart)) as running:
             for outcome in _shown(running, len(todo), recipe.reader.name, hide):
                 outcomes[outcome.recording] = outcome
     finally:
-        _finish(location, settings, outcomes.values())
+        with _writable(location, "Writing the list of"):
+            _finish(location, settings, outcomes.values())
         location.sweep(owner)
     ordered = tuple(outcomes[key.recording] for key in keys)
-    return Summary(location.address, ordered, time.perf_counter() - started)
+    return Summary(location.address, ordered, time.perf_counter() - started, notes)
 
 
 def plan(
@@ -249,7 +282,7 @@ def plan(
     One recording is processed without storing it, to estimate size and time from.
     """
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
-    keys = _discover(recipe.reader, raw, subjects)
+    keys, notes = _discover(recipe.reader, raw, subjects)
     settings = recipe.settings()
     _compare(location, settings, keys, rewrite=rewrite)
     states = _survey(location, keys, settings["settings_digest"], rewrite=rewrite, hide=True)
@@ -264,15 +297,25 @@ def plan(
             continue
         scale = size / shares[key] if shares[key] else len(todo)
         seconds = (time.perf_counter() - started) * scale
+        files.pop(encoding.METADATA)  # a store's own count is without it
         written, tried = sum(map(len, files.values())) * scale, key.recording
         break
-    return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried)
+    return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried, notes)
 
 
-def _discover(reader: Reader, raw: str | Path, subjects: Iterable[str | int] | None) -> list[Key]:
-    keys = sorted(reader.discover(raw))
+def _discover(
+    reader: Reader, raw: str | Path, subjects: Iterable[str | int] | None
+) -> tuple[list[Key], tuple[str, ...]]:
+    """Return the recordings that are wanted, and what the reader warned of while it listed them."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        keys = sorted(reader.discover(raw))
+    for other in warned:
+        if not issubclass(other.category, SourceWarning):
+            warnings.warn_explicit(other.message, other.category, other.filename, other.lineno)
+    notes = tuple(str(w.message) for w in warned if issubclass(w.category, SourceWarning))
     if subjects is None:
-        return keys
+        return keys, notes
     wanted = {_number(subject) for subject in subjects}
     known = {_number(key.subject): key.subject for key in keys}
     if unknown := sorted(wanted - known.keys()):
@@ -281,7 +324,21 @@ def _discover(reader: Reader, raw: str | Path, subjects: Iterable[str | int] | N
             f"there is no subject {', '.join(unknown)}",
             f"Choose among {', '.join(dict.fromkeys(known.values()))}",
         )
-    return [key for key in keys if _number(key.subject) in wanted]
+    return [key for key in keys if _number(key.subject) in wanted], notes
+
+
+def _titled(reader: Reader, raw: str | Path) -> dict[str, Any]:
+    """Return what the source calls itself, where a reader knows; no setting that runs agree on."""
+    title = reader.title(raw) if hasattr(reader, "title") else None
+    return {"dataset": title} if isinstance(title, str) else {}
+
+
+def _gone(location: Location, keys: Sequence[Key]) -> tuple[str, ...]:
+    """Return a note for each recording of the store that the source no longer has."""
+    left = stores.settings_digests(location).keys() - {key.recording for key in keys}
+    return tuple(
+        f"{name} is no longer in the source; it stays in the store" for name in sorted(left)
+    )
 
 
 def _number(subject: str | int) -> str:
@@ -299,47 +356,62 @@ def _agree(
     """
     found = _compare(location, settings, keys, rewrite=rewrite)
     if found is None and not rewrite and not stores.create(location, settings):
-        return _agree(location, settings, keys, rewrite=rewrite)  # another run was faster
+        found = _compare(location, settings, keys, rewrite=rewrite)  # another run was faster
+        if found is None:  # it was not: what is there is of no use
+            stores.write_root(location, settings)
     if found is None or rewrite:
         return settings
     return {name: value for name, value in found.items() if name != "recordings"}
 
 
 @contextmanager
-def _writable(location: Location) -> Iterator[None]:
-    """Say in three parts that a store cannot be made."""
+def _writable(location: Location, doing: str = "Making a store at") -> Iterator[None]:
+    """Say in three parts that the root of a store cannot be written."""
     try:
         yield
     except OSError as error:
         why = "there is no permission to" if isinstance(error, PermissionError) else "one cannot"
         raise DataError(
-            f"Making a store at {location.address}",
+            f"{doing} {location.address}",
             f"{why} write there ({error.strerror or error})",
-            "Change that, or choose another place",
+            "Change that and run the same command again, or choose another place",
         ) from error
 
 
 def _compare(
     location: Location, settings: dict[str, Any], keys: Sequence[Key], *, rewrite: bool
 ) -> dict[str, Any] | None:
-    """Return the settings that the store has, None if there is none; raise if they are others."""
+    """Return the settings that the store has, None if there are none to keep.
+
+    What is there decides: a root that is lost, damaged or of another store is made again if the
+    recordings are of these settings, and settings of which no recording was ever made bind nobody.
+
+    Raises
+    ------
+    DataError
+        If the recordings were made with other settings, or the folder holds something else.
+    """
     try:
-        found = stores.read_settings(location)
+        root = stores.read_root(location)
+    except stores.UnreadableRoot:
+        root = None
     except DataError:
         if not (rewrite and stores.is_store(location)):
             raise
         return None
-    if found is None:
-        if others := location.folders():
-            raise DataError(
-                f"Making a store at {location.address}",
-                f"the folder is not empty ({some(others)}) and is no omfa store",
-                "Choose another folder",
-            )
+    ours = settings["settings_digest"]
+    if root is not None and root.settings["settings_digest"] == ours:
+        return None if root.found else root.settings
+    theirs = stores.settings_digests(location)
+    if root is None and not theirs and (others := location.folders()):
+        raise DataError(
+            f"Making a store at {location.address}",
+            f"the folder is not empty ({some(others)}) and is no omfa store",
+            "Choose another folder",
+        )
+    if set(theirs.values()) <= {ours}:
         return None
-    if found["settings_digest"] == settings["settings_digest"]:
-        return found
-    differs = "; ".join(_differences(found, settings))
+    differs = "; ".join(_differences(root.settings, settings)) if root else "its root is lost"
     doing = f"Ingesting into {location.address}"
     if not rewrite:
         raise DataError(
@@ -347,18 +419,19 @@ def _compare(
             f"it was made with other settings: {differs}",
             "Use the same settings, another store, or --rewrite to make every recording again",
         )
-    if left := set(location.folders()) - {key.recording for key in keys}:
+    if left := theirs.keys() - {key.recording for key in keys}:
         raise DataError(
             doing,
             f"rewriting it with other settings ({differs}) would leave {len(left)} recordings "
             f"as they were ({some(sorted(left))})",
             "Rewrite all subjects together, or choose another store",
         )
-    return found
+    return None
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], within: str = "") -> list[str]:
     found = []
+    # The digest follows from the rest; other software with the same settings is no difference.
     for name in sorted((theirs.keys() | ours.keys()) - {"settings_digest", "software"}):
         a, b = theirs.get(name), ours.get(name)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
@@ -406,12 +479,16 @@ def _run(
     memory_limit: str,
     scheduler: str | None,
     serial: bool,
+    apart: bool,
 ) -> Generator[Outcome, None, None]:
     if not tasks:
         return
-    if serial:
+    if serial and not apart:
         for task in tasks:
             yield from _perform(task)
+        return
+    if serial:
+        yield from _outcomes(cluster.apart(_perform, tasks))
         return
     near = partial(cluster.local, workers or os.cpu_count() or 1, memory_limit)
     with cluster.connected(scheduler) if scheduler else near() as client:
@@ -422,11 +499,15 @@ def _run(
             name=lambda task: task.keys[0].recording,
             doing="Ingesting on the Dask cluster",
         )
-        for task, result in found:
-            if isinstance(result, Exception):
-                yield from (failed(key, result, task.location) for key in task.keys)
-            else:
-                yield from result
+        yield from _outcomes(found)
+
+
+def _outcomes(found: Iterable[tuple[_Task, Any]]) -> Iterator[Outcome]:
+    for task, result in found:
+        if isinstance(result, Exception):
+            yield from (failed(key, result, task.location) for key in task.keys)
+        else:
+            yield from result
 
 
 def _shown(

@@ -4,6 +4,11 @@ Both offer the same promise: a set of files appears under its name whole or not 
 the files are written to a staging folder and renamed. Object stores cannot rename, so there the
 file whose presence makes the set count is written last and removed first.
 
+Runs that share a store may not be able to see each other: containers have one host name and process
+ids of their own, and threads one process. So what a run may do to another's staging is made
+harmless. A staging folder that seems abandoned is renamed before it is emptied: a run that lives
+all the same then misses it as a whole, never a part of it, and begins its set again.
+
 A set is not flushed to the disk file by file: dozens of small flushes a recording would cost more
 than all the work on it when the disk is busy. After a power cut, checksums find what did not reach
 the disk, and a rerun makes it again.
@@ -11,14 +16,17 @@ the disk, and a rerun makes it again.
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import shutil
 import socket
 import time
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -30,6 +38,10 @@ STAGING = ".staging"
 # Seconds. Only for runs on other machines, whose processes cannot be seen from here.
 _ABANDONED_AFTER = 24 * 3600.0
 
+# Each run that starts may sweep another's staging once; more at one moment is some other fault.
+_TRIES = 5
+
+_OWNER = re.compile(r"(.+?)-(\d+)-(\d+)(-[0-9a-f]{8})?(\.[0-9a-f]{8})?")
 
 Content = bytes | memoryview
 """What a file holds."""
@@ -54,6 +66,9 @@ class Location(Protocol):
             If there is no such file.
         """
 
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+
     def files(self, folder: str) -> list[str]:
         """Return the names of all files below a folder, relative to it, sorted."""
 
@@ -74,7 +89,7 @@ class Location(Protocol):
         last : str
             The file without which the folder does not count.
         owner : str
-            The run that writes, from ``this_process``.
+            The run that writes, from ``this_run``.
         """
 
     def sweep(self, owner: str) -> None:
@@ -98,21 +113,27 @@ def locate(address: str | Path, options: Mapping[str, Any] | None = None) -> Loc
     return Folder(Path(text).expanduser().absolute())
 
 
-def this_process() -> str:
-    """Name this process so that another run can find out whether it still lives."""
+def this_run() -> str:
+    """Name a run of this process so that another run can find out whether it still lives."""
     import psutil  # only runs that write need it
 
-    return f"{socket.gethostname()}-{os.getpid()}-{int(psutil.Process().create_time())}"
+    # With its start: the system gives the ids of processes that ended to others.
+    started = int(psutil.Process().create_time())
+    return f"{socket.gethostname()}-{os.getpid()}-{started}-{uuid.uuid4().hex[:8]}"
 
 
 def _abandoned(owner: Path) -> bool:
     import psutil
 
-    host, pid, started = owner.name.rsplit("-", 2)
-    if host != socket.gethostname():
-        return time.time() - owner.stat().st_mtime > _ABANDONED_AFTER
     try:
-        return int(psutil.Process(int(pid)).create_time()) != int(started)
+        old = time.time() - owner.stat().st_mtime > _ABANDONED_AFTER
+    except FileNotFoundError:
+        return False  # another run was faster
+    named = _OWNER.fullmatch(owner.name)
+    if not named or named[1] != socket.gethostname():
+        return old
+    try:
+        return int(psutil.Process(int(named[2])).create_time()) != int(named[3])
     except psutil.NoSuchProcess:
         return True
 
@@ -138,7 +159,14 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Return a file's content."""
-        return (self.path / name).read_bytes()
+        path = self.path / name
+        if path.exists() and not path.is_file():  # reading a device or a pipe may never end
+            raise OSError(errno.EINVAL, "it is no file")
+        return path.read_bytes()
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is a file of that name."""
+        return (self.path / name).is_file()
 
     def files(self, folder: str) -> list[str]:
         """Return all files below a folder."""
@@ -147,13 +175,12 @@ class Folder:
 
     def write(self, name: str, content: bytes) -> None:
         """Stage, flush, rename over the old file."""
-        write_whole(self.path / name, content, staging=self.path / STAGING / this_process())
+        self._put(name, content, replace=True)
 
     def create(self, name: str, content: bytes) -> bool:
         """Link a finished file into place, which fails if the name is taken."""
-        staging = self.path / STAGING / this_process()
         try:
-            write_whole(self.path / name, content, staging=staging, replace=False)
+            self._put(name, content, replace=False)
         except FileExistsError:
             return False
         return True
@@ -161,11 +188,17 @@ class Folder:
     def commit(self, folder: str, content: Mapping[str, Content], *, last: str, owner: str) -> None:
         """Stage and rename."""
         staging = self.path / STAGING / owner
-        with staged_folder(self.path / folder, staging=staging, flush=False) as stage:
-            for name, data in content.items():
-                file = stage / name
-                file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(data)
+
+        def commit() -> None:
+            with staged_folder(self.path / folder, staging=staging, flush=False) as stage:
+                # Never with parents: a stage that was swept must be missed, not made again.
+                for parent in sorted({p for n in content for p in PurePosixPath(n).parents}):
+                    if parent.name:
+                        (stage / parent).mkdir()
+                for name, data in content.items():
+                    (stage / name).write_bytes(data)
+
+        _unless_swept(commit)
 
     def sweep(self, owner: str) -> None:
         """Remove staging folders whose runs are over."""
@@ -174,9 +207,34 @@ class Folder:
             return
         for run in list(staging.iterdir()):
             if run.name == owner or _abandoned(run):
-                shutil.rmtree(run, ignore_errors=True)
-        with suppress(OSError):  # another run is staging
-            staging.rmdir()
+                gone = staging / f"{owner}.{uuid.uuid4().hex[:8]}"
+                with suppress(OSError):  # another run was faster, or it is another user's
+                    run.rename(gone)
+                shutil.rmtree(gone, ignore_errors=True)
+        _remove_empty(staging)
+
+    def _put(self, name: str, content: bytes, *, replace: bool) -> None:
+        staging = self.path / STAGING / this_run()
+        _unless_swept(
+            partial(write_whole, self.path / name, content, staging=staging, replace=replace)
+        )
+        _remove_empty(staging)
+        _remove_empty(staging.parent)
+
+
+def _unless_swept(write: Callable[[], None]) -> None:
+    """Write, and again if another run took this one for dead and swept its staging away."""
+    for _ in range(_TRIES):
+        try:
+            return write()
+        except FileNotFoundError:
+            pass
+    write()
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # another run is staging
+        folder.rmdir()
 
 
 @dataclass(frozen=True)
@@ -201,6 +259,7 @@ class Bucket:
     def _path(self) -> PurePosixPath:
         return self._opened[1]
 
+    # The connection stays behind: a worker opens its own.
     def __getstate__(self) -> dict[str, Any]:
         return {"address": self.address, "options": self.options}
 
@@ -219,6 +278,10 @@ class Bucket:
     def read(self, name: str) -> bytes:
         """Return an object's content."""
         return bytes(self._fs.cat_file(str(self._path / name)))
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is an object of that name."""
+        return bool(self._fs.exists(str(self._path / name)))
 
     def files(self, folder: str) -> list[str]:
         """Return all objects below a prefix."""
@@ -241,7 +304,7 @@ class Bucket:
         return True
 
     def commit(self, folder: str, content: Mapping[str, Content], *, last: str, owner: str) -> None:
-        """Take away what makes the old set count, put the new one, then what makes it count."""
+        """Remove the file ``last`` of the old set, put the new set, and its ``last`` at the end."""
         base = self._path / folder
         old = set(self.files(folder))
         if last in old:

@@ -46,11 +46,15 @@ class Summary:
         One per recording of the source, in order.
     seconds : float
         Wall time.
+    notes : tuple of str
+        What is so of the source as a whole: files that were left out, recordings of the store whose
+        files are gone.
     """
 
     store: str
     outcomes: tuple[Outcome, ...]
     seconds: float
+    notes: tuple[str, ...] = ()
 
     def having(self, status: str) -> list[Outcome]:
         """Return the outcomes with a status."""
@@ -86,6 +90,14 @@ def _explain(key: Key, error: Exception, location: Location) -> str:
         case MemoryError():
             return str(
                 DataError(doing, "there was not enough memory", "Use fewer --workers or --serial")
+            )
+        case WorkerLost(times=1):
+            return str(
+                DataError(
+                    doing,
+                    "the process that read it died, of what is in the file or for want of memory",
+                    "Get the file again, or leave it out",
+                )
             )
         case WorkerLost(memory_limit=limit):
             within = f" (limit {limit / 1e9:.1f} GB)" if limit else ""

@@ -169,6 +169,7 @@ def _ceiling(sfreq: float, settings: Preprocessing) -> float:
 def _ratio(sfreq: float, to: float | None) -> Fraction:
     if to is None or to == sfreq:
         return Fraction(1)
+    # A rate in a file is a decimal number, whose float is not the fraction that was meant.
     exact = Fraction(to).limit_denominator(10**6) / Fraction(sfreq).limit_denominator(10**6)
     return exact.limit_denominator(LARGEST_DENOMINATOR)
 
@@ -232,6 +233,7 @@ def resample_spans(
 def _low_pass(keep: float, stop: float, sfreq: float) -> npt.NDArray[np.float64]:
     """Return a low-pass of odd length that falls from 1 to 0 between two frequencies."""
     n = round(HAMMING_FACTOR * sfreq / (stop - keep))
+    # Odd, so that the delay is a whole number of samples, which the plan takes out.
     return scipy.signal.firwin(n + 1 - n % 2, (keep + stop) / 2, window="hamming", fs=sfreq)
 
 
@@ -243,6 +245,7 @@ def _sum(*kernels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _notch_edges(frequency: float) -> tuple[float, float, float, float]:
     """Return where a notch starts to fall, reaches 0, leaves it and is back at 1, in Hz."""
+    # MNE's default notch: f / 200 wide, and 0.5 Hz to fall on either side.
     stop, fall = frequency / 400, 0.5
     return (
         frequency - stop - fall,
@@ -281,6 +284,8 @@ def kernel(settings: Preprocessing, sfreq: float) -> npt.NDArray[np.float64]:
     band = impulse
     if high is not None:
         band = _low_pass(high, min(high + max(high / 4, 2), ceiling), sfreq)
+    # A change of rate needs a low-pass whether or not one was asked for, or what is above the
+    # new Nyquist frequency would be cut off without a transition and ring.
     elif _ratio(sfreq, settings.sfreq) != 1:
         band = _low_pass(PASSED_WITHOUT_BAND * ceiling, ceiling, sfreq)
     if low is not None:
@@ -324,6 +329,7 @@ def _plan(settings: Preprocessing, sfreq: float, n: int) -> _Plan | None:
     centred = np.zeros(down * k)
     centred[: half + 1] = taps[half:]
     centred[-half:] = taps[:half]
+    # Real, since the kernel is symmetric about 0. One thread: a worker has one core.
     response = scipy.fft.rfft(centred, workers=1).real[: min(up, down) * k // 2 + 1] * up / down
     if up != down and min(up, down) * k % 2 == 0:
         response[-1] = 0  # at the Nyquist frequency itself two spectra overlap
@@ -369,6 +375,7 @@ def _spread(missing: Mask, ratio: Fraction, n_out: int) -> Mask:
     reach = max(up, down)
     edges = np.zeros((len(missing), n_out + 1), dtype=np.int32)
     row, at = np.nonzero(missing)
+    # Each missing sample opens a stretch and closes it; their running sum is above 0 inside any.
     np.add.at(edges, (row, np.maximum((at * up - reach) // down + 1, 0)), 1)
     np.add.at(edges, (row, np.minimum(-((-at * up - reach) // down), n_out)), -1)
     return np.cumsum(edges, axis=1)[:, :n_out] > 0
@@ -379,6 +386,7 @@ def _filter(segment: Segment, sfreq: float, settings: Preprocessing, out: Float3
     plan = _plan(settings, sfreq, n)
     if plan is None:
         out[:] = segment
+        # Infinities are missing samples too, and NaN is the one mark of these in a store.
         out[~np.isfinite(out)] = np.nan
         return
     keeps_offset = settings.band is None or settings.band[0] is None

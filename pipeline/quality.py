@@ -155,7 +155,7 @@ class Quality:
         return np.array([bool(reasons) for reasons in self.reasons], dtype=bool)
 
     def arrays(self) -> dict[str, npt.NDArray[np.float32] | Mask]:
-        """Return what is stored: ``FIGURES`` and ``psd`` as float32, and ``bad``."""
+        """Return the arrays that a store holds: ``FIGURES`` and ``psd`` as float32, and ``bad``."""
         figures = {name: getattr(self, name).astype(np.float32) for name in (*FIGURES, "psd")}
         return {**figures, "bad": self.bad}
 
@@ -188,6 +188,7 @@ def _count(segments: Sequence[Segment], sfreq: float) -> tuple[Float64, Float64,
     low, high = np.full(n_chans, np.inf), np.full(n_chans, -np.inf)
     missing, flat, clipped = np.zeros(n_chans), np.zeros(n_chans), np.zeros(n_chans)
     n_blocks = n_times = 0
+    # One sample alone is always equal to itself.
     block = max(2, round(FLAT_SECONDS * sfreq))
     extremes = []
     for segment in segments:
@@ -227,8 +228,10 @@ def _transforms(segments: Sequence[Segment], sfreq: float) -> Iterator[npt.NDArr
     onsets = [
         (segment, onset)
         for segment in segments
+        # What does not fill a window is left out in equal parts at both ends.
         for onset in range(segment.shape[1] % n // 2, segment.shape[1] - n + 1, n)
     ]
+    # Spread evenly and not drawn: the same recording gives the same figures.
     chosen = np.linspace(0, len(onsets) - 1, min(MOST_WINDOWS, len(onsets))).round().astype(int)
     taper = scipy.signal.get_window("hann", n)
     scale = np.float32(np.sqrt(2 / (sfreq * np.sum(taper**2))))
@@ -242,6 +245,7 @@ def _transforms(segments: Sequence[Segment], sfreq: float) -> Iterator[npt.NDArr
             bridge(window)
             window[missing.mean(axis=1) > 0.5] = np.nan
         window = (window - window.mean(axis=1, keepdims=True)).astype(np.float32)
+        # A shorter window is padded to the same frequencies, 0.25 Hz apart.
         yield scipy.fft.rfft(window * taper, n=size, workers=1) * scale
 
 
@@ -327,6 +331,7 @@ def _line(density: Float64, at: Float64) -> tuple[Float64, Float64]:
     ratio, which = np.full(len(density), np.nan), np.full(len(density), np.nan)
     for mains in MAINS:
         away = np.abs(at - mains)
+        # From 1.5 Hz on nothing is left of a line, which the taper spreads by 0.5 Hz.
         around = (away >= 1.5) & (away <= 5)
         if at[-1] < mains + 1.5:
             continue
@@ -338,6 +343,7 @@ def _line(density: Float64, at: Float64) -> tuple[Float64, Float64]:
 
 
 def _high_frequency(density: Float64, at: Float64) -> Float64:
+    # Mains have a figure of their own, and would be taken for muscle here.
     near_mains = np.any([np.abs(at - mains) <= 2 for mains in MAINS], axis=0)
     counted = (at >= EEG_BAND[0]) & (at <= FREQUENCIES[-1]) & ~near_mains
     high = density[:, counted & (at > HIGH_FREQUENCY)].sum(axis=1)
@@ -364,6 +370,7 @@ def _agreement(correlations: Float64, pairs: npt.NDArray[np.int64]) -> Float64:
         return np.full(len(pairs), np.nan)
     others = np.where(pairs == np.arange(len(pairs))[:, None], np.nan, correlations)
     median = np.ma.median(np.ma.masked_invalid(others), axis=0).filled(np.nan)
+    # One neighbour that agrees is enough: the others may be the bad ones.
     return np.fmax.reduce(np.abs(median), axis=1)
 
 
@@ -424,6 +431,7 @@ def assess(
         "flat": flat,
         "clipped": clipped,
         "missing": missing,
+        # A flat channel has no logarithm; `flat` calls it bad.
         "variance_z": _robust_z(np.log(np.where(variance > 0, variance, np.nan))),
         "line_ratio": line_ratio,
         "line_frequency": line_frequency,

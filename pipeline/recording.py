@@ -33,6 +33,18 @@ TRIAL_COLUMNS = (
 )
 """What every trial table has; every other column is a label or a rating."""
 
+MAX_SFREQ = 250_000.0
+"""Hz; no amplifier of EEG is faster, and a header that says more is damaged."""
+
+
+class SourceWarning(UserWarning):
+    """What a reader left out of a source, or doubts in it, while it listed the recordings.
+
+    ``ingest`` gathers these warnings of ``discover`` in its summary. What is so of one recording
+    is in its ``notes``.
+    """
+
+
 _ENTITY = re.compile(r"^[A-Za-z0-9]+$")
 
 
@@ -129,6 +141,9 @@ class Recording:
     source : mapping
         JSON facts of the signal's history that the data alone do not show: ``reference``,
         ``band`` (Hz, as ``[low, high]``), ``timing``, ``variant``.
+    notes : sequence of str
+        What was left out of the recording or read otherwise than the source has it, in sentences
+        that name the event or the channel. They are shown after a run and stored.
     """
 
     key: Key
@@ -140,6 +155,7 @@ class Recording:
     positions: npt.NDArray[np.float64] | None = None
     participant: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if "segment" in self.trials and "baseline_segment" not in self.trials:
@@ -173,8 +189,8 @@ class Recording:
         return self
 
     def _faults(self) -> Iterator[str]:
-        if not (np.isfinite(self.sfreq) and self.sfreq > 0):
-            yield f"the sampling rate is {self.sfreq} Hz"
+        if not (np.isfinite(self.sfreq) and 0 < self.sfreq <= MAX_SFREQ):
+            yield f"the sampling rate is {self.sfreq:g} Hz"
         if not self.segments or not self.channels:
             yield "there is no EEG signal in it"
         if len(set(self.channels)) < len(self.channels):
@@ -193,6 +209,14 @@ class Recording:
         table = self.trials
         for part in ("", "baseline_"):
             number, onset, length = (table[f"{part}{name}"] for name in TRIAL_COLUMNS[:3])
+            for name, column in zip(TRIAL_COLUMNS[:3], (number, onset, length), strict=True):
+                if (odd := ~_whole(column)).any():
+                    row = int(np.flatnonzero(odd)[0])
+                    yield (
+                        f"the {part}{name} of trial {row + 1} is {column.iloc[row]}, expected a "
+                        "whole number"
+                    )
+                    return
             if not number.between(0, len(lengths) - 1).all():
                 yield "a trial names a segment that does not exist"
                 return
@@ -204,6 +228,12 @@ class Recording:
                 yield f"{what} {row} reaches outside its segment"
         if (table["length"] <= 0).any():
             yield "a trial has no samples"
+
+
+def _whole(column: pd.Series) -> npt.NDArray[np.bool_]:
+    """Return which cells are whole numbers, as samples and indices are; NaN is none."""
+    values = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    return np.isfinite(values) & (values == np.round(values))
 
 
 PLAUSIBLE_RMS = (0.5, 500.0)
@@ -254,6 +284,11 @@ class Reader(Protocol):
     of keys that share their files, in one pass. A ``DataError`` that the iterator itself raises
     is about the file as a whole, such as a checksum at its end that does not hold: what was
     yielded before must not be kept.
+
+    A reader of sources that have a title may add a method ``title(root) -> str | None``, which
+    returns what the store calls the data in place of ``name``. What a reader leaves out of a folder
+    is a ``SourceWarning`` of ``discover``; a recording that is not there is listed and fails when
+    it is read. An option that is added to a reader in use has ``metadata={"quiet": True}``.
     """
 
     name: str

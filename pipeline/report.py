@@ -326,6 +326,7 @@ def _traces(survey: Survey) -> list[_Trace]:
     if not len(readable):
         return []
     order = readable.sort_values(["n_bad", "recording"])
+    # The best recording, and the worst that still has a good channel to compare with.
     chosen = [order.index[0]]
     if (partly := order[(order["n_bad"] > 0) & (order["n_bad"] < order["n_chans"])]).size:
         chosen += [name for name in partly.index[-1:] if name != chosen[0]]
@@ -384,6 +385,7 @@ def _trace_rows(channels: Sequence[str], bad: Sequence[str]) -> list[int]:
     bad_rows = [i for i, name in enumerate(channels) if name in bad][: MOST_TRACES // 2]
     good = [i for i, name in enumerate(channels) if name not in bad]
     room = min(MOST_TRACES - len(bad_rows), len(good))
+    # Evenly: channels in UCS order run from front to back.
     spread = np.linspace(0, len(good) - 1, room).round().astype(int)
     return sorted(bad_rows + [good[i] for i in spread])
 
@@ -465,32 +467,37 @@ def _one(value: Any) -> str:
 # ------------------------------------------------------------------------------- the report
 
 
-def write_report(stores: Sequence[Store], out: str | Path, *, progress: bool | None = None) -> Path:
+def write_report(
+    stores: Sequence[Store], out: str | Path, *, progress: bool | None = None
+) -> Path | str:
     """Write one self-contained HTML file about stores.
 
     Parameters
     ----------
     stores : sequence of Store
         A section each, after an overview of all.
-    out : path
-        The file to write; it appears whole or not at all and replaces an earlier one.
+    out : path or str
+        The file to write; it appears whole or not at all and replaces an earlier one. An fsspec URL
+        is written with what the first store was opened with.
     progress : bool, optional
         Whether to show a progress bar; by default on a terminal only.
 
     Returns
     -------
-    Path
-        The file.
+    Path or str
+        The file, or its URL.
 
     Raises
     ------
     DataError
         If there is no store to report, or the file cannot be written.
     """
-    out = Path(out)
+    if not page.is_address(out):
+        out = Path(out)
     if not stores:
         raise DataError(f"Writing the report {out}", "no store was given", "Name at least one")
-    page.check_writable(out)
+    if isinstance(out, Path):
+        page.check_writable(out)
     with tqdm(
         total=sum(map(surveys.sample_size, stores)),
         desc="Report",
@@ -509,5 +516,6 @@ def write_report(stores: Sequence[Store], out: str | Path, *, progress: bool | N
             "measures": list(MEASURES.values()),
             "datasets": list(map(_dataset, found)),
         }
-    page.write(out, "quality.html", values)
+    options = dict(getattr(stores[0].location, "options", ()))
+    page.write(out, "quality.html", values, storage_options=options)
     return out

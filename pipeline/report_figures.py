@@ -80,6 +80,7 @@ def png(figure: Figure, *, colours: int | None = None) -> bytes:
     """Return the figure as a PNG for ``report_page.width``; few colours, a third of the size."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
+    # Through Pillow: matplotlib's own PNG names its version, and other versions give other bytes.
     image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     if colours:
         image = image.quantize(colours, dither=Image.Dither.NONE)
@@ -145,6 +146,7 @@ def _disc_radius(places: Float64) -> float:
         return 0.1
     apart = np.linalg.norm(places[:, None] - places[None], axis=2)
     apart[apart < 1e-3] = np.inf  # CB1 shares a place with PO9
+    # The 20th percentile: a single close pair must not shrink all discs.
     return float(np.clip(0.5 * np.percentile(apart.min(axis=1), 20), 0.03, 0.1))
 
 
@@ -211,6 +213,7 @@ def bad_share(channels: Sequence[str], share: Float64, positions: Float64) -> by
         discs = _discs(axes, places, radius, edgecolor=MUTED, lw=0.5, cmap="Reds", norm=norm)
         discs.set_array(share)
         for (x, y), name, value in zip(places, channels, share, strict=True):
+            # Ink cannot be read on the dark end of Reds.
             colour = "white" if norm(value) > 0.6 else INK
             size = min(8, 1.4 * diameter / len(name))
             axes.text(x, y, name, ha="center", va="center", fontsize=size, color=colour)
@@ -255,6 +258,7 @@ def topographies(maps: Sequence[Topography], positions: Float64) -> bytes:
         Head frame, metres.
     """
     places = 0.095 * flatten(positions)  # MNE's head has a radius of 95 mm
+    # Of electrodes at one place, as CB1 and PO9, one is drawn: a map has one value there.
     _, first = np.unique(places.round(5), axis=0, return_index=True)
     columns = min(len(maps), 4)
     rows = -(-len(maps) // columns)
@@ -428,6 +432,7 @@ def traces(
 def _spacing(centred: Float64) -> float:
     """Return a round distance between traces that shows most of the signal."""
     present = [np.abs(row[np.isfinite(row)]) for row in centred]
+    # Most of the signal and not its extremes: a blink would push all traces apart.
     spread = [np.percentile(row, 98) for row in present if row.any()]
     wanted = 2.5 * float(np.median(spread)) if spread else 50.0
     steps = np.array([1, 2, 3, 5]) * 10.0 ** np.arange(-3, 6)[:, None]
@@ -487,6 +492,7 @@ def bad_channels(
         if few:
             axes.set_yticks(np.arange(len(recordings)) + 0.5, recordings, fontsize=7)
         else:
+            # More than 20 names would lie over one another.
             at = range(0, len(recordings), -(-len(recordings) // 20))
             axes.set_yticks(np.array(at) + 0.5, [recordings[i] for i in at], fontsize=7)
         axes.tick_params(length=0)

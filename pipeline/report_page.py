@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.location import locate
 from omfa.pipeline.writing import write_whole
 
 if TYPE_CHECKING:
@@ -28,20 +29,27 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write(
-    out: Path, template: str, values: Mapping[str, Any], *, folders: Sequence[Path] = ()
+    out: Path | str,
+    template: str,
+    values: Mapping[str, Any],
+    *,
+    folders: Sequence[Path] = (),
+    storage_options: Mapping[str, Any] | None = None,
 ) -> None:
     """Render a page and write it, whole or not at all.
 
     Parameters
     ----------
-    out : Path
-        The file; it replaces an earlier one.
+    out : Path or str
+        The file; it replaces an earlier one. An address, such as ``s3://b/x.html``, is text.
     template : str
         The name of a template, which extends ``page.html``.
     values : mapping of str to object
         What the template shows. A template that asks for anything else is an error.
     folders : sequence of Path, optional
         Where templates are looked for before ``TEMPLATES``.
+    storage_options : mapping, optional
+        What fsspec's file system takes for an address.
 
     Raises
     ------
@@ -49,10 +57,26 @@ def write(
         If the file cannot be written.
     """
     document = _environment(tuple(folders)).get_template(template).render(values)
+    if is_address(out):
+        folder, _, name = str(out).rpartition("/")
+        try:
+            locate(folder, storage_options).write(name, document.encode())
+        except Exception as error:  # each object store has errors of its own
+            raise DataError(
+                f"Writing the report {out}",
+                f"it cannot be written there ({type(error).__name__}: {error})",
+                "Check the address and the credentials, or name a file on this machine by --out",
+            ) from error
+        return
     try:
         write_whole(out, document)
     except OSError as error:
         raise _unwritable(out, error) from error
+
+
+def is_address(out: Path | str) -> bool:
+    """Return whether a report is to be written to an fsspec URL."""
+    return isinstance(out, str) and "://" in out
 
 
 def part(
@@ -80,7 +104,14 @@ def part(
 
 
 def check_writable(out: Path) -> None:
-    """Raise before the work, and not after it, if the file cannot be written."""
+    """Raise before the work, and not after it, if the file cannot or should not be written."""
+    for folder in out.absolute().parents:
+        if (folder / "zarr.json").is_file():
+            raise DataError(
+                f"Writing the report {out}",
+                f"it would lie within the store {folder}",
+                "Name a file beside the store",
+            )
     if out.is_dir():
         raise DataError(
             f"Writing the report {out}", "it is a folder", "Name a file in it, such as report.html"
@@ -93,7 +124,7 @@ def check_writable(out: Path) -> None:
         raise _unwritable(out, PermissionError(f"no permission to write in {out.parent}"))
 
 
-def _unwritable(out: Path, error: OSError) -> DataError:
+def _unwritable(out: Path | str, error: OSError) -> DataError:
     return DataError(
         f"Writing the report {out}",
         error.strerror or str(error),
@@ -109,6 +140,7 @@ def _environment(folders: tuple[Path, ...]) -> Environment:
     environment = Environment(
         loader=FileSystemLoader([*folders, TEMPLATES]),
         autoescape=True,
+        # A name that a template has and the report has not is an error, and no blank.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

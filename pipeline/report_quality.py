@@ -246,6 +246,7 @@ def recording_quality(survey: Survey) -> RecordingQuality:
     affected = survey.table[survey.table["n_bad"] > 0]
     if not len(affected):
         return RecordingQuality()
+    # By name among equals, so that the same store gives the same bytes.
     worst = affected.sort_values(["n_bad", "recording"], ascending=[False, True])[:MOST_ROWS]
     first = {
         name: {channel: why.partition(" ")[0] for channel, why in channels.items()}

@@ -167,7 +167,7 @@ def check(recording: StoredRecording, arrays: Collection[str]) -> None:
 
 
 def reason(error: Exception) -> str:
-    """Return what was found; what to do is said once, above all that could not be read."""
+    """Return the finding of an error; advice is given once, above all that could not be read."""
     return (
         str(error.args[1]) if isinstance(error, DataError) else f"{type(error).__name__}: {error}"
     )

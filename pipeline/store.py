@@ -7,10 +7,12 @@ that is compared with the folders present at every opening: what is there decide
 from __future__ import annotations
 
 import json
+import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -21,13 +23,25 @@ import zarr
 
 from omfa.pipeline.channels import UCS, UCS_VERSION, ChannelSchema
 from omfa.pipeline.encoding import CHUNK_SAMPLES as CHUNK_SAMPLES
-from omfa.pipeline.encoding import FORMAT, METADATA, digest, read_array, sha256, to_json
+from omfa.pipeline.encoding import FORMAT, METADATA, digest, sha256, to_json
 from omfa.pipeline.encoding import AlignedRecording as AlignedRecording
 from omfa.pipeline.encoding import encode as encode
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Location, locate
+from omfa.pipeline.words import some
 
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
+
+# What the root's list shows of a recording.
+_SHOWN = (
+    *("subject", "session", "run", "sfreq", "n_chans", "n_times", "n_trials"),
+    *("labels", "channels", "bad_channels"),
+)
+
+# A recording that is being replaced is missing for a moment, and its files are of two versions to
+# who reads one after the other. What is wrong twice, this many seconds apart, is damage.
+_MOMENT = 0.05
+_LOOKS = 5
 
 
 # ---------------------------------------------------------------------------------- the store
@@ -35,7 +49,7 @@ State = Literal["missing", "current", "damaged", "settings changed", "source cha
 
 @dataclass(frozen=True)
 class Damage:
-    """What ``verify`` found wrong with one recording."""
+    """What ``verify`` found wrong with one recording, or with the root, ``zarr.json``."""
 
     recording: str
     found: str
@@ -85,13 +99,15 @@ class Store:
 
     @property
     def name(self) -> str:
-        """The source's name, such as ``"deap"``."""
-        return str(self.settings["source"])
+        """The dataset's name: the source's, such as ``"deap"``, or what it calls itself."""
+        return str(self.settings.get("dataset") or self.settings["source"])
 
     @property
     def recordings(self) -> pd.DataFrame:
         """A row per recording: subject, session, run, channels, rate, trials, duration."""
         table = pd.DataFrame.from_dict(self._listed, orient="index")
+        if not len(table):
+            table = pd.DataFrame(columns=[*_SHOWN, "bytes_out", "settings_digest"])
         table.index.name = "recording"
         return table
 
@@ -128,11 +144,16 @@ class Store:
         Yields
         ------
         recording : str
+            The root comes first, as ``zarr.json``, and only if something is wrong with it.
         damage : Damage or None
             None where every byte is as it was written.
         """
+        if found := root_damage(self.location):
+            yield METADATA, Damage(METADATA, found)
         for name in sorted(self._known | self._listed.keys()):
             found = damage(self.location, name)
+            if not found and name not in self._listed:
+                found = "it was made with other settings than the store's"
             yield name, Damage(name, found) if found else None
 
 
@@ -145,7 +166,19 @@ class StoredRecording:
 
     @cached_property
     def group(self) -> zarr.Group:
-        """The recording's Zarr group, opened with its consolidated metadata."""
+        """The recording's Zarr group, opened with its consolidated metadata.
+
+        Raises
+        ------
+        DataError
+            If the metadata are not those that were written for a recording of this name.
+        """
+        try:
+            _, found = _sealed(self.location, self.recording)
+        except OSError as error:
+            found = str(error)
+        if found:
+            raise self._damaged(found)
         options = dict(getattr(self.location, "options", ()))
         return zarr.open_group(
             self.location.address,
@@ -187,10 +220,16 @@ class StoredRecording:
         return list(cast(Sequence[str], self.group.attrs["labels"]))
 
     def array(self, name: str) -> npt.NDArray[Any]:
-        """Return a whole array by the name that ``docs/store.md`` gives it."""
-        return read_array(self.group, name)
+        """Return a whole array by the name that ``docs/store.md`` gives it.
 
-    def signal(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.floating]:
+        Raises
+        ------
+        DataError
+            If its bytes are not those that were written.
+        """
+        return self._read(name)
+
+    def signal(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]:
         """Return the signal, decoded.
 
         Parameters
@@ -200,10 +239,59 @@ class StoredRecording:
 
         Returns
         -------
+        ndarray of float32, shape (n_chans, n_times)
+            Microvolts.
+
+        Raises
+        ------
+        DataError
+            If its bytes are not those that were written.
+        """
+        return self.stored_signal(start, stop).astype(np.float32, copy=False)
+
+    def stored_signal(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.floating]:
+        """Return the signal in the type that it is stored in, for who keeps many of them.
+
+        Sums of squares of float16 overflow: convert before computing.
+
+        Parameters
+        ----------
+        start, stop : int
+            As ``signal``.
+
+        Returns
+        -------
         ndarray of float16 or float32, shape (n_chans, n_times)
             Microvolts.
         """
-        return read_array(self.group, "signal", (slice(None), slice(start, stop)))
+        return self._read("signal", (slice(None), slice(start, stop)))
+
+    def _read(self, name: str, selection: Any = ...) -> npt.NDArray[Any]:
+        array = cast(zarr.Array, self.group[name])
+        try:
+            values = np.asarray(array[selection])
+            # Zarr takes a file that is not there for one that holds nothing but the fill value.
+            if values.size and _same(values.flat[0], array.fill_value):
+                self._find(name)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._damaged(f"{name} cannot be decoded ({error})") from error
+        return values
+
+    def _find(self, name: str) -> None:
+        """Raise FileNotFoundError if a file of an array is not there."""
+        checksums = cast(Mapping[str, str], self.group.attrs["checksums"])
+        for file in checksums:
+            if file.startswith(f"{name}/c") and not self.location.exists(
+                f"{self.recording}/{file}"
+            ):
+                raise FileNotFoundError(f"{file} is missing")
+
+    def _damaged(self, found: str) -> DataError:
+        return DataError(
+            f"Reading {self.recording} of {self.location.address}",
+            found,
+            "Run the ingest command again: it makes what is damaged again",
+        )
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -234,12 +322,25 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
         If there is no store, or it has another format or channel schema version.
     """
     location = locate(address, storage_options)
-    settings = read_settings(location)
-    if settings is None:
-        raise DataError(
-            f"Opening {address}", "there is no omfa store", "Make one: omfa-ingest SOURCE RAW STORE"
+    doing = f"Opening {address}"
+    try:
+        root = read_root(location)
+    except UnreadableRoot as error:
+        raise DataError(doing, str(error), _REBUILD) from error
+    if root is None and settings_digests(location):
+        raise DataError(doing, f"its {METADATA} is missing", _REBUILD)
+    if root is None:
+        raise DataError(doing, "there is no omfa store", "Make one: omfa-ingest SOURCE RAW STORE")
+    # One is enough to know another store's root by; verify looks at all.
+    found = root.found or _misread(location, dict(islice(root.settings["recordings"].items(), 1)))
+    if found:
+        warnings.warn(
+            f"{doing}: its {METADATA} {found}; what it says of recordings is taken from "
+            "themselves. Run the ingest command again to mend it.",
+            stacklevel=2,
         )
-    cached = settings.pop("recordings", {})
+    settings = {name: value for name, value in root.settings.items() if name != "recordings"}
+    cached = {} if found else root.settings["recordings"]
     folders = location.folders()
     rows = {name: cached.get(name) or _row(location, name) for name in folders}
     listed = {
@@ -256,25 +357,49 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
     return Store(location, settings, listed, frozenset(cached) | frozenset(folders))
 
 
-def read_settings(location: Location) -> dict[str, Any] | None:
-    """Return the root's attributes, or None where there is no store.
+_REBUILD = "Run the ingest command again: it makes the root again from the recordings"
+
+
+class UnreadableRoot(ValueError):
+    """The root's metadata are there and cannot be read: they are empty, cut or damaged."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """What the root's metadata say.
+
+    Attributes
+    ----------
+    settings : dict
+        How the store was made, with the list of its recordings.
+    found : str
+        What is wrong with the metadata; empty if they are as written.
+    """
+
+    settings: dict[str, Any]
+    found: str
+
+
+def read_root(location: Location) -> Root | None:
+    """Return the root's metadata, or None where there is no store.
 
     Raises
     ------
+    UnreadableRoot
+        If there is a file and it holds no metadata.
     DataError
         If the folder holds something else, another format, or another channel schema version.
     """
     doing = f"Opening {location.address}"
     try:
         document = json.loads(location.read(METADATA))
+        attributes = document["attributes"]
+        settings = attributes.get("omfa")
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise DataError(
-            doing, f"its {METADATA} is damaged ({error})", "Run the ingest again with --rewrite"
-        ) from error
-    settings = document.get("attributes", {}).get("omfa")
-    if settings is None:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise UnreadableRoot(f"its {METADATA} cannot be read ({error or 'it is empty'})") from error
+    if not isinstance(settings, dict):
         raise DataError(
             doing,
             "it is a Zarr group that omfa did not write",
@@ -290,20 +415,54 @@ def read_settings(location: Location) -> dict[str, Any] | None:
                 f"it was written with {what} {theirs}, this omfa reads {ours}",
                 "Ingest it again with --rewrite, or install the omfa that wrote it",
             )
-    return dict(settings)
+    if written := attributes.pop("digest", ""):
+        whole = digest(document) == written
+    else:  # written by an earlier omfa
+        chosen = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
+        whole = digest(chosen) == settings.get("settings_digest")
+    settings.setdefault("recordings", {})
+    return Root(settings, "" if whole else "was changed")
+
+
+_NOT_SETTINGS = ("settings_digest", "software", "recordings", "failures")
+
+
+def root_damage(location: Location) -> str:
+    """Return what is wrong with the root's metadata; empty if they are as written."""
+    try:
+        root = read_root(location)
+    except ValueError as error:
+        return str(error)
+    if root is None:
+        return "is missing"
+    return root.found or _misread(location, root.settings["recordings"])
+
+
+def _misread(location: Location, listed: Mapping[str, Any]) -> str:
+    """Return which recording the root lists otherwise than its own metadata are; empty if none."""
+    for name, row in listed.items():
+        try:
+            document, found = _sealed(location, name)
+        except OSError:
+            continue
+        if not found and _listing(document["attributes"]) != row:
+            return f"lists {name} otherwise than it is"
+    return ""
 
 
 def _row(location: Location, recording: str) -> dict[str, Any] | None:
     """Return the listing of a recording from its own metadata; None if it was never committed."""
     try:
-        attrs = json.loads(location.read(f"{recording}/{METADATA}"))["attributes"]
-        shown = "subject session run sfreq n_chans n_times n_trials labels channels bad_channels"
-        return {name: attrs[name] for name in shown.split()} | {
-            "bytes_out": attrs["bytes"],
-            "settings_digest": attrs["settings_digest"],
-        }
-    except (FileNotFoundError, KeyError, ValueError):
+        return _listing(json.loads(location.read(f"{recording}/{METADATA}"))["attributes"])
+    except (OSError, LookupError, TypeError, ValueError):
         return None
+
+
+def _listing(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: attrs[name] for name in _SHOWN} | {
+        "bytes_out": attrs["bytes"],
+        "settings_digest": attrs["settings_digest"],
+    }
 
 
 def write_root(
@@ -321,14 +480,26 @@ def write_root(
     """
     names = [name for name in location.folders() if name not in leave_out]
     rows = {name: row for name in names if (row := _row(location, name))}
-    location.write(METADATA, _root(settings, rows))
+    content = _root(settings, rows)
+    try:
+        if location.read(METADATA) == content:
+            return  # a store that is whole can be of a disk that nobody may write
+    except OSError:
+        pass
+    location.write(METADATA, content)
+
+
+def settings_digests(location: Location) -> dict[str, str]:
+    """Return, for each recording that is there, the digest of the settings it was made with."""
+    rows = {name: _row(location, name) for name in location.folders()}
+    return {name: row["settings_digest"] for name, row in rows.items() if row}
 
 
 def is_store(location: Location) -> bool:
     """Return whether omfa, of any version, wrote what is there."""
     try:
         return "omfa" in json.loads(location.read(METADATA))["attributes"]
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         return False
 
 
@@ -338,8 +509,10 @@ def create(location: Location, settings: Mapping[str, Any]) -> bool:
 
 
 def _root(settings: Mapping[str, Any], rows: Mapping[str, Any]) -> bytes:
-    attributes = {"omfa": {**settings, "recordings": rows}}
-    return to_json({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    attributes: dict[str, Any] = {"omfa": {**settings, "recordings": rows}}
+    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    attributes["digest"] = digest(document)
+    return to_json(document)
 
 
 # ------------------------------------------------------------------------------- checking
@@ -347,25 +520,66 @@ def _root(settings: Mapping[str, Any], rows: Mapping[str, Any]) -> bytes:
 
 def damage(location: Location, recording: str) -> str:
     """Return what is wrong with a recording's bytes; empty if they are as written."""
+    found, last = _damage(location, recording), None
+    for _ in range(_LOOKS):
+        if not found[1] or found == last:
+            break
+        time.sleep(_MOMENT)
+        found, last = _damage(location, recording), found
+    return found[1]
+
+
+def _damage(location: Location, recording: str) -> tuple[str, str]:
+    """Return the digest that a recording's metadata state, and what is wrong with its files."""
+    try:
+        document, found = _sealed(location, recording)
+        if found:
+            return "", found
+        for name, expected in document["attributes"]["checksums"].items():
+            try:
+                content = location.read(f"{recording}/{name}")
+            except FileNotFoundError:
+                found = f"{name} is missing"
+            except OSError as error:
+                found = f"{name} cannot be read ({error.strerror or error})"
+            else:
+                found = "" if sha256(content) == expected else f"{name} does not match its checksum"
+            if found:
+                break
+    except OSError as error:
+        return "", f"{METADATA} cannot be read ({error.strerror or error})"
+    return document["attributes"]["digest"], found
+
+
+def _sealed(location: Location, recording: str) -> tuple[dict[str, Any], str]:
+    """Return a recording's metadata, and what is wrong with them."""
     try:
         document = json.loads(location.read(f"{recording}/{METADATA}"))
         attrs = document["attributes"]
-        written = attrs.pop("digest")
-        checksums = attrs["checksums"]
+        written, named = attrs["digest"], attrs["recording"]
+        unsealed = {k: v for k, v in attrs.items() if k != "digest"}
+        whole = digest({**document, "attributes": unsealed}) == written
+        outside = [n for n in attrs["checksums"] if not _is_inside(n)]
     except FileNotFoundError:
-        return f"{METADATA} is missing"
-    except (ValueError, KeyError, TypeError) as error:
-        return f"{METADATA} cannot be read ({error})"
-    if digest(document) != written:
-        return f"{METADATA} was changed"
-    for name, expected in checksums.items():
-        try:
-            content = location.read(f"{recording}/{name}")
-        except FileNotFoundError:
-            return f"{name} is missing"
-        if sha256(content) != expected:
-            return f"{name} does not match its checksum"
-    return ""
+        return {}, f"{METADATA} is missing"
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        return {}, f"{METADATA} cannot be read ({error})"
+    if not whole:
+        return document, f"{METADATA} was changed"
+    if outside:
+        return document, f"its {METADATA} names a file outside of it ({some(outside)})"
+    if named != recording:
+        return document, f"it is {named} under another name"
+    return document, ""
+
+
+def _is_inside(name: str) -> bool:
+    """Return whether a relative name stays in its folder; ``../../dev/zero`` never ends."""
+    return not name.startswith("/") and ".." not in name.split("/")
+
+
+def _same(value: Any, fill: Any) -> bool:
+    return bool(value == fill or (value != value and fill != fill))
 
 
 def state(
@@ -388,12 +602,13 @@ def state(
     """
     try:
         attrs = json.loads(location.read(f"{recording}/{METADATA}"))["attributes"]
+        made_with, source_files = attrs["settings_digest"], attrs["source_files"]
     except FileNotFoundError:
         return "missing"
-    except (ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError):
         return "damaged"
     if damage(location, recording):
         return "damaged"
-    if attrs["settings_digest"] != settings_digest:
+    if made_with != settings_digest:
         return "settings changed"
-    return "current" if source_unchanged(attrs["source_files"]) else "source changed"
+    return "current" if source_unchanged(source_files) else "source changed"

@@ -112,7 +112,7 @@ def staged_folder(
                 draft.rename(path)
                 break
             except OSError:
-                if not path.is_dir():
+                if not path.is_dir() or not draft.is_dir():
                     raise
             # Taken, perhaps by another process between two turns of this loop.
             with suppress(FileNotFoundError):

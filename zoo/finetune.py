@@ -160,6 +160,7 @@ def _to_fine_tune(
         check_input(load_card(checkpoint), dataset)
     y = dataset.metadata["target"].to_numpy(np.int64)
     subjects = dataset.metadata[list(SUBJECT)].drop_duplicates()
+    # Of two subjects, validation would leave one to train on.
     usual = "cross-subject" if len(subjects) >= 3 else "within-subject"
     fold = hold_out(dataset.metadata, y, protocol or usual)
     train, validation = (

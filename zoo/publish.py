@@ -107,6 +107,7 @@ def publish(
     out = Path(out)
     files = obtain(name_or_folder)
     doing = f"Publishing the checkpoint {name_or_folder}"
+    # Any rate: a model that is given none warns, and only the weights matter here.
     model = build(files, {"sfreq": 128.0}, doing=doing)
     card = Card.from_json(files[CARD])
     for dataset, text in (attributions or {}).items():
@@ -148,6 +149,7 @@ def publish(
     text = registry_text({card.name: entry})
     write_files(out, {**files, README: readme(entry).encode(), REGISTRY: text.encode()})
     if registry is not None:
+        # Last: an entry must not name a folder that is not there yet.
         enter(Path(registry), entry)
     return text
 

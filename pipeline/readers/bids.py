@@ -1,43 +1,68 @@
-"""EEG datasets in the Brain Imaging Data Structure (BIDS), through mne-bids.
+"""EEG datasets in the Brain Imaging Data Structure (BIDS).
 
-Pernet et al. 2019, EEG-BIDS, Scientific Data 6:103.
+Pernet et al. 2019, EEG-BIDS, Scientific Data 6:103. The signals are MNE's; the tables beside them
+are read here, since a small fault in one of them is no reason to lose a recording.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Container
-from dataclasses import dataclass
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 
+from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.readers.folder import is_service, left_out, once, text_of, walk
 from omfa.pipeline.readers.raw import (
     ChannelRules,
     Pairs,
     check_unique,
-    check_whole,
     companions,
+    interrupts,
+    is_bad,
     is_event,
     last_until_next,
-    mne_errors,
     numbers,
+    open_raw,
     pairs,
     plain,
+    seconds,
     to_recording,
 )
 from omfa.pipeline.recording import TRIAL_COLUMNS, Key, Recording
+from omfa.pipeline.words import some
 
 if TYPE_CHECKING:
-    import mne_bids
+    import mne
 
 EXTENSIONS = (".edf", ".bdf", ".vhdr", ".set")
 """The formats of EEG that BIDS allows."""
 
 # Which column of events.tsv says what was shown, the best first.
 _STIMULUS = ("stimulus", "stim_file", "trial_type", "value")
+
+# What goes with a recording, by the end of its name.
+_SIDECARS = ("events.tsv", "channels.tsv", "electrodes.tsv", "coordsystem.json", "eeg.json")
+
+# BIDS's types of channels as MNE's. Others are kept apart; a type that is not given is the file's.
+_TYPES = {
+    "EEG": "eeg", "EOG": "eog", "HEOG": "eog", "VEOG": "eog", "ECG": "ecg", "EMG": "emg",
+    "TRIG": "stim", "RESP": "resp", "GSR": "gsr", "TEMP": "temperature", "ECOG": "ecog",
+    "SEEG": "seeg", "DBS": "dbs",
+}  # fmt: skip
+
+# Coordinate systems that are MNE's head frame, and BIDS's units in metres.
+_HEAD = ("CapTrak", "ElektaNeuromag", "ChietiItab")
+_METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 
 
 @dataclass(frozen=True)
@@ -66,6 +91,14 @@ class BidsReader:
     name : str
         What the store calls the data, such as "eegmat". Datasets opened together need names that
         differ.
+    eeg : tuple of str
+        Channels that are EEG whatever type they are given, as names or patterns.
+    names_from : {"file", "channels.tsv"}
+        Where channels have their names from, if the two differ: by order, from ``channels.tsv``.
+    ignore_positions : bool
+        Take no measured positions, from ``electrodes.tsv`` or from the file.
+    encoding : str or None
+        Of the texts in EDF and BDF files, where they are not in UTF-8.
     """
 
     task: str | None = None
@@ -74,6 +107,10 @@ class BidsReader:
     not_eeg: tuple[str, ...] = ()
     unit: str | None = None
     name: str = "bids"
+    eeg: tuple[str, ...] = field(default=(), metadata={"quiet": True})
+    names_from: Literal["file", "channels.tsv"] = field(default="file", metadata={"quiet": True})
+    ignore_positions: bool = field(default=False, metadata={"quiet": True})
+    encoding: str | None = field(default=None, metadata={"quiet": True})
 
     def __post_init__(self) -> None:
         ChannelRules(unit=self.unit)
@@ -82,31 +119,53 @@ class BidsReader:
     def discover(self, root: str | Path) -> list[Key]:
         """List the recordings of a dataset.
 
+        A file whose name is not as BIDS has it is listed by what can be read of the name, and
+        fails when it is read.
+
         Raises
         ------
         DataError
             If the folder holds no EEG as BIDS lays it out, or none of the task.
         """
-        import mne_bids  # takes seconds to import, and needs an extra
-
         root = Path(root)
-        with mne_errors(f"bids reader: {root}"):
-            found = mne_bids.find_matching_paths(
-                root, datatypes="eeg", suffixes="eeg", extensions=list(EXTENSIONS)
-            )
-        # not those of derivatives/ and sourcedata/
-        found = [path for path in found if path.fpath.relative_to(root).parts[0].startswith("sub-")]
-        found = [path for path in found if self.task in (None, path.task)]
+        where = f"bids reader: {root}"
+        people = [
+            path
+            for path in (sorted(root.iterdir()) if root.is_dir() else ())
+            if path.is_dir() and path.name.startswith("sub-") and not is_service(path.name)
+        ]
+        files = [p for person in people for p in walk(person) if p.parent.name.lower() == "eeg"]
+        files = [path for path in files if path.suffix.lower() in EXTENSIONS]
+        odd = [p for p in files if not re.search(r"_eeg$", p.stem)]
+        parts = {other for path in files for other in companions(path)}
+        if odd := [path for path in odd if path not in parts]:
+            names = [path.relative_to(root).as_posix() for path in odd]
+            left_out(where, names, "do not end in _eeg")
+        found = [path for path in once(files, where=where) if path not in {*odd, *parts}]
+        found = [path for path in found if self.task in (None, _entities(path).get("task"))]
         if not found:
             raise DataError(
-                f"bids reader: {root}",
+                where,
                 f"it holds no EEG as BIDS lays it out ({', '.join(EXTENSIONS)})"
                 + (f" of task {self.task!r}" if self.task else ""),
                 "Give the dataset's root, with sub-*/eeg or sub-*/ses-*/eeg in it, and its task",
             )
         keys = [_key(path, root) for path in found]
-        check_unique(keys, where=f"bids reader: {root}", action="Keep one of them")
+        spelled = [(_entities(p).get("sub", ""), _entities(p).get("ses", "")) for p in found]
+        check_unique(keys, spelled, where=where, action="Keep one of them, or rename one")
         return sorted(keys)
+
+    def title(self, root: str | Path) -> str | None:
+        """Return what ``dataset_description.json`` calls the dataset, unless it has a ``name``."""
+        file = Path(root) / "dataset_description.json"
+        if self.name != type(self).name or not file.is_file():
+            return None
+        try:
+            title = json.loads(text_of(file)).get("Name")
+        except (ValueError, AttributeError, OSError):
+            return None
+        words = re.findall(r"[a-z0-9]+", title.lower()) if isinstance(title, str) else []
+        return "-".join(words) or None
 
     def read(self, key: Key) -> Recording:
         """Read one recording.
@@ -114,108 +173,299 @@ class BidsReader:
         Raises
         ------
         DataError
-            If mne-bids cannot read it, it is truncated, or its events do not fit.
+            If it cannot be read, it is truncated, or its events do not fit.
         """
-        import mne_bids
-
-        where = f"bids reader: {key.files[0]}"
-        with mne_errors(where):
-            path = mne_bids.get_bids_path_from_fname(key.paths[0], verbose="error")
-            path = path.update(root=key.root)
-            file = _sidecar(path, "events", ".tsv")
-            events = _read_events(file, dict(self.events), where=where) if file else None
-            raw = mne_bids.read_raw_bids(path, verbose="error")
-            check_whole(raw, key.paths[0], where=where)
+        where, notes = f"bids reader: {key.files[0]}", list[str]()
+        path, root = key.paths[0], Path(key.root)
+        if fault := _misnamed(path):
+            raise DataError(where, fault, "Rename it, and the files that go with it")
+        beside = {name: _sidecar(path, root, name) for name in _SIDECARS}
+        facts = _facts(beside["eeg.json"], path, notes)
+        if facts.pop("epoched", False):
+            raise DataError(
+                where,
+                "its _eeg.json says that it was cut into epochs",
+                "Use the continuous recording, or leave its task out by --task",
+            )
+        file = beside["events.tsv"]
+        table = _read_tsv(file, notes) if file else None
+        asked = {name.strip(): label for name, label in dict(self.events).items()}
+        events = None if table is None else _events(table, asked, where=where)
+        raw = open_raw(path, where=where, encoding=self.encoding, notes=notes)
+        with _tables(where):
+            if beside["channels.tsv"]:
+                self._describe(raw, beside["channels.tsv"], where=where, notes=notes)
+            if beside["electrodes.tsv"] and not self.ignore_positions:
+                _place_electrodes(
+                    raw, beside["electrodes.tsv"], beside["coordsystem.json"], where=where,
+                    notes=notes,
+                )  # fmt: skip
+            _mark(raw, table)
+        end = raw.n_times / raw.info["sfreq"]
         return to_recording(
             raw,
             key,
             where=where,
-            events=self._choose(events, raw.n_times / raw.info["sfreq"], where=where),
-            rules=ChannelRules(self.not_eeg, self.unit),
-            participant=_participant(Path(key.root), key.subject),
-            source=_facts(path),
+            events=self._choose(events, asked, end, where=where, notes=notes),
+            rules=ChannelRules(self.not_eeg, self.unit, self.eeg, self.ignore_positions),
+            participant=_participant(root, key.subject),
+            source=facts,
+            notes=notes,
         )
 
     def _choose(
-        self, events: pd.DataFrame | None, end: float, *, where: str
+        self,
+        events: pd.DataFrame | None,
+        asked: Mapping[str, str],
+        end: float,
+        *,
+        where: str,
+        notes: list[str],
     ) -> pd.DataFrame | None:
         """Return the events that are trials; None where there are no events at all."""
         if events is None or events.empty:
             return None
-        events = last_until_next(events, end=end, duration=self.duration)
+        events = last_until_next(events, end=end, duration=self.duration, where=where, notes=notes)
         kind = events.pop("kind")
-        if not self.events:
+        if not asked:
             return events
-        events["event"] = kind.map(dict(self.events))
+        events["event"] = kind.map(asked)
         events = events.dropna(subset="event").reset_index(drop=True)
         if events.empty:
             raise DataError(
                 where,
-                f"none of {', '.join(dict(self.events))} is among its events "
-                f"({', '.join(sorted(set(kind)))})",
+                f"none of {', '.join(asked)} is among its events ({', '.join(sorted(set(kind)))})",
                 "Name its events by --events NAME=LABEL, or leave its task out by --task",
             )
         return events
 
+    def _describe(self, raw: mne.io.BaseRaw, file: Path, *, where: str, notes: list[str]) -> None:
+        """Give the channels the types, the status and, if asked, the names of ``channels.tsv``."""
+        table = _read_tsv(file, notes).map(str.strip)
+        if "name" not in table:
+            notes.append(f"{where}: {file.name} has no column 'name' and is not used.")
+            return
+        if self.names_from == "channels.tsv":
+            if len(table) != len(raw.ch_names) or table["name"].duplicated().any():
+                raise DataError(
+                    where,
+                    f"{file.name} has {len(table)} rows, {table['name'].nunique()} of them with "
+                    f"names of their own, and the file has {len(raw.ch_names)} channels",
+                    "Give every channel a row in the file's order, or leave --names-from out",
+                )
+            raw.rename_channels(
+                dict(zip(raw.ch_names, table["name"], strict=True)), verbose="error"
+            )
+        table = table.drop_duplicates("name")
+        known = _matched(list(table["name"]), raw.ch_names)
+        if lacking := [name for name in table["name"] if name not in known]:
+            others = [name for name in raw.ch_names if name not in known.values()]
+            notes.append(
+                f"{where}: {file.name} names channels that the file has not: {some(lacking)}"
+                + (f"; and it does not name {some(others)}" if others else "")
+                + ". If the rows are in the file's order, take their names by --names-from "
+                "channels.tsv."
+            )
+        table = table.assign(channel=table["name"].map(known)).dropna(subset="channel")
+        types = {
+            name: _TYPES.get(kind.upper(), "misc")
+            for name, kind in zip(table["channel"], table.get("type", ()), strict=False)
+            if kind not in ("", "n/a") and not kind.upper().startswith("MEG")
+        }
+        raw.set_channel_types(types, on_unit_change="ignore", verbose="error")
+        if "status" in table:
+            raw.info["bads"] = list(table.loc[table["status"].str.lower() == "bad", "channel"])
 
-def _read_events(file: Path, asked: Container[str], *, where: str) -> pd.DataFrame:
-    """Return the events of ``events.tsv``, each with its ``kind``, without BAD spans."""
-    table = _read_tsv(file)
-    column = next((name for name in ("trial_type", "value") if name in table), None)
-    kind = table[column] if column else pd.Series("", table.index)
-    kept = kind.map(lambda name: is_event(name, asked)).astype(bool)
-    table, kind = table[kept], kind[kept]
-    shown = next((table[name] for name in _STIMULUS if name in table), kind)
-    try:
-        seconds = {name: pd.to_numeric(numbers(table[name])) for name in ("onset", "duration")}
-        if seconds["onset"].isna().any():
-            raise ValueError("an event has no onset")
-    except (KeyError, ValueError) as error:
-        raise DataError(
-            where,
-            f"{file.name} cannot be read ({error})",
-            "Give it columns onset and duration, in seconds",
-        ) from error
-    labels = {
-        f"events_{name}" if name in TRIAL_COLUMNS else name: numbers(table[name])
-        for name in table
-        if name not in ("onset", "duration", "sample", "stimulus")
-    }
-    return pd.DataFrame(seconds | {"stimulus": shown, "kind": kind} | labels).reset_index(drop=True)
+
+# ------------------------------------------------------------------------------- names
 
 
-def _key(path: mne_bids.BIDSPath, root: Path) -> Key:
-    sidecars = (
-        _sidecar(path, suffix, extension)
-        for suffix, extension in (
-            ("events", ".tsv"),
-            ("channels", ".tsv"),
-            ("electrodes", ".tsv"),
-            ("coordsystem", ".json"),
-            ("eeg", ".json"),
-        )
-    )
-    participants = root / "participants.tsv"
-    files = [path.fpath, *companions(path.fpath), *(file for file in sidecars if file)]
-    if participants.is_file():
-        files.append(participants)
+def _entities(path: Path) -> dict[str, str]:
+    """Return the entities of a file's name: ``{"sub": "01", "task": "film"}``."""
+    pairs_ = (part.partition("-") for part in path.name.split(".")[0].split("_"))
+    return {key: value for key, hyphen, value in pairs_ if hyphen}
+
+
+def _misnamed(path: Path) -> str:
+    """Return what is wrong with a name; empty if it is as BIDS has it."""
+    *parts, _ = path.stem.split("_")
+    for part in parts:
+        if not re.fullmatch(r"[a-z]+-[A-Za-z0-9+]+", part):
+            return f"the part {part!r} of its name is not a key, a hyphen, and letters and digits"
+    found = _entities(path)
+    for key in ("sub", "ses"):
+        folders = [name for name in path.parts[:-1] if name.startswith(f"{key}-")]
+        if folders and folders[-1] != f"{key}-{found.get(key, '')}":
+            return f"its name says {key}-{found.get(key, '')} and it is in the folder {folders[-1]}"
+    return ""
+
+
+def _key(path: Path, root: Path) -> Key:
+    found = _entities(path)
+    files = [path]
+    if not _misnamed(path):
+        beside = (_sidecar(path, root, name) for name in _SIDECARS)
+        files += [*companions(path), *(file for file in beside if file)]
+        files += [file for file in [root / "participants.tsv"] if file.is_file()]
     return Key(
-        subject=path.subject,
-        session=path.session or "1",
-        run=plain(f"{path.task or ''}{path.acquisition or ''}{path.run or ''}") or "1",
+        subject=plain(found.get("sub") or path.relative_to(root).parts[0].removeprefix("sub-")),
+        session=plain(found.get("ses", "")) or "1",
+        run=plain("".join(found.get(key, "") for key in ("task", "acq", "run"))) or "1",
         files=tuple(file.relative_to(root).as_posix() for file in files),
         root=str(root),
     )
 
 
-def _sidecar(path: mne_bids.BIDSPath, suffix: str, extension: str) -> Path | None:
-    """Return the file that goes with a recording, if there is one."""
-    found = path.find_matching_sidecar(suffix=suffix, extension=extension, on_error="ignore")
-    return Path(found) if found else None
+def _sidecar(path: Path, root: Path, end: str) -> Path | None:
+    """Return the file that goes with a recording, if there is one.
+
+    By BIDS's principle of inheritance: the nearest folder up to the root, and there the name that
+    shares most with the recording's and says nothing else of it, except in which space electrodes
+    were measured.
+    """
+    mine = _entities(path)
+    for folder in (path.parent, *path.parent.parents):
+        fitting = []
+        for file in folder.glob(f"*{end}"):
+            theirs = _entities(file)
+            theirs.pop("space", None)
+            if file.name.rpartition("_")[2] == end and theirs.items() <= mine.items():
+                fitting.append((-len(theirs), "CapTrak" not in file.name, file.name, file))
+        if fitting:
+            return min(fitting)[-1]
+        if folder == root:
+            break
+    return None
 
 
-def _read_tsv(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig")
+# ------------------------------------------------------------------------------- tables
+
+
+@contextmanager
+def _tables(where: str) -> Iterator[None]:
+    """Turn what MNE or pandas raise on a sidecar into a ``DataError`` that blames the sidecar."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(
+            where,
+            f"a table beside it cannot be used ({type(error).__name__}: {error})",
+            "Correct its channels.tsv, electrodes.tsv or events.tsv, or take the table away",
+        ) from error
+
+
+def _read_tsv(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
+    text = text_of(path, notes)
+    if not text.strip():
+        return pd.DataFrame()
+    try:
+        table = pd.read_csv(io.StringIO(text), sep="\t", dtype=str, keep_default_na=False)
+    except (ValueError, csv.Error) as error:
+        raise DataError(
+            f"bids reader: {path}", f"it is no table ({error})", "Correct it"
+        ) from error
+    return table.fillna("").rename(columns=str.strip)  # a row may be short
+
+
+def _kinds(table: pd.DataFrame) -> pd.Series:
+    """Return what each event is: its ``trial_type`` or, where there is none, its ``value``."""
+    column = next((name for name in ("trial_type", "value") if name in table), None)
+    return table[column].str.strip() if column else pd.Series("", table.index)
+
+
+def _events(table: pd.DataFrame, asked: Container[str], *, where: str) -> pd.DataFrame:
+    """Return the events of ``events.tsv``, each with its ``kind``, without BAD spans."""
+    kind = _kinds(table)
+    kept = kind.map(lambda text: is_event(text, asked)).astype(bool)
+    table, kind = table[kept], kind[kept]
+    shown = next((table[column].str.strip() for column in _STIMULUS if column in table), kind)
+    try:
+        when = {column: seconds(table[column]) for column in ("onset", "duration")}
+        if when["onset"].isna().any():
+            raise ValueError("an event has no onset")
+    except (KeyError, ValueError) as error:
+        raise DataError(
+            where,
+            f"its events.tsv cannot be read ({error})",
+            "Give it columns onset and duration, in seconds",
+        ) from error
+    labels = {
+        f"events_{column}" if column in TRIAL_COLUMNS else column: numbers(table[column])
+        for column in table
+        if column not in ("onset", "duration", "sample", "stimulus")
+    }
+    return pd.DataFrame(when | {"stimulus": shown, "kind": kind} | labels).reset_index(drop=True)
+
+
+def _mark(raw: mne.io.BaseRaw, table: pd.DataFrame | None) -> None:
+    """Give a recording the BAD spans and interruptions of its events, beside the file's own.
+
+    Where there are events, the file's own annotations are of interruptions only: the events are
+    the dataset's word on everything else.
+    """
+    import mne
+
+    if table is None or table.empty or "onset" not in table:
+        return
+    own = raw.annotations
+    keep = [i for i, text in enumerate(own.description) if interrupts(str(text))]
+    kind = _kinds(table)
+    spans = table[kind.map(lambda text: is_bad(text, False) or interrupts(text)).astype(bool)]
+    when = {
+        name: seconds(spans[name]).to_numpy() if name in spans else np.zeros(len(spans))
+        for name in ("onset", "duration")
+    }
+    known = np.isfinite(when["onset"])
+    marks = mne.Annotations(
+        [*(own.onset[keep] - raw.first_time), *when["onset"][known]],
+        [*own.duration[keep], *np.nan_to_num(when["duration"][known]).clip(0)],
+        [*map(str, own.description[keep]), *kind[spans.index][known]],
+    )
+    raw.set_annotations(marks, emit_warning=False, verbose="error")
+
+
+def _matched(names: Sequence[str], channels: Sequence[str]) -> dict[str, str]:
+    """Return the channel that each name means: as it is spelled, or else in another spelling."""
+    found = {name: name for name in names if name in channels}
+    free = [channel for channel in channels if channel not in found.values()]
+    for name in names:
+        same = [c for c in free if c.strip().upper() == name.upper()]
+        if name not in found and not same and name in UCS:
+            same = [c for c in free if c in UCS and UCS.name(c) == UCS.name(name)]
+        if name not in found and len(same) == 1:
+            found[name] = same[0]
+            free.remove(same[0])
+    return found
+
+
+def _place_electrodes(
+    raw: mne.io.BaseRaw,
+    electrodes: Path,
+    coordsystem: Path | None,
+    *,
+    where: str,
+    notes: list[str],
+) -> None:
+    """Give a recording the measured positions, where they are in the head frame."""
+    import mne
+
+    table = _read_tsv(electrodes, notes).map(str.strip)
+    system = _read_json(coordsystem, notes) if coordsystem else {}
+    if system.get("EEGCoordinateSystem") not in _HEAD or not {"name", *"xyz"} <= set(table):
+        raw.set_montage(None)
+        return
+    metres = _METRES.get(str(system.get("EEGCoordinateUnits")), 1.0)
+    xyz = metres * table[[*"xyz"]].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    known = _matched(list(table["name"]), raw.ch_names)
+    points = {
+        known[name]: point
+        for name, point in zip(table["name"], xyz, strict=True)
+        if name in known and np.isfinite(point).all()
+    }
+    montage = mne.channels.make_dig_montage(points, coord_frame="head") if points else None
+    raw.set_montage(montage, on_missing="ignore", verbose="error")
 
 
 def _participant(root: Path, subject: str) -> dict[str, Any]:
@@ -225,24 +475,34 @@ def _participant(root: Path, subject: str) -> dict[str, Any]:
     table = _read_tsv(root / "participants.tsv")
     if "participant_id" not in table:
         return {}
-    rows = table[table["participant_id"] == f"sub-{subject}"].drop(columns="participant_id")
+    who = table["participant_id"].str.strip().map(lambda text: plain(text.removeprefix("sub-")))
+    rows = table[who == subject].drop(columns="participant_id")
     if rows.empty:
         return {}
     return {
         str(name): value if isinstance(value, str) else float(value)
         for name, value in rows.apply(numbers).iloc[0].items()
+        # NaN alone differs from itself.
         if value not in ("", "n/a") and value == value
     }
 
 
-def _facts(path: mne_bids.BIDSPath) -> dict[str, Any]:
+def _read_json(path: Path, notes: list[str] | None = None) -> dict[str, Any]:
+    try:
+        found = json.loads(text_of(path, notes))
+    except ValueError as error:
+        raise DataError(f"bids reader: {path}", f"it is no JSON ({error})", "Correct it") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _facts(file: Path | None, path: Path, notes: list[str]) -> dict[str, Any]:
     """Return what the recording's JSON says about the signal's history."""
-    file = _sidecar(path, "eeg", ".json")
-    sidecar = json.loads(file.read_text(encoding="utf-8")) if file else {}
+    sidecar = _read_json(file, notes) if file else {}
     facts = {
-        "format": path.extension.lstrip("."),
-        "task": path.task,
+        "format": path.suffix.lstrip(".").lower(),
+        "task": _entities(path).get("task"),
         "reference": sidecar.get("EEGReference"),
         "line_frequency": sidecar.get("PowerLineFrequency"),
+        "epoched": sidecar.get("RecordingType") == "epoched" or None,
     }
     return {name: value for name, value in facts.items() if value not in (None, "", "n/a")}

@@ -9,15 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.readers.folder import check_there, is_listed, is_service, left_out
 from omfa.pipeline.recording import Key
 from omfa.pipeline.words import some
 
 
-def find(root: str | Path, folders: Sequence[str], pattern: str, *, corpus: str) -> list[Path]:
+def find(
+    root: str | Path, folders: Sequence[str], pattern: str, *, corpus: str, known: str = r"(?!)"
+) -> list[Path]:
     """Find the files of one folder of a corpus.
 
-    The first place that holds a match is taken: the root itself, then each of ``folders`` in the
-    root, one level down, and two, since the corpora unpack to trees of different depth.
+    Places are the root itself, then each of ``folders`` in the root, one level down, and two, since
+    the corpora unpack to trees of different depth. The first depth with a match is taken, unless a
+    later one holds more: a stray copy is no corpus. Matches elsewhere, and files that look like
+    those of the corpus and do not match, are named in a warning.
 
     Parameters
     ----------
@@ -28,6 +33,8 @@ def find(root: str | Path, folders: Sequence[str], pattern: str, *, corpus: str)
         Regular expression for a whole file name, in any case.
     corpus : str
         For the error.
+    known : str
+        Regular expression for other files of the corpus, which look like recordings.
 
     Raises
     ------
@@ -38,17 +45,26 @@ def find(root: str | Path, folders: Sequence[str], pattern: str, *, corpus: str)
     doing = f"{corpus} reader: looking in {root}"
     if not root.is_dir():
         raise DataError(doing, "there is no such folder", "Give the folder that holds the corpus")
+    depths: list[list[Path]] = []
+    seen: set[str] = set()
     for globs in ([""], *([f"{up}{name}" for name in folders] for up in ("", "*/", "*/*/"))):
         places = [root] if globs == [""] else sorted(p for g in globs for p in root.glob(g))
+        places = [p for p in places if not any(map(is_service, p.relative_to(root).parts))]
         found = {p: names for p in places if (names := _matches(p, pattern))}
+        found = {p: names for p, names in found.items() if os.path.realpath(p) not in seen}
+        seen |= {os.path.realpath(p) for p in found}
         if len(found) > 1:
             raise DataError(
                 doing,
                 f"the recordings are in {len(found)} folders, {', '.join(map(str, found))}",
                 "Give one of these folders",
             )
-        for names in found.values():
-            return names
+        depths += found.values()
+    if depths:
+        taken = max(depths, key=len)  # of equals the first
+        _name_left_out(root, taken, [p for d in depths if d is not taken for p in d],
+                       f"{pattern}|{known}", where=f"{corpus} reader: {root}")  # fmt: skip
+        return taken
     inside = some(sorted(path.name for path in root.iterdir()), 5) or "nothing"
     raise DataError(
         doing,
@@ -62,13 +78,34 @@ def _matches(folder: Path, pattern: str) -> list[Path]:
     if not folder.is_dir():
         return []
     whole = re.compile(pattern, re.IGNORECASE)
-    return sorted(p for p in folder.iterdir() if whole.fullmatch(p.name) and p.is_file())
+    return sorted(p for p in folder.iterdir() if whole.fullmatch(p.name) and is_listed(p))
+
+
+def _name_left_out(
+    root: Path, taken: Sequence[Path], elsewhere: Sequence[Path], known: str, *, where: str
+) -> None:
+    """Warn of matches in other folders, and of files with the recordings' suffix beside them."""
+    whole = re.compile(known, re.IGNORECASE)
+    suffixes = {path.suffix.lower() for path in taken}
+    odd = [
+        path
+        for path in taken[0].parent.iterdir()
+        if path.suffix.lower() in suffixes and is_listed(path) and path.name[0] != "."
+        if not whole.fullmatch(path.name)
+    ]
+    for paths, why in (
+        (elsewhere, f"lie outside {taken[0].parent}"),
+        (odd, "are not named as recordings of the corpus are"),
+    ):
+        if paths:
+            left_out(where, [path.relative_to(root).as_posix() for path in paths], why)
 
 
 def beside(path: Path, name: str) -> Path | None:
     """Find a file that goes with another: in its folder, the parent, or the parent's folders."""
     folder = path.parent
-    places = [folder / name, folder.parent / name, *sorted(folder.parent.glob(f"*/{name}"))]
+    others = sorted(p for p in folder.parent.glob(f"*/{name}") if not is_service(p.parent.name))
+    places = [folder / name, folder.parent / name, *others]
     return next((place for place in places if place.is_file()), None)
 
 
@@ -121,11 +158,14 @@ def telling(corpus: str, key: Key) -> str:
 
 
 @contextmanager
-def opening(doing: str) -> Iterator[None]:
-    """Turn a file that the system cannot open or read into a ``DataError``."""
+def opening(doing: str, path: Path) -> Iterator[None]:
+    """Turn a file that is not there, or that the system cannot read, into a ``DataError``."""
     try:
+        check_there(path, where=doing)
         yield
     except OSError as error:
+        if isinstance(error.filename, str):
+            check_there(Path(error.filename), where=doing)
         raise DataError(
             doing,
             f"a file cannot be read ({error.strerror or error})",

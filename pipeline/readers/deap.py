@@ -120,7 +120,7 @@ class DeapReader:
         """Read one subject."""
         doing = corpora.telling("DEAP", key)
         read = {"preprocessed": _read_preprocessed, "raw": _read_raw}[self.variant]
-        with corpora.opening(doing):
+        with corpora.opening(doing, key.paths[0]):
             return read(key, doing, auxiliary=self.auxiliary).check()
 
 
@@ -187,6 +187,7 @@ def _read_raw(key: Key, doing: str, *, auxiliary: bool) -> Recording:
     picks = corpora.pick(file.channels, [*CHANNELS, *rest], doing)
     n_eeg = len(CHANNELS)
     scales = file.scale[picks[:n_eeg]]
+    # The format has no checksum: BioSemi has one scale for all, and another is damage.
     if scales.max() > scales.min():
         raise _wrong(doing, "its EEG channels have different scales")
     # The status channel is the last in all three layouts, with a label or without.
@@ -240,6 +241,7 @@ def _video_onsets(
     if unmarked and len(onset) == N_TRIALS - len(unmarked):
         # The recording goes on through the presentations without a mark: the gap shows the place.
         gaps = np.diff(onset)
+        # Three presentations without a mark make it four times as long as the others.
         if gaps[unmarked[0] - 1] > 2.5 * np.median(gaps):
             return onset, [i for i in range(N_TRIALS) if i not in unmarked]
     raise _wrong(

@@ -66,8 +66,10 @@ class DreamerReader:
         (file,) = corpora.find(root, ["DREAMER"], _FILES[self.variant], corpus="DREAMER")
         doing = f"DREAMER reader: {file}"
         count = {"preprocessed": _count, "json": _count_json}[self.variant]
-        with corpora.opening(doing):
+        with corpora.opening(doing, file):
             n_subjects = count(file, doing)
+        if n_subjects > _MAX_SUBJECTS:  # a file of 300 bytes can claim two billion
+            raise _wrong(doing, f"it is said to hold {n_subjects} subjects; DREAMER has 23")
         return [corpora.key(number, 1, [file], root) for number in range(1, n_subjects + 1)]
 
     def read(self, key: Key) -> Recording:
@@ -97,8 +99,9 @@ class DreamerReader:
         path = keys[0].paths[0]
         doing = f"DREAMER reader: {path}"
         wanted = {int(key.subject): key for key in keys}
+        # One is held back: the last comes out after the checksum at the file's end.
         held: tuple[Key, Recording | DataError] | None = None
-        with corpora.opening(doing):
+        with corpora.opening(doing, path):
             walk = {"preprocessed": _subjects, "json": _subjects_json}[self.variant]
             for number, found in walk(path, wanted, ecg=self.auxiliary, doing=doing):
                 if held:
@@ -141,7 +144,7 @@ def _count(path: Path, doing: str) -> int:
 def _subjects(
     path: Path, wanted: Mapping[int, Key], *, ecg: bool, doing: str
 ) -> Iterator[tuple[int, _Subject | DataError]]:
-    """Walk the file; what comes after the subjects must be what was assumed of them."""
+    """Walk the file; the facts that stand behind the subjects must be those assumed of them."""
     for variable in matlab.variables(path, doing=doing):
         if variable.name != "DREAMER":
             continue
@@ -154,15 +157,18 @@ def _subjects(
                 _check_fact(part, doing)
 
 
+_MAX_SUBJECTS = 999
+_MAX_SAMPLES = 14 * 128 * 3600  # of a clip: an hour, ten times the longest
 _FACTS = {"EEG_SamplingRate": SFREQ, "ECG_SamplingRate": ECG_SFREQ, "EEG_Electrodes": CHANNELS}
 
 
 def _check_fact(part: matlab.Matrix, doing: str) -> None:
     found: Any
     if part.kind == "cell":
-        found = tuple(cell.text() for cell in part.cells())
+        found = tuple(cell.text() for cell in part.cells(most=99))
     else:
-        found = float(part.array().sum())
+        # The sum of one number is that number; of none it is 0, which is refused.
+        found = float(part.array(most=99).sum())
     if found != (expected := _FACTS[part.name]):
         raise _wrong(doing, f"its {part.name} is {found}, expected {expected}")
 
@@ -172,12 +178,14 @@ def _subject(item: matlab.Matrix, *, ecg: bool, key: Key) -> _Subject | DataErro
     try:
         for part in item.fields():
             if part.name == "Age":
-                subject.age = part.text() if part.kind == "char" else f"{part.array().sum():g}"
+                subject.age = (
+                    part.text() if part.kind == "char" else f"{part.array(most=9).sum():g}"
+                )
             elif part.name == "Gender":
                 subject.sex = part.text()
             elif part.name.startswith("Score"):
                 name = part.name.removeprefix("Score").lower()
-                subject.scores[name] = part.array(np.float64).ravel()
+                subject.scores[name] = part.array(np.float64, most=999).ravel()
             elif part.name == "EEG":
                 subject.eeg = {piece.name: _arrays(piece) for piece in part.fields()}
             elif part.name == "ECG" and ecg:
@@ -189,7 +197,7 @@ def _subject(item: matlab.Matrix, *, ecg: bool, key: Key) -> _Subject | DataErro
 
 
 def _arrays(piece: matlab.Matrix) -> _Arrays:
-    return [clip.array(np.float32) for clip in piece.cells()]
+    return [clip.array(np.float32, most=_MAX_SAMPLES) for clip in piece.cells(most=N_CLIPS)]
 
 
 # The JSON edition: a list of objects with the names of the MATLAB file's fields. An object is cut
@@ -204,6 +212,7 @@ def _count_json(path: Path, doing: str) -> int:
     """Count subjects by a name that each has once."""
     if not path.stat().st_size:
         raise _wrong(doing, "it is empty")
+    # Mapped: listing the recordings must not take the memory of several gigabytes.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         n, at = 0, text.find(b'"EEG"')
         while at >= 0:
@@ -256,6 +265,7 @@ def _subject_json(text: bytes, *, ecg: bool, key: Key) -> _Subject | DataError:
         with np.errstate(over="ignore"):  # damaged samples become infinite
             signals = {
                 what: {
+                    # In columns, so that its transpose is in rows of channels.
                     name: [np.array(clip, np.float32, order="F") for clip in found[what][name]]
                     for name in ("baseline", "stimuli")
                 }
@@ -283,6 +293,7 @@ def _recording(key: Key, subject: _Subject | DataError, variant: str) -> Recordi
         segments = _segments(subject.eeg, len(CHANNELS), "EEG", doing)
         trials = pd.DataFrame(
             {
+                # Baseline, clip, baseline, clip: the clips are the odd ones.
                 "segment": np.arange(1, 2 * N_CLIPS, 2),
                 "onset": 0,
                 "length": [clip.shape[1] for clip in segments[1::2]],
@@ -346,6 +357,7 @@ def _scores(subject: _Subject, name: str, doing: str) -> npt.NDArray[np.int64]:
         raise _wrong(doing, f"{len(scores)} scores of {name}, expected {N_CLIPS}")
     if not np.isin(scores, np.arange(low, high + 1)).all():
         raise _wrong(doing, f"its scores of {name} are not all whole numbers from {low} to {high}")
+    # Signed: of the file's unsigned bytes, 3 - 5 is 254.
     return scores.astype(np.int64)
 
 

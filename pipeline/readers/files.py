@@ -6,14 +6,16 @@ recordings' annotations, or from a table.
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.readers.folder import is_service, left_out, once, text_of, walk
 from omfa.pipeline.readers.raw import (
     ChannelRules,
     Pairs,
@@ -25,9 +27,11 @@ from omfa.pipeline.readers.raw import (
     open_raw,
     pairs,
     plain,
+    seconds,
     to_recording,
 )
 from omfa.pipeline.recording import TRIAL_COLUMNS, Key, Recording
+from omfa.pipeline.words import some
 
 EXTENSIONS = (".edf", ".bdf", ".gdf", ".vhdr", ".ahdr", ".set", ".fif", ".cnt", ".nxe", ".lay")
 """Single files that MNE reads as EEG and that are not also the names of other things."""
@@ -69,6 +73,12 @@ class FilesReader:
     name : str
         What the store calls the data, such as "eegmat". Datasets opened together need names that
         differ.
+    eeg : tuple of str
+        Channels that are EEG whatever type the file gives them, as names or patterns.
+    ignore_positions : bool
+        Take no measured positions from the files.
+    encoding : str or None
+        Of the texts in EDF and BDF files, where they are not in UTF-8.
     """
 
     pattern: str | None = None
@@ -79,6 +89,9 @@ class FilesReader:
     not_eeg: tuple[str, ...] = ()
     unit: str | None = None
     name: str = "files"
+    eeg: tuple[str, ...] = field(default=(), metadata={"quiet": True})
+    ignore_positions: bool = field(default=False, metadata={"quiet": True})
+    encoding: str | None = field(default=None, metadata={"quiet": True})
 
     def __post_init__(self) -> None:
         ChannelRules(unit=self.unit)
@@ -106,21 +119,26 @@ class FilesReader:
             table is of none.
         """
         root = Path(root)
+        where = f"files reader: {root}"
         paths = self._recordings(root)
-        keys = [key for path in paths if (key := self._key(root, path)) is not None]
+        found = [(key, path) for path in paths if (key := self._key(root, path)) is not None]
+        keys = [key for key, _ in found]
         if not keys:
             example = paths[0].relative_to(root).as_posix()
             raise DataError(
-                f"files reader: {root}",
+                where,
                 f"none of {len(paths)} recordings, such as {example!r}, matches the pattern "
                 f"{self.pattern!r}",
                 "Change --pattern, with {subject} where the subject's number is",
             )
+        self._name_left_out(root, {*paths} - {path for _, path in found})
+        spelled = [_folders(path.relative_to(root)) for _, path in found]
         check_unique(
             keys,
-            where=f"files reader: {root}",
-            action="Give a --pattern with the fields {subject}, {session} and {run} that tell them "
-            "apart",
+            spelled if self.pattern is None else (),
+            where=where,
+            action="Rename one, or give a --pattern with the fields {subject}, {session} and {run} "
+            "that tell them apart",
         )
         if self._table is not None:
             self._check_rows(keys, _read_table(root / self._table))
@@ -134,16 +152,24 @@ class FilesReader:
         DataError
             If MNE cannot read it, it is truncated, or its labels are not there.
         """
-        where = f"files reader: {key.files[0]}"
-        raw = open_raw(key.paths[0], where=where)
+        where, notes = f"files reader: {key.files[0]}", list[str]()
+        raw = open_raw(key.paths[0], where=where, encoding=self.encoding, notes=notes)
         labels = self._labels(key.files[0])
         if self._table is not None:
             events = _rows_of(key, _read_table(Path(key.root) / self._table), where=where)
             if "onset" in events:
-                events = last_until_next(events, end=raw.n_times / raw.info["sfreq"])
+                events = last_until_next(
+                    events, end=raw.n_times / raw.info["sfreq"], where=where, notes=notes
+                )
         elif self.events or self.labels_from == "annotations":
             events = annotation_events(
-                raw, where=where, events=dict(self.events), duration=self.duration
+                raw,
+                where=where,
+                events=dict(self.events),
+                duration=self.duration,
+                path=key.paths[0],
+                encoding=self.encoding,
+                notes=notes,
             )
         else:
             events = pd.DataFrame({"stimulus": [labels.get("stimulus", "")]})
@@ -160,24 +186,24 @@ class FilesReader:
             key,
             where=where,
             events=events,
-            rules=ChannelRules(self.not_eeg, self.unit),
+            rules=ChannelRules(self.not_eeg, self.unit, self.eeg, self.ignore_positions),
             source={"format": Path(key.files[0]).suffix.lstrip(".").lower()},
+            notes=notes,
         )
 
     def _recordings(self, root: Path) -> list[Path]:
         if not root.is_dir():
             raise DataError(f"files reader: {root}", "it is no folder", "Give the folder's path")
         ends = tuple(extension.lower() for extension in self.extensions)
-        files = sorted(
-            path
-            for path in root.rglob("*")
-            if path.name.lower().endswith(ends) and path.name[0] != "." and path.is_file()
-        )
+        files = [path for path in walk(root) if path.name.lower().endswith(ends)]
+        files = once(files, where=f"files reader: {root}")
         parts = {other for path in files for other in companions(path)}
         if not files:
+            service = [p.name for p in root.iterdir() if p.is_dir() and is_service(p.name)]
+            skipped = f"; {some(sorted(service))} are not searched" if service else ""
             raise DataError(
                 f"files reader: {root}",
-                f"it holds no recording ({', '.join(self.extensions)})",
+                f"it holds no recording ({', '.join(self.extensions)}){skipped}",
                 "Give the folder that holds the recordings, or name their --extensions",
             )
         return [path for path in files if path not in parts]
@@ -198,6 +224,16 @@ class FilesReader:
             files.append(root / self._table)
         names = tuple(_relative(file, root) for file in files)
         return Key(**ids, files=names, root=str(root))
+
+    def _name_left_out(self, root: Path, others: Iterable[Path]) -> None:
+        """Warn of recordings that the pattern does not match, and not for a choice in it."""
+        if self.pattern is None:
+            return
+        every = re.sub(r"(\{\w+):[^{}]*\}", r"\1}", self.pattern)
+        names = [path.relative_to(root).as_posix() for path in others]
+        if names := [name for name in names if _match(every, name) is None]:
+            where = f"files reader: {root}"
+            left_out(where, names, f"do not match the pattern {self.pattern!r}")
 
     def _labels(self, relative: str) -> dict[str, str]:
         fields = _match(self.pattern, relative) if self.pattern is not None else None
@@ -223,7 +259,10 @@ def _compile(pattern: str) -> re.Pattern[str]:
     special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*"}
     expression = ""
     seen: set[str] = set()
-    for token in re.split(r"(\{[^{}]*\}|\*\*/|\*\*|\*)", pattern):
+    suffix = re.search(r"(?:\.\w+)?$", pattern)
+    end = suffix[0] if suffix else ""
+    # The longest first, or ** would be taken for two *.
+    for token in re.split(r"(\{[^{}]*\}|\*\*/|\*\*|\*)", pattern.removesuffix(end)):
         if not token.startswith("{"):
             expression += special.get(token, re.escape(token))
             continue
@@ -239,6 +278,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
             if choices
             else ("[A-Za-z0-9]+" if name in _IDS else "[^/]+?")
         )
+        # A field that stands twice is the same text in both places.
         expression += f"(?P={name})" if name in seen else f"(?P<{name}>{characters})"
         seen.add(name)
     if "subject" not in seen:
@@ -247,7 +287,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
             "it does not say where the subject is",
             "Put {subject} in its place, such as 'S{subject}R{run}.edf'",
         )
-    return re.compile(expression)
+    return re.compile(f"{expression}(?i:{re.escape(end)})")  # .EDF is .edf
 
 
 def _match(pattern: str, relative: str) -> dict[str, str] | None:
@@ -257,12 +297,17 @@ def _match(pattern: str, relative: str) -> dict[str, str] | None:
 
 
 def _ids_from_folders(relative: Path) -> dict[str, str]:
+    subject, session = _folders(relative)
+    if relative.parent == Path():
+        return {"subject": plain(subject)}
+    run = plain(relative.with_suffix("").name)
+    return {"subject": plain(subject), "session": plain(session) or "1", "run": run}
+
+
+def _folders(relative: Path) -> tuple[str, str]:
+    """Return a recording's subject and session as its folders spell them."""
     *folders, file = relative.with_suffix("").parts
-    if not folders:
-        return {"subject": plain(file)}
-    subject, *rest = folders
-    session = plain("".join(rest)) or "1"
-    return {"subject": plain(subject), "session": session, "run": plain(file)}
+    return (folders[0], "/".join(folders[1:])) if folders else (file, "")
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -274,11 +319,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     """Read a table of labels: names of recordings as text, other columns as numbers if they are."""
     where = f"files reader: {path}"
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = text_of(path)
         header = text.partition("\n")[0]
         separator = max("\t,;", key=header.count)
-        table = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False,
-                            encoding="utf-8-sig", skipinitialspace=True)  # fmt: skip
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str, keep_default_na=False,
+                            skipinitialspace=True)  # fmt: skip
     except (OSError, ValueError) as error:
         raise DataError(
             where,
@@ -286,6 +331,7 @@ def _read_table(path: Path) -> pd.DataFrame:
             "Give --labels-from the path of a CSV or TSV table, or 'pattern' or 'annotations'",
         ) from error
     known = {*_IDS, "file", "onset", "duration", "stimulus"}
+    table = table.rename(columns=str.strip)
     table = table.rename(columns=lambda name: name.lower() if name.lower() in known else name)
     if not _keys_of(table):
         raise DataError(
@@ -300,12 +346,24 @@ def _read_table(path: Path) -> pd.DataFrame:
             "Rename it",
         )
     texts = {*_keys_of(table), "stimulus"}
-    table = table.apply(lambda column: column if column.name in texts else numbers(column))
-    for name in {"onset", "duration"} & set(table):
-        if not pd.api.types.is_numeric_dtype(table[name]) and (table[name] != "").any():
-            raise DataError(where, f"its column {name!r} holds text", "Give seconds, as numbers")
-        table[name] = pd.to_numeric(table[name])
-    return table
+    # commas between cells leave none for decimals
+    commas = separator != ","
+
+    def read(column: pd.Series) -> pd.Series:
+        if column.name in texts:
+            return column.str.strip()
+        if column.name not in ("onset", "duration"):
+            return numbers(column, decimal_comma=commas)
+        try:
+            return seconds(column)
+        except ValueError as error:
+            raise DataError(
+                where,
+                f"its column {column.name!r} holds text ({error})",
+                "Give seconds, as numbers",
+            ) from error
+
+    return table.apply(read)
 
 
 def _keys_of(table: pd.DataFrame) -> list[str]:

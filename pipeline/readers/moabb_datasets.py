@@ -10,9 +10,9 @@ from __future__ import annotations
 import ast
 import inspect
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from omfa.pipeline.readers.raw import (
     to_recording,
 )
 from omfa.pipeline.recording import Key, Recording
-from omfa.pipeline.words import nearest
+from omfa.pipeline.words import nearest, some
 
 if TYPE_CHECKING:
     import mne
@@ -54,12 +54,18 @@ class MoabbReader:
     name : str
         What the store calls the data, such as "eegmat". Datasets opened together need names that
         differ.
+    eeg : tuple of str
+        Channels that are EEG whatever type they are given, as names or patterns.
+    ignore_positions : bool
+        Take no measured positions.
     """
 
     dataset: Any = None
     arguments: Pairs = ()
     not_eeg: tuple[str, ...] = ()
     name: str = "moabb"
+    eeg: tuple[str, ...] = field(default=(), metadata={"quiet": True})
+    ignore_positions: bool = field(default=False, metadata={"quiet": True})
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "arguments", pairs(self.arguments))
@@ -78,12 +84,21 @@ class MoabbReader:
             If MOABB has no such dataset, or cannot load it.
         """
         dataset = self._dataset(str(root))
-        return sorted(
+        keys = [
             _key(dataset, subject, session, run, str(root))
             for subject in dataset.subject_list
             for session, runs in _load(dataset, subject).items()
             for run in runs
-        )
+        ]
+        names = {plain(str(subject)): str(subject) for subject in reversed(dataset.subject_list)}
+        if len(names) < len(set(dataset.subject_list)):
+            raise DataError(
+                f"moabb reader: {dataset.code}",
+                "two of its subjects would have one name, since names keep letters and digits only "
+                f"({some(map(str, dataset.subject_list), 6)})",
+                "Take one of them only, by --arguments subjects=...",
+            )
+        return sorted(keys)
 
     def read(self, key: Key) -> Recording:
         """Read one recording.
@@ -102,6 +117,7 @@ class MoabbReader:
         """Read recordings, each subject loaded once."""
         dataset = self._dataset(keys[0].root)
         subjects = {plain(str(subject)): subject for subject in dataset.subject_list}
+        # Each once, in the keys' order: loading a subject may download it.
         for subject in dict.fromkeys(key.subject for key in keys):
             runs = _load(dataset, subjects[subject])
             for key in keys:
@@ -115,15 +131,16 @@ class MoabbReader:
 
     def _recording(self, dataset: BaseDataset, raw: mne.io.BaseRaw, key: Key) -> Recording:
         where = f"moabb reader: {dataset.code} {key.recording}"
+        notes: list[str] = []
         events = annotation_events(
-            raw, where=where, events={name: name for name in dataset.event_id}
+            raw, where=where, events={name: name for name in dataset.event_id}, notes=notes
         )
         return to_recording(
             raw,
             key,
             where=where,
             events=events,
-            rules=ChannelRules(self.not_eeg),
+            rules=ChannelRules(self.not_eeg, eeg=self.eeg, ignore_positions=self.ignore_positions),
             unit_factor=dataset.unit_factor,
             source={
                 "dataset": dataset.code,
@@ -131,6 +148,7 @@ class MoabbReader:
                 "interval": [float(at) for at in dataset.interval],
                 **({"simulated": True} if _is_fake(dataset) else {}),
             },
+            notes=notes,
         )
 
     def _dataset(self, name: str) -> BaseDataset:
@@ -189,9 +207,22 @@ def _load(dataset: BaseDataset, subject: Any) -> dict[str, dict[str, mne.io.Base
             "See that it can be downloaded from here, or choose other subjects by --arguments",
         ) from error
     return {
-        plain(session): {plain(run): raw for run, raw in runs.items()}
-        for session, runs in sessions.items()
+        session: _plainly(runs, "run", where)
+        for session, runs in _plainly(sessions, "session", where).items()
     }
+
+
+def _plainly(named: Mapping[Any, Any], what: str, where: str) -> dict[str, Any]:
+    """Return a mapping with plain names, if they stay as many as they are."""
+    found = {plain(str(name)): value for name, value in named.items()}
+    if len(found) < len(named):
+        raise DataError(
+            where,
+            f"two {what}s of {', '.join(map(str, named))} would have one name, since names keep "
+            "letters and digits only",
+            "Choose other subjects by --arguments",
+        )
+    return found
 
 
 def _key(dataset: BaseDataset, subject: Any, session: str, run: str, root: str) -> Key:

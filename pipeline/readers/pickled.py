@@ -3,8 +3,9 @@
 A pickle is a program, and ``pickle.load`` runs it. Here the few instructions that make a dict of
 numeric arrays are interpreted and nothing is ever called or imported: ``_reconstruct``,
 ``ndarray`` and ``dtype`` become plain records that are decoded at the end, every other name and
-instruction is refused, and no length is believed beyond the end of the file. Protocols 1 and 2 of
-Python 2, and 3 and 4 of Python 3, are understood (``pickletools`` documents the instructions).
+instruction is refused, no length is believed beyond the end of the file, and there is an end to the
+instructions. Protocols 1 and 2 of Python 2, and 2 to 5 of Python 3, are understood (``pickletools``
+documents the instructions).
 """
 
 from __future__ import annotations
@@ -26,9 +27,17 @@ _NAMES = {
     ("numpy._core.multiarray", "_reconstruct"): "array",  # written by numpy 2
     ("numpy", "ndarray"): "ndarray",
     ("numpy", "dtype"): "dtype",
+    # protocol 5 keeps an array's bytes beside its type
+    ("numpy.core.numeric", "_frombuffer"): "frombuffer",
+    ("numpy._core.numeric", "_frombuffer"): "frombuffer",
+    # Python 3 has no bytes in protocols 0 to 2, and writes text to be encoded
+    ("_codecs", "encode"): "encode",
+    ("builtins", "bytes"): "bytes",
+    ("__builtin__", "bytes"): "bytes",
 }
 _NUMERIC = re.compile(r"[fiu][1248]")
 _LINE = 256  # bytes that a name or a number in text may have
+_MAX_INSTRUCTIONS = 100_000  # an array takes about 30; each may cost time and memory
 
 
 @dataclass
@@ -43,10 +52,6 @@ class _Object:
     kind: str
     args: tuple[Any, ...]
     state: tuple[Any, ...] = ()
-
-
-class _Mark:
-    pass
 
 
 class _RefusedError(ValueError):
@@ -89,7 +94,7 @@ def read_arrays(path: Path, *, doing: str) -> dict[str, npt.NDArray[Any]]:
 class _Source:
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
-        self._left = size
+        self._left = self.size = size
 
     def take(self, size: int) -> bytes:
         if not 0 <= size <= self._left:
@@ -114,11 +119,14 @@ def _interpret(source: _Source) -> Any:
     One case an instruction, in one function: what is allowed can be read from top to bottom.
     """
     stack: list[Any] = []
+    marks: list[int] = []  # how long the stack was at each
     memo: dict[int, Any] = {}
+    encoded = 0
+    done = 0
 
     def since_mark() -> list[Any]:
-        at = max(i for i, item in enumerate(stack) if isinstance(item, _Mark))
-        items = stack[at + 1 :]
+        at = marks.pop()
+        items = stack[at:]
         del stack[at:]
         return items
 
@@ -128,15 +136,18 @@ def _interpret(source: _Source) -> Any:
         return items
 
     while (op := source.take(1)) != pickle.STOP:
+        if (done := done + 1) > _MAX_INSTRUCTIONS:
+            raise _RefusedError(f"the pickle has more than {_MAX_INSTRUCTIONS} instructions")
         match op:
             case pickle.PROTO:
                 source.take(1)
+            # A hint for buffered reading; nothing depends on it.
             case pickle.FRAME:
                 source.take(8)
             case pickle.MARK:
-                stack.append(_Mark())
+                marks.append(len(stack))
             case pickle.POP:
-                stack.pop()
+                (marks if marks and marks[-1] == len(stack) else stack).pop()
             case pickle.NONE:
                 stack.append(None)
             case pickle.NEWTRUE:
@@ -161,7 +172,7 @@ def _interpret(source: _Source) -> Any:
                 stack.append(source.take(source.number("<i")))
             case pickle.BINBYTES:
                 stack.append(source.take(source.number("<I")))
-            case pickle.BINBYTES8:
+            case pickle.BINBYTES8 | pickle.BYTEARRAY8:
                 stack.append(source.take(source.number("<Q")))
             case pickle.SHORT_BINUNICODE:
                 stack.append(source.take(source.number("<B")).decode())
@@ -194,7 +205,10 @@ def _interpret(source: _Source) -> Any:
             case pickle.STACK_GLOBAL:
                 stack.append(_name(*last(2)))
             case pickle.REDUCE:
-                stack.append(_call(*last(2)))
+                stack.append(made := _call(*last(2)))
+                encoded += len(made) if isinstance(made, bytes) else 0
+                if encoded > source.size:  # one text, encoded again and again
+                    raise _RefusedError("the pickle makes more bytes than it has")
             case pickle.BUILD:
                 stack.append(_build(*last(2)))
             case pickle.SETITEM:
@@ -209,14 +223,25 @@ def _interpret(source: _Source) -> Any:
 
 
 def _name(module: Any, name: Any) -> _Name:
-    if (kind := _NAMES.get((str(module), str(name)))) is None:
-        raise _RefusedError(f"the pickle asks for {module}.{name}, which no array needs")
+    if not isinstance(module, str) or not isinstance(name, str):  # not to be put into words
+        raise _RefusedError("the pickle asks for a name that is no text")
+    if (kind := _NAMES.get((module, name))) is None:
+        raise _RefusedError(f"the pickle asks for {module:.99}.{name:.99}, which no array needs")
     return _Name(kind)
 
 
-def _call(name: Any, args: Any) -> _Object:
+def _call(name: Any, args: Any) -> _Object | bytes:
     if not isinstance(name, _Name) or name.kind == "ndarray" or not isinstance(args, tuple):
         raise _RefusedError("the pickle calls what no array needs")
+    if name.kind == "bytes":
+        if args:
+            raise _RefusedError("the pickle makes bytes of something")
+        return b""
+    if name.kind == "encode":
+        match args:
+            case (str() as text, "latin1" | b"latin1"):
+                return text.encode("latin-1")
+        raise _RefusedError("the pickle encodes what are no bytes")
     return _Object(name.kind, args)
 
 
@@ -242,6 +267,9 @@ def _arrays(result: Any) -> dict[str, npt.NDArray[Any]]:
 
 def _array(item: Any) -> npt.NDArray[Any]:
     """Decode an array's state: version, shape, dtype, whether in column order, bytes."""
+    if isinstance(item, _Object) and item.kind == "frombuffer":
+        data, dtype, shape, order = item.args
+        item = _Object("array", (), (1, shape, dtype, order in ("F", b"F"), data))
     if not isinstance(item, _Object) or item.kind != "array":
         raise _RefusedError("the pickle holds something beside arrays")
     _, shape, dtype, columns, data = item.state
@@ -258,7 +286,7 @@ def _dtype(item: Any) -> np.dtype[Any]:
     code, order = _text(item.args[0]), _text(item.state[1])
     # No machine that wrote these files was big-endian: ">" is damage.
     if not _NUMERIC.fullmatch(code) or order not in ("<", "|", "="):
-        raise _RefusedError(f"the pickle holds an array of type {order}{code}")
+        raise _RefusedError(f"the pickle holds an array of type {order:.9}{code:.99}")
     return np.dtype(order + code)
 
 

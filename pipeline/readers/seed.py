@@ -91,6 +91,8 @@ NEUROLM = (
 """The same after NeuroLM, seconds."""
 
 _LABELS = (-1, 0, 1)
+_MAX_LABELS = 999
+_MAX_SAMPLES = 62 * 200 * 4 * 3600  # of all channels: four hours, four times a session
 _FILE = r"(?P<who>\d+|[a-z]+)_(?P<date>\d{8})\.mat"
 _TRIAL = re.compile(r"(?:^|_)eeg_?(\d+)$")
 _FEATURE = re.compile(r"^(?:de|psd|dasm|rasm|asm|dcau)_")
@@ -135,7 +137,7 @@ class SeedReader:
     def read(self, key: Key) -> Recording:
         """Read one session."""
         doing = corpora.telling("SEED", key)
-        with corpora.opening(doing):
+        with corpora.opening(doing, key.paths[0]):
             if self.variant == "raw":
                 recording = _read_raw(key, doing, timing=self.timing, auxiliary=self.auxiliary)
             else:
@@ -144,7 +146,7 @@ class SeedReader:
 
 
 def _preprocessed_keys(root: str | Path) -> list[Key]:
-    files = corpora.find(root, ["Preprocessed_EEG"], _FILE, corpus="SEED")
+    files = corpora.find(root, ["Preprocessed_EEG"], _FILE, corpus="SEED", known=r"label\.mat")
     label = corpora.beside(files[0], "label.mat")
     dated: dict[tuple[int | str, str], Path] = {}
     for file in files:
@@ -199,6 +201,8 @@ def _read_preprocessed(key: Key, doing: str) -> Recording:
             if number in trials:
                 raise _wrong(doing, f"it holds trial {number} twice")
             trials[number] = _trial(variable, number, doing)
+            if sum(trial.size for trial in trials.values()) > _MAX_SAMPLES:
+                raise _wrong(doing, "its trials are longer than four hours together")
         elif variable.name in ("label", "labels"):
             labels = _labels(variable, doing)
         elif _FEATURE.match(variable.name):
@@ -266,6 +270,7 @@ def _read_raw(key: Key, doing: str, *, timing: str, auxiliary: bool) -> Recordin
     picks = corpora.pick(file.channels, [*CHANNELS, *rest], doing)
     n_eeg = len(CHANNELS)
     scales = file.scale[picks[:n_eeg]] / np.median(file.scale[picks[:n_eeg]])
+    # The format has no checksum: a scale unlike the others is a sign of damage.
     if scales.min() < 0.5 or scales.max() > 2:
         raise _wrong(doing, "its EEG channels have scales that differ more than twofold")
     tables = {path.name.lower(): path for path in key.paths[1:]}
@@ -328,6 +333,7 @@ def _bounds(
         return starts, ends, "NeuroLM's table"
     if path is None:
         return np.array(TIME_TXT[0]), np.array(TIME_TXT[1]), "time.txt as published"
+    # Latin-1 has a character for every byte: no remark in another script stops the reading.
     text = path.read_text(encoding="latin-1")
     # Only what is in the brackets: a remark after them has a number of its own.
     found = dict(re.findall(r"(start|end)_point_list\s*=\s*\[([\d,.\s]*)\]", text))
@@ -354,7 +360,8 @@ def _trial(variable: matlab.Matrix, number: int, doing: str) -> npt.NDArray[np.f
             f"trial {number} is {' x '.join(map(str, variable.shape))}, "
             f"expected {len(CHANNELS)} x samples",
         )
-    return variable.array(np.float32, order="C")
+    # In rows of channels, as `align` needs it: it would make another copy of columns.
+    return variable.array(np.float32, order="C", most=_MAX_SAMPLES)
 
 
 def read_labels(path: Path, doing: str) -> npt.NDArray[np.int64]:
@@ -366,7 +373,7 @@ def read_labels(path: Path, doing: str) -> npt.NDArray[np.int64]:
 
 
 def _labels(variable: matlab.Matrix, doing: str) -> npt.NDArray[np.int64]:
-    values = variable.array().ravel()
+    values = variable.array(most=_MAX_LABELS).ravel()
     if not (values.size and np.isin(values, _LABELS).all()):
         raise _wrong(doing, "its labels are not all -1, 0 or 1", "Download label.mat again")
     return values.astype(np.int64)

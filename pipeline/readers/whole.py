@@ -8,15 +8,19 @@ Neurophysiol 114:1755; BrainVision Core Data Format 1.0; Neuromag's Functional I
 
 from __future__ import annotations
 
+import glob
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.readers.folder import check_there, is_listed
 
 _AGAIN = "Get the file again from its source: this copy is not whole"
 
@@ -98,6 +102,7 @@ def read_edf_header(path: Path) -> EdfHeader:
         duration=duration,
         n_records=int(fixed[236:244]),
         n_bytes=int(fixed[184:192]),
+        # A BDF begins with this byte, an EDF with the digit 0.
         sample_bytes=3 if fixed[:1] == b"\xff" else 2,
         interrupted=fixed[192:197] in (b"EDF+D", b"BDF+D"),
     )
@@ -139,35 +144,82 @@ def _record_starts(path: Path, header: EdfHeader, n_records: int) -> npt.NDArray
     start = int(header.samples[:first].sum()) * header.sample_bytes
     stop = start + int(header.samples[first]) * header.sample_bytes
     records = np.memmap(path, np.uint8, "r", header.n_bytes, (n_records, header.record_bytes))
+    # EDF+: a record's first annotation is its own time, which ends at 0x14.
     return np.array([float(row.tobytes().split(b"\x14", 1)[0]) for row in records[:, start:stop]])
 
 
-def check_brainvision(path: Path, n_times: int, *, where: str) -> None:
-    """Raise if a BrainVision signal ends before its header or its markers say.
+# Bytes of a sample in a BrainVision signal.
+_BRAINVISION_BYTES = {"INT_16": 2, "UINT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}
+
+
+def brainvision_parts(path: Path) -> dict[str, str]:
+    """Return what a BrainVision header calls its ``DataFile`` and its ``MarkerFile``.
+
+    ``$b`` stands for the header's own name.
+    """
+    text = path.read_text(encoding="latin-1")
+    found = re.findall(r"^(DataFile|MarkerFile)[ \t]*=[ \t]*(.+?)[ \t]*$", text, re.MULTILINE)
+    return {kind: name.replace("$b", path.stem) for kind, name in found}
+
+
+def brainvision_markers(path: Path) -> Path | None:
+    """Return a recording's file of markers: the one that its header names, or of its own name."""
+    names = [brainvision_parts(path).get("MarkerFile", ""), f"{path.stem}.vmrk"]
+    return next((p for name in names if name and (p := path.parent / name).is_file()), None)
+
+
+def check_brainvision(path: Path, *, where: str) -> None:
+    """Raise if a BrainVision signal is not whole, or is not in the folder of its header.
 
     Parameters
     ----------
     path : Path
         The ``.vhdr``.
-    n_times : int
-        Samples in the signal file.
     where : str
 
     Raises
     ------
     DataError
+        If the signal ends within a sample or before its header or its markers say, if a file that
+        the header names is missing, or if the name leads out of the header's folder.
     """
     text = path.read_text(encoding="latin-1")
-    points = re.search(r"^DataPoints\s*=\s*(\d+)", text, re.MULTILINE)
-    markers = re.search(r"^MarkerFile\s*=\s*(.+?)\s*$", text, re.MULTILINE)
-    declared = int(points[1]) if points else 0
-    if markers:
-        file = path.parent / markers[1]
-        if file.is_file():
-            found = re.findall(
-                r"^Mk\d+=[^,]*,[^,]*,(\d+)", file.read_text(encoding="latin-1"), re.MULTILINE
+    parts = brainvision_parts(path)
+    for kind, name in parts.items():
+        if Path(name).name != name or "\\" in name:
+            raise DataError(
+                where,
+                f"its {kind} is {name!r}, which leads out of its folder",
+                f"Put the file beside {path.name}, and its bare name in there",
             )
-            declared = max([declared, *map(int, found)])
+        if is_listed(path.parent / name):
+            check_there(path.parent / name, where=where)
+        # MNE finds markers by the header's name too
+        elif kind == "DataFile":
+            raise DataError(
+                where,
+                f"its {kind} {name!r} is not there",
+                f"Put the file beside {path.name}, or correct its name in there if it was renamed",
+            )
+    field = dict(re.findall(r"^(\w+)[ \t]*=[ \t]*(\w+)", text, re.MULTILINE))
+    width = _BRAINVISION_BYTES.get(field.get("BinaryFormat", ""), 0) * int(
+        field.get("NumberOfChannels", 0)
+    )
+    if not width or "DataFile" not in parts:  # a text file of numbers; MNE says what is wrong
+        return
+    size = (path.parent / parts["DataFile"]).stat().st_size
+    n_times, rest = divmod(size, width)
+    if rest:
+        raise DataError(
+            where,
+            f"its signal has {size} bytes, which end {rest} bytes into a sample of {width}",
+            _AGAIN,
+        )
+    declared = int(field.get("DataPoints", 0))
+    if (marks := brainvision_markers(path)) is not None:
+        markers = marks.read_text(encoding="latin-1")
+        found = re.findall(r"^Mk\d+=[^,]*,[^,]*,(\d+)", markers, re.MULTILINE)
+        declared = max([declared, *map(int, found)])
     if n_times < declared:
         raise DataError(
             where,
@@ -222,3 +274,88 @@ def check_fif(path: Path, *, where: str) -> None:
             if end > size or 0 <= follows <= at:
                 raise DataError(where, f"its chain of tags breaks at byte {at} of {size}", _AGAIN)
             at = follows
+
+
+_REF_ROLE, _REF_NAME = 115, 118
+PREVIOUS, NEXT = 1, 2
+"""The roles of a reference from one file of a recording to another."""
+
+_MAX_PARTS = 1000
+
+
+def fif_parts(path: Path) -> list[Path]:
+    """List the files in which a FIF recording goes on, as each file names the next.
+
+    Of a file that does not tell, because it is damaged, those are listed that are named as Neuromag
+    names them: ``-1.fif``, ``-2.fif``, ...
+    """
+    found: list[Path] = []
+    following: Path | None = path
+    while following is not None and following.is_file() and len(found) <= _MAX_PARTS:
+        found.append(following)
+        try:
+            name = fif_references(following).get(NEXT)
+        except (OSError, ValueError):
+            if following == path:
+                return sorted(path.parent.glob(f"{glob.escape(path.stem)}-[0-9]*.fif"))
+            break
+        following = path.parent / name if name else None
+        if following in found:
+            break
+    return found[1:]
+
+
+def fif_references(path: Path) -> dict[int, str]:
+    """Return the names of the files before and after a part of a FIF recording, by role.
+
+    Raises
+    ------
+    ValueError
+        If it is no FIF file, or its tags are damaged.
+    """
+    names: dict[int, str] = {}
+    role = 0
+    with path.open("rb") as file:
+        for kind, length, at in _references(file, path.stat().st_size):
+            file.seek(at + 16)
+            data = file.read(min(length, 4096))
+            if kind == _REF_ROLE:
+                role = int.from_bytes(data[:4], "big")
+            else:
+                names[role] = Path(data.decode("latin-1").strip("\0")).name
+    return names
+
+
+def _references(file: BinaryIO, size: int) -> Iterator[tuple[int, int, int]]:
+    """Yield kind, length and place of the tags that name other files.
+
+    They are looked up in the directory at the end where there is one, and else by walking the
+    chain of tags; no data are read.
+    """
+
+    def tag(at: int) -> tuple[int, int, int]:
+        file.seek(at)
+        kind, _, length, follows = struct.unpack(">iiii", file.read(16).ljust(16, b"\0"))
+        return kind, length, follows or at + 16 + length
+
+    _, _, second = tag(0)
+    if second < 0 or tag(second)[0] != _DIRECTORY_POINTER:
+        raise ValueError("it is no FIF file")
+    file.seek(second + 16)
+    (directory,) = struct.unpack(">i", file.read(4).ljust(4, b"\0"))
+    if directory > 0:
+        kind, length, _ = tag(directory)
+        if kind != _DIRECTORY or not 0 < length <= size - directory:
+            raise ValueError("its directory is not there")
+        entries = np.frombuffer(file.read(length // 16 * 16), ">i4").reshape(-1, 4)
+        for kind, _, length, at in entries[np.isin(entries[:, 0], (_REF_ROLE, _REF_NAME))].tolist():
+            yield kind, length, at
+        return
+    at = second
+    while 0 <= at < size:
+        kind, length, follows = tag(at)
+        if length < 0 or 0 <= follows <= at:
+            raise ValueError(f"its chain of tags breaks at byte {at}")
+        if kind in (_REF_ROLE, _REF_NAME):
+            yield kind, length, at
+        at = follows

@@ -94,6 +94,7 @@ def _pieces(
     settings: Settings, row: Mapping[str, Any], baseline_seconds: int
 ) -> tuple[Piece, Piece]:
     """Return a trial's fixation and clip; its video, not its place, names its random numbers."""
+    # So both releases of one seed share what a person does at a video.
     place = (row["subject"], 1, int(row["stimulus"]))
     codes = {target: row[f"code_{target}"] for target in ("valence", "arousal")}
     return (
@@ -141,8 +142,10 @@ def _writer(
             )
             eeg = np.hstack(list(signal))
             eeg -= eeg.mean(axis=0)  # common average reference
+            # Again: the reference has put the others' mean into them.
             eeg[flat] = 0
             other = np.hstack([_peripherals(p, round(128 * p.seconds), 128.0) for p in pair])
+            # The release has the differences of EXG pairs: hEOG, vEOG, zEMG and tEMG.
             bipolar = other[0:8:2] - other[1:8:2]
             rows = [other[8] - other[8].mean(), other[12], other[13], 1e-3 * other[14]]
             tick()
@@ -325,6 +328,7 @@ def _table(settings: Settings) -> str:
             "Familiarity"
         )
     )
+    # Of all, as in the release, so that a tree of fewer subjects holds the same table.
     for subject in range(1, _N_SUBJECTS + 1):
         presented = _presented(settings, subject)
         steps = _steps(settings, presented)

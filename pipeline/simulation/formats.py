@@ -148,6 +148,7 @@ def write_mat(path: Path, variables: Iterable[MatElement]) -> None:
         out.write(MAT_HEADER.encode("ascii").ljust(124) + struct.pack("<H2s", 0x0100, b"IM"))
         for variable in variables:
             tag = out.tell()
+            # A place for the tag, whose length is known only when the element is compressed.
             out.write(bytes(8))
             packer = zlib.compressobj(_ZLIB_LEVEL)
             for chunk in variable.chunks():

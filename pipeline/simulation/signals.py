@@ -111,6 +111,7 @@ _SLICE = 32  # frequencies: 64 x 64 x 64 multiplications are OpenBLAS's limit fo
 
 def rng(*purpose: int | str) -> np.random.Generator:
     """Return the random numbers of one purpose: a seed, then words and numbers that name it."""
+    # crc32 and not hash(), which gives a text another number in every process.
     words = (zlib.crc32(part.encode()) if isinstance(part, str) else part for part in purpose)
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(list(words))))
 
@@ -247,6 +248,7 @@ def draw_mixture(
     bad = _draw_bad(channels, bad_channels, rng(seed, source, subject, session, "bad"))
     for name, kind in bad.items():
         if kind == "noisy":
+            # Its root mean square over the 45 Hz that the default band passes.
             white[list(channels).index(name)] = _NOISY_RMS / np.sqrt(45.0)
     to_eyes = np.linalg.norm(UCS.positions(channels) - _EYES, axis=1)
     return Mixture(
@@ -266,6 +268,7 @@ def draw_mixture(
 def _draw_bad(
     channels: Sequence[str], expected: float, draw: np.random.Generator
 ) -> dict[str, str]:
+    # However many are expected, most of a small montage stays good.
     n_bad = min(int(draw.poisson(expected)), len(channels) // 4)
     chosen = sorted(draw.choice(len(channels), n_bad, replace=False))
     return {channels[i]: str(draw.choice(["flat", "noisy"])) for i in chosen}
@@ -273,6 +276,7 @@ def _draw_bad(
 
 def _one_over_f(freqs: npt.NDArray[np.floating], exponent: float) -> npt.NDArray[np.floating]:
     """Return the background's density per Hz: f^-exponent, level below 1 Hz, 1 over 0.5-45 Hz."""
+    # 0.5 Hz of level density, then the integral from 1 to 45 Hz; ln 45 + 0.5 at an exponent of 1.
     total = 0.5 + (1 - 45.0 ** (1 - exponent)) / (exponent - 1) if exponent != 1 else 4.31
     return np.maximum(freqs, 1.0) ** -exponent / total
 
@@ -383,6 +387,7 @@ def synthesize(
             in_band = _window(freqs[where], *BANDS[RHYTHMS[j].band], edge=1.0)
             amplitude = np.sqrt(density * in_band) * passed[where] * scale
             spectrum[:, where] += mixture.rhythms[:, j, None] * (waves * amplitude.astype("f4"))
+    # Offsets are the amplifier's: each corpus adds its own.
     spectrum[:, 0] = 0
     return scipy.fft.irfft(spectrum, n_fft, axis=1, overwrite_x=True)[:, :n_times]
 
@@ -414,6 +419,7 @@ def blink_times(piece: Piece) -> npt.NDArray[np.float64]:
     if room <= 0:
         return np.zeros(0)
     times = draw.uniform(0, room, draw.poisson(_BLINKS_PER_SECOND * room)) + _BLINK_SECONDS
+    # To the millisecond, so that the truth's JSON holds the very numbers that were used.
     return np.sort(times).round(3)
 
 
@@ -490,6 +496,7 @@ def record(
         if tail is not None:
             block[:, :n_join] *= np.sin(angle)
             block[:, :n_join] += tail * np.cos(angle)
+        # A copy, or this view would keep the whole piece in memory.
         tail = drawn[:, n_times:].copy()
         if blinking and len(times := blink_times(piece)):
             course = blinks(times, n_times=n_times, sfreq=sfreq)
@@ -546,6 +553,7 @@ def best_accuracy(
             variance = TRIAL_SD_COUPLING**2 + 1 / (2 * n_bins)
         information += (effect.size * rhythm.gain) ** 2 / variance
     means = np.sqrt(information) * codes
+    # Six standard deviations beyond the means: about 1e-9 is left out.
     grid = np.linspace(means.min() - 6, means.max() + 6, 2001)
     kernel = np.exp(-((grid[:, None] - means) ** 2) / 2) / np.sqrt(2 * np.pi)
     kinds = np.unique(classes)

@@ -196,6 +196,7 @@ def _clear(root: Path) -> None:
         )
     for path in found:
         path.unlink()
+    # From the innermost: rmdir takes empty folders only.
     for folder in sorted(root.rglob("*"), reverse=True):
         folder.rmdir()
 
@@ -207,6 +208,7 @@ def _truth(settings: Settings, plan: Plan) -> Truth:
     for target in plan.targets:
         codes = np.array([trial[f"code_{target}"] for trial in plan.trials])
         classes = np.array([trial[f"class_{target}"] for trial in plan.trials])
+        # SEED's classes are planted as valence is.
         planted = "valence" if target == "emotion" else target
         for window, length in windows.items():
             accuracy, balanced = best_accuracy(

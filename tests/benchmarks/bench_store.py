@@ -26,7 +26,7 @@ import pandas as pd
 import xarray
 import zarr
 from numcodecs import blosc
-from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from omfa.pipeline import simulate
 from omfa.pipeline import store as stores
@@ -51,6 +51,7 @@ CODECS: dict[str, Any] = {
     "blosc lz4 5, shuffle": _blosc("lz4", 5, "shuffle"),
     "blosc lz4 5, bitshuffle": _blosc("lz4", 5, "bitshuffle"),
     "blosc zstd 1, shuffle": _blosc("zstd", 1, "shuffle"),
+    "blosc zstd 1, shuffle, crc32c": [_blosc("zstd", 1, "shuffle"), Crc32cCodec()],
     "blosc zstd 1, bitshuffle": _blosc("zstd", 1, "bitshuffle"),
     "blosc zstd 3, shuffle": _blosc("zstd", 3, "shuffle"),
     "blosc zstd 3, bitshuffle": _blosc("zstd", 3, "bitshuffle"),
@@ -63,7 +64,7 @@ class Layout:
     """One way to store a signal."""
 
     dtype: str = "float16"
-    codec: str = "blosc zstd 1, shuffle"
+    codec: str = "blosc zstd 1, shuffle, crc32c"
     seconds: float | None = None  # of a chunk; by default the store's, 0 for all
     n_chans: int = 0  # of a chunk; 0 for all
     sharded: bool = True
@@ -199,6 +200,8 @@ def lay_small_recordings(root: Path, n: int, *, whole: bool = True) -> None:
         document = json.loads(one[stores.METADATA])
         name = f"sub-{subject}_ses-1_run-1"
         document["attributes"] |= {"recording": name, "subject": subject}
+        del document["attributes"]["digest"]
+        document["attributes"]["digest"] = stores.digest(document)
         files = one | {stores.METADATA: json.dumps(document).encode()}
         for file, content in files.items():
             if whole or file == stores.METADATA:

@@ -190,7 +190,10 @@ def test_progress_shows_on_a_terminal_only(seed_tree, tmp_path):
 def test_the_demo_goes_through(tmp_path, capsys, monkeypatch):
     from omfa.pipeline import cli
 
-    small = {"seed": {"subjects": 1, "sessions": 1, "seconds": 4}, "deap": {"subjects": 1}}
+    small = {
+        "seed": {"subjects": 1, "sessions": 1, "seconds": 4},
+        "deap": {"subjects": 1, "seconds": 10},
+    }
     monkeypatch.setattr(cli, "DEMO", small)
     assert main(["demo", str(tmp_path / "demo"), "--workers", "2"]) == 0
     out = capsys.readouterr().out

@@ -2,12 +2,16 @@
 
 import os
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 
+import psutil
 import pytest
 from distributed import Client, LocalCluster
 
 from omfa.pipeline import DataError
-from omfa.pipeline.cluster import WorkerLost, connected, spread
+from omfa.pipeline.cluster import WorkerLost, apart, connected, spread
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +83,34 @@ def test_a_worker_that_dies_costs_its_own_item():
     assert isinstance(found[1], WorkerLost)
     assert found[1].memory_limit == 1e9
     assert [found[n] for n in (0, 2, 3)] == [0, 2, 3]
+
+
+@pytest.mark.slow
+def test_a_process_apart_that_dies_costs_its_own_item():
+    def die(n):
+        if n == 1:
+            os.abort()
+        if n == 2:
+            raise ValueError("two")
+        return n, os.getpid()
+
+    found = dict(apart(die, range(5)))
+    assert isinstance(found[1], WorkerLost)
+    assert str(found[2]) == "two"
+    assert [found[n][0] for n in (0, 3, 4)] == [0, 3, 4]
+    assert len({os.getpid(), found[0][1], found[3][1]}) == 3
+    assert found[3][1] == found[4][1]
+
+
+@pytest.mark.slow
+def test_a_process_apart_ends_with_the_one_that_started_it():
+    program = (
+        "import os, signal, time\n"
+        "from omfa.pipeline.cluster import apart\n"
+        "for n, pid in apart(lambda n: os.getpid(), [1, 2]):\n"
+        "    print(pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int(run.stdout)).wait(timeout=30)

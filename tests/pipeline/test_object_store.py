@@ -1,7 +1,7 @@
 """Stores in object stores: the same promises against a real S3 server, and in memory."""
 
+import multiprocessing
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +10,7 @@ import fsspec
 import pytest
 
 from omfa.pipeline import DataError, ingest, open_store
+from omfa.pipeline.cli import main
 
 BUCKET = "omfa-test"
 
@@ -95,31 +96,36 @@ def test_s3_damage_is_named_and_repaired(s3, tree, reader):
 
 @pytest.mark.slow
 def test_s3_killed_at_any_moment_a_rerun_gives_the_same_objects(s3, seed_tree):
+    keys = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
     def command(store):
-        return [
-            sys.executable,
-            "-m",
-            "omfa.pipeline.cli",
-            "seed",
-            str(seed_tree),
-            store,
-            "--serial",
-        ]
+        return ["seed", str(seed_tree), store, "--serial", "--subjects", "1"]
+
+    def start(*commands):
+        """Run in a process forked from one with the imports, so that work is killed."""
+        code = f"import os; os.environ.update({keys!r}); from omfa.pipeline.cli import main\n"
+        code += "".join(f"assert main({one!r}) == 0\n" for one in commands)
+        process = multiprocessing.get_context("forkserver").Process(target=exec, args=(code, {}))
+        process.start()
+        return process
 
     whole = f"s3://{BUCKET}/whole.zarr"
+    assert main(command(whole)) == 0
+    undisturbed = objects(s3, whole)
+    start().join()  # the first waits for the imports
     started = time.monotonic()
-    subprocess.run(command(whole), check=True, capture_output=True)
+    process = start(command(f"s3://{BUCKET}/forked.zarr"))
+    process.join()
     duration = time.monotonic() - started
+    assert process.exitcode == 0
     for i in range(3):
         store = f"s3://{BUCKET}/killed{i}.zarr"
-        process = subprocess.Popen(
-            command(store), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = start(command(store))
         time.sleep(duration * (0.5 + 0.2 * i))
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        subprocess.run(command(store), check=True, capture_output=True)
-        assert objects(s3, store) == objects(s3, whole)
+        process.kill()
+        process.join()
+        assert main(command(store)) == 0
+        assert objects(s3, store) == undisturbed
 
 
 def test_a_bucket_that_is_not_there_is_an_error_that_names_it(s3, tree, reader):

@@ -1,6 +1,8 @@
 """What every reader must do. A new reader is tested by one line in ``CASES``."""
 
 import pickle
+import re
+import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -10,7 +12,7 @@ import pytest
 
 from omfa.pipeline import DataError, Key, Recording, simulate
 from omfa.pipeline.readers import READERS, get_reader, reader_names
-from omfa.pipeline.recording import TRIAL_COLUMNS, plausible_unit
+from omfa.pipeline.recording import TRIAL_COLUMNS, SourceWarning, plausible_unit
 
 
 def simulated(source, **options):
@@ -118,6 +120,95 @@ def test_discover_needs_no_signal(case, tmp_path):
     assert [key.recording for key in reader.discover(tmp_path)] == [key.recording for key in keys]
 
 
+def copied(root, target):
+    """Copy a tree; what is no recording's comes along."""
+    return shutil.copytree(root, target, symlinks=True)
+
+
+def listed(reader, root):
+    return [(key.recording, key.files) for key in reader.discover(root)]
+
+
+SERVICE = (".git/annex", ".snapshot", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN", "derivatives",
+           "__MACOSX")  # fmt: skip
+
+
+def test_service_folders_hold_no_recordings(case, tmp_path):
+    reader, root, _ = case
+    there = copied(root, tmp_path / "raw")
+    for name in SERVICE:
+        copied(root, there / name / "copy")
+    assert listed(reader, there) == listed(reader, root)
+
+
+def test_links_to_folders_are_followed_once(case, tmp_path):
+    reader, root, _ = case
+    there = tmp_path / "raw"
+    there.mkdir()
+    for path in root.iterdir():
+        (there / path.name).symlink_to(path)
+    (there / "loop").symlink_to(there)
+    (there / "out").symlink_to(tmp_path)
+    assert listed(reader, there) == listed(reader, root)
+    key = reader.discover(there)[0]
+    reader.read(key).check()
+
+
+LEFT = {
+    "pointer": (b"/annex/objects/MD5E-s9--0.edf\n", "was not fetched"),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "was not fetched"),
+    "gzip": (b"\x1f\x8b\x08" + bytes(99), "is compressed by gzip"),
+    "zip": (b"PK\x03\x04" + bytes(99), "is a ZIP archive"),
+    "page": (b"<!DOCTYPE html><p>Sign in", "is a web page"),
+}
+
+
+@pytest.mark.parametrize("left", ["link", *LEFT])
+def test_a_recording_that_was_not_fetched_is_listed_and_fails_by_name(case, tmp_path, left):
+    reader, root, _ = case
+    there = copied(root, tmp_path / "raw")
+    file = reader.discover(there)[0].paths[0]
+    file.unlink()
+    if left == "link":
+        file.symlink_to("../.git/annex/objects/x/y/MD5E-s9--0.edf/MD5E-s9--0.edf")
+    else:
+        file.write_bytes(LEFT[left][0])
+    what = LEFT.get(left, ("", "was not fetched"))[1]
+
+    def first():
+        keys = reader.discover(there)
+        assert [key.recording for key in keys] == [key.recording for key in reader.discover(root)]
+        return reader.read(keys[0])
+
+    with pytest.raises(DataError, match=rf"{re.escape(file.name)}.*{what}"):
+        first()
+
+
+def test_the_case_of_a_suffix_does_not_matter(case, tmp_path):
+    reader, root, _ = case
+    there = copied(root, tmp_path / "raw")
+    file = reader.discover(there)[0].paths[0]
+    file.rename(file.with_suffix(file.suffix.upper()))
+    keys = reader.discover(there)
+    assert [key.recording for key in keys] == [key.recording for key in reader.discover(root)]
+    if file.suffix == ".vhdr":  # MNE takes its header by name
+        with pytest.raises(DataError, match=r"suffix in lower case.*Rename it"):
+            reader.read(keys[0])
+    else:
+        assert reader.read(keys[0]).channels == reader.read(reader.discover(root)[0]).channels
+
+
+def test_a_copy_that_is_named_otherwise_is_left_out_and_named(case, tmp_path):
+    reader, root, _ = case
+    there = copied(root, tmp_path / "raw")
+    file = reader.discover(there)[0].paths[0]
+    copy = file.with_name(f"{file.stem} (1){file.suffix}")
+    shutil.copy(file, copy)
+    with pytest.warns(SourceWarning, match=re.escape(copy.name)):
+        found = listed(reader, there)
+    assert found == listed(reader, root)
+
+
 def test_reader_and_keys_pickle(case):
     reader, root, _ = case
     keys = reader.discover(root)
@@ -153,6 +244,10 @@ def test_trials_have_every_column_and_raw_labels(recording):
     assert set(TRIAL_COLUMNS) <= set(recording.trials.columns)
     assert len(recording.trials)
     assert all(isinstance(stimulus, str) for stimulus in recording.trials["stimulus"])
+    for name in recording.trials:  # blanks around a text are no part of it
+        texts = [text for text in recording.trials[name] if isinstance(text, str)]
+        assert texts == [text.strip() for text in texts]
+    assert all(isinstance(note, str) for note in recording.notes)
     for label in recording.labels:
         assert recording.trials[label].nunique() > 2 or label not in ("valence", "arousal")
 

@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import tracemalloc
+from contextlib import nullcontext
 from pathlib import Path
 
 import mne
@@ -24,7 +25,7 @@ from omfa.pipeline.readers import get_reader
 from omfa.pipeline.readers.bids import BidsReader
 from omfa.pipeline.readers.files import FilesReader
 from omfa.pipeline.readers.moabb_datasets import MoabbReader
-from omfa.pipeline.recording import Reader
+from omfa.pipeline.recording import Reader, SourceWarning
 
 REPOSITORY = Path(__file__).parents[2]
 REAL = REPOSITORY.parent / "shared" / "real-eeg"
@@ -207,7 +208,9 @@ def test_where_names_come_from(tmp_path, pattern, files, found):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
         (tmp_path / name).with_name("._hidden.edf").touch()
-    keys = FilesReader(pattern=pattern).discover(tmp_path)
+    left_out = len(files) > len(found) and ":" not in pattern  # not by a choice in the pattern
+    with pytest.warns(SourceWarning, match="left out") if left_out else nullcontext():
+        keys = FilesReader(pattern=pattern).discover(tmp_path)
     assert [f"{key.subject}-{key.session}-{key.run}" for key in keys] == found
 
 
@@ -520,7 +523,7 @@ def test_a_truncated_brainvision_signal_is_refused(tmp_path, options):
     os.truncate(tmp_path / "a.eeg", 6 * 500)
     refused(FilesReader(), tmp_path, r"its signal has 500 samples, its header and markers reach")
     (tmp_path / "a.eeg").unlink()
-    refused(FilesReader(), tmp_path, "MNE cannot read it")
+    refused(FilesReader(), tmp_path, r"its DataFile 'a\.eeg' is not there.*Put the file beside")
 
 
 def test_a_fif_that_was_cropped_keeps_its_annotations_in_place(tmp_path):

@@ -188,17 +188,26 @@ def test_an_unknown_recording_is_an_error(store):
         open_store(store)["sub-99_ses-1_run-1"]
 
 
-def test_a_label_may_not_hide_a_field(tree, reader, tmp_path, monkeypatch):
+def test_a_label_with_the_name_of_a_field_is_renamed(tree, reader, tmp_path, monkeypatch):
     read = type(reader).read
 
     def labelled(self, key):
         recording = read(self, key)
-        recording.trials = recording.trials.assign(signal=0)
+        names = [*fields, "label_bad", "..", "a/b", "größe"]
+        recording.trials = recording.trials.assign(**{name: i for i, name in enumerate(names)})
         return recording
 
+    fields = ["signal", "trial", "time", "channel", "bad", "frequency", "quality_flat", "zarr.json"]
     monkeypatch.setattr(type(reader), "read", labelled)
-    summary = ingest(reader, tree, tmp_path / "s.zarr", serial=True)
-    assert "has the name of one of the store's own fields" in summary.outcomes[0].reason
+    assert ingest(reader, tree, tmp_path / "s.zarr", serial=True).complete
+    recording = next(iter(open_store(tmp_path / "s.zarr")))
+    names = [*(f"label_{name}" for name in fields), "label_bad", "label_..", "a/b", "größe"]
+    names[4] = "label_label_bad"  # the source has a label_bad of its own
+    assert recording.labels[-len(names) :] == names
+    for i, name in enumerate(names):
+        assert (recording.trials[name] == i).all()
+    assert recording.signal().ndim == 2
+    assert recording.array("bad").dtype == bool
 
 
 def test_walking_the_hierarchy_with_zarr_warns_of_nothing(store):

@@ -13,8 +13,9 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from omfa.models.names import PresetName
 from omfa.pipeline.errors import DataError
 
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
@@ -25,8 +26,6 @@ README = "README.md"
 
 FORMAT = 1
 STAGES = ("pretrained", "finetuned")
-PRESETS = ("tiny", "small", "base", "large")
-
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A checkpoint's name; folders and Hugging Face repositories can have it too."""
 
@@ -111,8 +110,9 @@ class Card:
             return "the name is not made of up to 64 letters, digits, dots, dashes and underscores"
         if self.stage not in STAGES:
             return f"stage is {self.stage!r}, not one of {', '.join(STAGES)}"
-        if self.preset not in PRESETS:
-            return f"preset is {self.preset!r}, not one of {', '.join(PRESETS)}"
+        if self.preset not in (presets := get_args(PresetName)):
+            return f"preset is {self.preset!r}, not one of {', '.join(presets)}"
+        # By type(): to isinstance() True is a number. So in _number.
         if type(self.ucs_version) is not int:
             return f"ucs_version is {self.ucs_version!r}, not a whole number"
         if type(self.simulated) is not bool:
@@ -222,6 +222,7 @@ def source_commit() -> str | None:
     git = ["git", "-C", str(root)]
     try:
         head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True)
+        # -uno: files that are not tracked are no part of the source.
         changed = subprocess.check_output([*git, "status", "--porcelain", "-uno"], text=True)
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -211,6 +211,7 @@ def enter(path: Path, entry: Entry) -> None:
         if path.resolve().parent == home().resolve():
             home().mkdir(parents=True, exist_ok=True)
         path.parent.resolve(strict=True)  # the lock would make a folder whose name was mistyped
+        # A file of its own: the registry is replaced whenever it is written, and its lock with it.
         with FileLock(path.with_name(f".{path.name}.lock")):
             known = {**read_registry(path), entry.card.name: entry}
             write_whole(path, registry_text(known))
@@ -226,6 +227,7 @@ def check_source(source: str) -> str:
     DataError
         If it is of no known kind.
     """
+    # Plain http too: digests come from the registry, so no source has to be trusted.
     if source == "package" or source.startswith(("https://", "http://", "file://")):
         return source
     if re.fullmatch(r"hf://[\w.-]+/[\w.-]+@[\w./-]+", source):
@@ -334,6 +336,7 @@ def _alone(lock: Path, name: str, progress: bool) -> AcquireReturnProxy:
 
     one = FileLock(lock)
     try:
+        # After a second it says what it waits for; most of the time nobody else is there.
         return one.acquire(timeout=1)
     except Timeout:
         if progress:
@@ -345,6 +348,7 @@ def _right(path: Path, expected: tuple[str, int]) -> bool:
     sha256, size = expected
     try:
         with path.open("rb") as file:
+            # The size first: a file of another one need not be read.
             same_size = path.stat().st_size == size
             return same_size and hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:

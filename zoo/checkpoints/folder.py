@@ -176,6 +176,7 @@ def check_config(config: Any, *, doing: str) -> None:
     hints = get_type_hints(OMFA.__init__)
     known = set(inspect.signature(OMFA).parameters)
     for name, value in config.items():
+        # What braindecode's own models write beside their arguments.
         if name == "braindecode_version":
             continue
         if name not in known:
@@ -189,6 +190,7 @@ def check_config(config: Any, *, doing: str) -> None:
             fine = value in get_args(hint)
         else:
             kinds = get_args(hint) or (hint,)
+            # By type(): to isinstance() True is a number. JSON has 128 where the argument is 128.0.
             fine = type(value) in kinds or (float in kinds and type(value) is int)
             low, high = BOUNDS.get(name, (0, 1))
             fine = fine and (value is None or low <= value <= high)
@@ -249,6 +251,7 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
             doing, f"its {CONFIG} and {WEIGHTS} have different numbers of outputs", again
         )
     given = {name: value for name, value in signal.items() if value is not None}
+    # With the saved classifier, so that all weights fit; another one is put in its place below.
     arguments = {**_without(config, given), **given, "n_outputs": saved}
     try:
         with warnings.catch_warnings():  # `check_signal` says it with the card's name
@@ -293,6 +296,7 @@ def _without(config: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]
     time = {"n_times", "input_window_seconds", "sfreq"} & given.keys()
     if time:
         decided |= {"n_times", "input_window_seconds"}
+    # Two of samples, seconds and rate decide the third.
     if "sfreq" in time or len(time) == 2:
         decided.add("sfreq")
     return {name: value for name, value in config.items() if name not in decided}
@@ -502,6 +506,7 @@ def digest(module: nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         found.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
         found.update(
+            # As bytes, for NumPy has no bfloat16.
             value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         )
     return found.hexdigest()[:16]

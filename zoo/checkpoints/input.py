@@ -81,6 +81,7 @@ def check_signal(
         *_about_band(card, band),
     ]
     if found:
+        # 3: the line that called `load`, or `check_input`.
         warnings.warn(f"Checkpoint {card.name}: {'; '.join(found)}.", InputWarning, stacklevel=3)
 
 
@@ -118,6 +119,7 @@ def check_input(card: Card, dataset: Dataset) -> None:
     chs_info = dataset.chs_info or [{"ch_name": name} for name in dataset.channels]
     bands = _bands((dataset.recipe or {}).get("stores", ()))
     check_signal(card, sfreq=dataset.sfreq, chs_info=chs_info, band=bands[0] if bands else None)
+    # All else has been compared above.
     for band in bands[1:]:
         check_signal(card, band=band)
 
@@ -127,6 +129,7 @@ def _bands(stores: Sequence[str]) -> list[Band]:
     from omfa.pipeline.store import open_store
 
     found = [open_store(store).settings.get("preprocessing", {}).get("band") for store in stores]
+    # By their text: an open edge is None, which cannot be compared with a number.
     return sorted({tuple(band) for band in found if band is not None}, key=str)
 
 
@@ -170,6 +173,7 @@ def _about_rate(card: Card, sfreq: float | None) -> list[str]:
         return []
     if not sfreq > 0:
         raise _refused(card, f"sfreq is {sfreq!r}", "Give the sampling rate in Hz")
+    # isclose: a rate that was computed from a ratio may miss by its last digit.
     if expected is None or math.isclose(sfreq, expected):
         return []
     settings = card.recipe.get("settings", {})

@@ -167,6 +167,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         for model in models
         for seed in range(args.seeds)
     }
+    # All of them before the first is run: what cannot be done ends the command at once.
     plans = [
         # One seed is timed, since each takes as long as the first.
         plan(model, dataset, protocol, n_jobs=args.workers, timed=args.dry_run and not seed, **run)

@@ -40,7 +40,7 @@ def describe(
     epilog: str,
     usage: str = "",
 ) -> None:
-    """Say what a command does and how it is called, with line ends as they are, and what runs it.
+    """Give a command its function and the texts of its help, whose line ends stay as they are.
 
     With dozens of flags argparse's own usage would fill a screen above every error; ``usage`` is
     what stands in its place.
@@ -90,6 +90,7 @@ def add_stage1_flags(
     hidden = _Hidden(group)
     prefixed = {name: f"pretrain-{own.get(name, name)}" for name in Settings.__dataclass_fields__}
     flags.add_flags(hidden, Settings, names=prefixed, **how)
+    # Commands that were written down with the short name go on working.
     flags.add_flags(hidden, Settings, only=("lag_seconds",), names={"lag_seconds": "lag"})
 
 

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
+from omfa.pipeline.console import printing
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.words import nearest
 from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
@@ -42,17 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``omfa-zoo`` and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = parse(argv or ["--help"])
+    # Cards and reports repeat the command that they were made with.
     args.argv = argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:
-        with _warnings_in_a_line():
+        with printing(), _warnings_in_a_line():
             _check_out(getattr(args, "out", None))
             return int(args.run(args))
     except BrokenPipeError:  # the reader of a pipe, such as head, had enough
+        # Python flushes standard output once more when it ends, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
         print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
+        # 128 + SIGINT, as shells have it.
         return 130
     except DataError as error:
         print(f"omfa-zoo: {error}", file=sys.stderr)

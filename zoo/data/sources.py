@@ -82,7 +82,7 @@ class Source:
             Microvolts; NaN where a sample is missing.
         """
         location = locate(self.address, dict(self.options))
-        return StoredRecording(location, self.recording).signal(start, stop)
+        return StoredRecording(location, self.recording).stored_signal(start, stop)
 
 
 def has_gaps(signal: npt.NDArray[np.floating]) -> bool:

@@ -6,6 +6,7 @@ no signal is read for it, so that other windows cost nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.store import Store, StoredRecording
+from omfa.pipeline.words import some
 from omfa.zoo.data.sources import Source
 from omfa.zoo.protocols.protocol import TRIAL
 
@@ -66,6 +68,29 @@ def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
     )
 
 
+UNNAMED = ("files", "bids", "moabb")
+"""What general readers call any dataset that was given no name."""
+
+
+def _check_people(stores: Sequence[Store]) -> None:
+    """Raise if two stores without a name of their own have subjects of one id.
+
+    They may be other people, who would be one subject, or the same ones.
+    """
+    for first, other in itertools.combinations(stores, 2):
+        if first.name != other.name or first.name not in UNNAMED or not (len(first) and len(other)):
+            continue
+        both = sorted(set(first.recordings["subject"]) & set(other.recordings["subject"]))
+        if both:
+            raise DataError(
+                f"Opening {other.path} with {first.path}",
+                f"both are called {first.name!r}, which is no dataset's own name, and both have "
+                f"the subjects {some(both, 5)}",
+                "If these are other people, ingest one of the two with another --name; if they are "
+                "the same, both with one --name",
+            )
+
+
 def read_trials(
     stores: Sequence[Store], *, whole: bool = False
 ) -> tuple[pd.DataFrame, list[Source]]:
@@ -91,11 +116,13 @@ def read_trials(
     Raises
     ------
     DataError
-        If two stores hold the same recording, or there is no trial at all.
+        If two stores hold the same recording, or are of one unnamed dataset and have subjects of
+        one id, or there is no trial at all.
     """
     tables: list[pd.DataFrame] = []
     sources: list[Source] = []
     homes: dict[tuple[str, str], str] = {}  # (dataset, recording) to the store that has it
+    _check_people(stores)
     for store in stores:
         for recording in store:
             attrs = recording.attrs
@@ -104,7 +131,8 @@ def read_trials(
                 raise DataError(
                     f"Opening {store.path} with {homes[name]}",
                     f"both hold {attrs['recording']} of {store.name}",
-                    "Open one of them: the same windows must not be on both sides of a split",
+                    "Open one of them: the same windows must not be on both sides of a split. If "
+                    "they are other people's, ingest one of the two with another --name",
                 )
             homes[name] = store.path
             spans = _segments(recording) if whole else recording.trials

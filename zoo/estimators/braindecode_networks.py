@@ -65,12 +65,13 @@ class _Standardised(nn.Module):
 
 
 def _moments(windows: Windows) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel where it is present; 0 and 1 if nowhere."""
+    """Return each channel's mean and deviation where it is present; 0 and 1 if nowhere."""
     step = max(1, len(windows) // STATISTICS_OF_AT_MOST)
     some = np.arange(0, len(windows), step)
     count = total = squares = np.zeros(len(windows.channels))
     for rows in np.array_split(some, math.ceil(len(some) / BATCH)):
         X, present = windows.take(rows)
+        # float64: a variance as the difference of two large sums cancels in single precision.
         X = np.where(present[..., None], X, 0).astype(np.float64)
         count = count + present.sum(0) * X.shape[-1]
         total, squares = total + X.sum((0, 2)), squares + (X**2).sum((0, 2))
@@ -121,6 +122,7 @@ def braindecode(
     def build(windows: Windows) -> nn.Module:
         signal = signal_arguments(windows)
         signal["n_chans"] = len(signal["chs_info"])
+        # A whole-numbered ratio is what the resampling kernel is made for; it has `up` columns.
         ratio = Fraction((sfreq or windows.sfreq) / windows.sfreq).limit_denominator(1000)
         up, down = ratio.numerator, ratio.denominator
         # As many samples as resample() makes.

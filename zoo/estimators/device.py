@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
+# Reentrant: a network at work asks for embeddings, which hold it too.
 ONE_AT_A_TIME = threading.RLock()
 """Held while a network works. The random state and the number of threads belong to the process, and
 a Dask worker may run folds in several of its threads.

@@ -96,6 +96,7 @@ class Embeddings(Extractor):
         x = torch.from_numpy(np.ascontiguousarray(X)).to(device)
         there = recorded(x) & torch.from_numpy(present).to(device)
         with ONE_AT_A_TIME, torch.inference_mode(), threads(self.threads):
+            # Absent channels are not encoded at all: their rows would cost as much as any.
             encoded = encoder(x[there], sfreq)
             parts = [encoded.h, encoded.side]
             if self.connectivity is not None and self.positions is not None:

@@ -136,6 +136,7 @@ class Network(Estimator):
                 return self
             epochs = self._train(train, validation)
             if how.refit and len(validation):
+                # The number of epochs was found from these first weights and in this order.
                 self._seed()
                 self._train(train.joined(validation), None, epochs)
         return self
@@ -155,13 +156,17 @@ class Network(Estimator):
         held_out = (
             self.inputs_of(validation) if validation is not None and len(validation) else None
         )
+        # The epoch is dealt out evenly over these: a last batch of one window would be all noise,
+        # and batch norm cannot take one.
         n_steps = math.ceil(len(y) / how.batch_size)
+        # Of all epochs, even where `stop` ends a refit early: its rates are those of the first fit.
         optimizer, schedule = self.optimizer(how.epochs * n_steps)
         order = np.random.default_rng(self.seed)
         best, best_loss, state = 0, math.inf, None
         history = []
         for epoch in range(1, min(how.epochs, stop or how.epochs) + 1):
             self.freeze(epoch <= self.frozen_epochs)
+            # Summed on the device: reading each step's loss would make the CPU wait for a GPU.
             total = torch.zeros((), device=self.device)
             for rows in np.array_split(order.permutation(len(y)), n_steps):
                 total += self._step(inputs(rows), y[rows], weight, optimizer)
@@ -227,9 +232,11 @@ class Network(Estimator):
             y = torch.from_numpy(sample.y).to(self.device)
             inputs, weight = self.inputs_of(sample), class_weights(y, len(sample.classes))
             optimizer, _ = self.optimizer(1)
+            # Repeated to a full batch where the sample is smaller: a step's time follows its size.
             rows = np.resize(np.arange(len(y)), how.batch_size)
 
             def step() -> None:
+                # .item() waits for a GPU; without it the time would be that of queueing the work.
                 self._step(inputs(rows), y[rows], weight, optimizer).item()
 
             self.freeze(False)
@@ -237,6 +244,7 @@ class Network(Estimator):
             a_window = _timed(lambda: self.logits(inputs, len(y))) / len(y)
         seconds = 0.0
         for train, validation, test in sizes:
+            # A refit learns from both sides, and comes after a fit on one where an epoch is chosen.
             steps = math.ceil((train + validation * how.refit) / how.batch_size)
             if how.refit and how.patience is not None:
                 steps += math.ceil(train / how.batch_size)
@@ -247,6 +255,7 @@ class Network(Estimator):
         """Return the loss and the balanced accuracy on a validation side."""
         logits, y = self.logits(inputs, len(windows)), torch.from_numpy(windows.y)
         n_outputs = len(windows.classes)
+        # Classes count alike, as in the balanced accuracy beside it.
         loss = F.cross_entropy(logits, y, class_weights(y, n_outputs))
         confusion = confusion_matrix(windows.y, logits.argmax(1).numpy(), n_outputs)
         return {
@@ -273,6 +282,7 @@ class Network(Estimator):
                 x, present = windows.take(rows)
             else:
                 x = known[rows].astype(np.float32)
+                # Features of an absent channel are NaN throughout; the first one tells.
                 present = np.isfinite(x[..., 0])
             return torch.from_numpy(x).to(self.device), torch.from_numpy(present).to(self.device)
 
@@ -283,6 +293,7 @@ class Network(Estimator):
         self.network_.train()
         if (encoder := getattr(self.network_, "encoder", None)) is not None:
             encoder.requires_grad_(not frozen)
+            # A frozen one is in evaluation mode as well: drop-path would change what it gives.
             encoder.train(not frozen)
 
     def optimizer(self, n_steps: int) -> tuple[torch.optim.Optimizer, Any]:
@@ -313,6 +324,7 @@ class Network(Estimator):
             if (part := getattr(encoder, name, None)) is not None:
                 below_top |= dict.fromkeys(part.parameters(), 0)
         for p in encoder.parameters():
+            # What is below all blocks (the stem) counts as one layer more.
             rates.append(([p], self.layer_decay ** below_top.get(p, len(blocks) + 1)))
         return rates
 

@@ -65,7 +65,7 @@ class _OnEmbeddings(nn.Module):
         model.encoder.requires_grad_(False)
 
     def forward(self, encoded: Tensor, present: Tensor) -> Tensor:
-        """As ``OMFA.forward`` goes on from there; a test holds the two together."""
+        """Go on as ``OMFA.forward`` does behind its encoder; a test holds the two together."""
         model = self.model
         dim = int(model.encoder.dim)  # type: ignore[arg-type]
         h, side, pairs = encoded.nan_to_num(0.0).tensor_split([dim, dim + N_SIDE], -1)
@@ -214,6 +214,8 @@ def _defaults() -> dict[str, Any]:
 
 def _random_encoder(preset: str, encoder: str, **arguments: Any) -> nn.Module:
     with torch.random.fork_rng([]):
+        # One seed for all folds and runs: an encoder of random weights is the control of a
+        # pre-trained one, and its embeddings are computed once for all folds.
         torch.manual_seed(0)
         try:
             return make_encoder(encoder, preset, **arguments)

@@ -63,6 +63,8 @@ class Job:
         Its seed follows from the run's seed and the fold's number, so folds differ from one
         another, and each is the same in whatever order or process it is run.
         """
+        # SeedSequence mixes both numbers: a sum would give seed 0's fold 1 the seed of seed 1's
+        # fold 0.
         seed = int(np.random.SeedSequence([self.seed, fold]).generate_state(1)[0]) % 2**31
         return as_estimator(self.factory(seed=seed, **self.parameters))
 
@@ -73,6 +75,7 @@ class Job:
 
         A part must not be centred: its mean is not the side's.
         """
+        # Mapped: processes share the pages, and a side reads its own rows alone.
         features = {
             name: np.load(value, mmap_mode="r") if isinstance(value, Path) else value
             for name, value in self.features.items()
@@ -125,6 +128,7 @@ def spread_over(
         path.write_bytes(cloudpickle.dumps(job))
         # One BLAS thread a process, or the processes fight for the cores.
         with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            # Unordered: a fold is kept as soon as it is done, whatever the folds before it do.
             parallel = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")
             yield from parallel(joblib.delayed(_call)(function, path, item) for item in items)
 
@@ -133,6 +137,7 @@ def _call(function: Callable[[Job, Any], Any], path: Path, item: Any) -> Any:
     return function(_read_job(path), item)
 
 
+# A process reads the job for its first item and keeps it; one, because it may hold all signals.
 @lru_cache(maxsize=1)
 def _read_job(path: Path) -> Job:
     job: Job = cloudpickle.loads(path.read_bytes())
@@ -178,9 +183,11 @@ def run_folds(
         if error:
             failed.append((k, error))
             continue
+        # Made in memory and put in place whole: a kept fold is never half a file.
         memory = io.BytesIO()
         np.savez(memory, **arrays)
         write_whole(kept / f"{k}.npz", memory.getvalue())
+    # By number: which fails first differs from run to run.
     return sorted(failed)
 
 
@@ -209,6 +216,7 @@ def _run_fold(
                 f"{n_outputs - 1} for each of {len(fold.test)} windows"
             )
         trained = job.labels.codes[np.concatenate([fold.train, fold.validation])]
+        # The baselines are fitted on training and validation together, and so is this one.
         y_majority = np.full(len(y_pred), np.bincount(trained).argmax())
         arrays = {"test": fold.test, "y_pred": y_pred.astype(np.int64), "y_majority": y_majority}
     except Exception as error:  # any model may fail in any way; the run reports it at its end
@@ -244,6 +252,7 @@ def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]
         warnings.warn(found, DataWarning, stacklevel=2)
         return None
     fits = all(a.shape == (n,) and a.dtype == np.int64 for a in arrays.values())
+    # A rerun's folds come from its file; folds kept by an earlier run may be of other windows.
     return arrays if fits and np.array_equal(arrays["test"], fold.test) else None
 
 
@@ -263,6 +272,7 @@ def compute_features(
     if extract is None:
         return None
     used, known = _used(folds), job.dataset.known_features
+    # Of the same windows only: else a result would depend on what was run before it.
     if known is None or known.extract != extract or not np.array_equal(known.rows, used):
         known, stored = KnownFeatures(extract, used), None
         chunks = [used[start : start + BATCH] for start in range(0, len(used), BATCH)]
@@ -271,10 +281,13 @@ def compute_features(
         for rows, part in _bar(done, len(chunks), f" x {BATCH} windows", progress):
             if stored is None:
                 shape = (len(job.dataset.metadata), *part.shape[1:])
+                # A row for every window, used or not, so that a window's number is its row; the
+                # rows that are never written take no room on most disks.
                 stored = np.lib.format.open_memmap(known.path, "w+", part.dtype, shape)
             stored[rows] = part
         assert stored is not None  # a fold is never empty
         stored.flush()
+        # Kept for the next seed or protocol, by datasets of stores alone: other arrays may change.
         if job.dataset.recipe is not None:
             job.dataset.known_features = known
     job.features = {feature_name(extract): known.path}
@@ -311,6 +324,7 @@ def expected_seconds(job: Job, folds: Sequence[Fold], todo: Sequence[Fold]) -> f
     for value in np.unique(y[train]):
         among = train[y[train] == value]
         share = max(1, TIMED_OF_AT_MOST * len(among) // len(train))
+        # Every class is among them, or a classifier could not be fitted.
         some.append(among[np.linspace(0, len(among) - 1, min(share, len(among))).astype(int)])
     rows = np.unique(np.concatenate(some))
     job, model = copy.copy(job), job.make(0)
@@ -332,4 +346,5 @@ def expected_seconds(job: Job, folds: Sequence[Fold], todo: Sequence[Fold]) -> f
     started = time.perf_counter()
     model.fit(sample, sample)
     model.predict(job.windows(rows, labelled=False))
+    # 3: the sample was trained on, chosen on and predicted.
     return total + (time.perf_counter() - started) * np.sum(sizes) / (3 * len(rows))

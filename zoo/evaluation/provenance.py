@@ -193,6 +193,7 @@ def fingerprint(dataset: Dataset) -> str:
     for column in sorted(map(str, metadata.columns)):
         digest.update(column.encode())
         digest.update(pd.util.hash_array(metadata[column].astype(str).to_numpy(object)).tobytes())
+    # A few: no store is read whole for this, and other settings of an ingest change every window.
     rows = np.unique(np.linspace(0, len(metadata) - 1, 64).astype(np.int64))
     X, present, _ = dataset.take(rows)
     digest.update(np.ascontiguousarray(X).tobytes() + np.ascontiguousarray(present).tobytes())
@@ -229,4 +230,5 @@ def _code_digest(factory: Factory) -> str:
     found = hashlib.sha256()
     for file in sorted(files):
         found.update(file.read_bytes())
+    # 64 bits are enough that no two codes meet by chance.
     return found.hexdigest()[:16]

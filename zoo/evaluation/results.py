@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -127,8 +128,22 @@ class Result:
         index = pd.MultiIndex.from_tuples(rows, names=SUBJECT)
         return pd.DataFrame(list(rows.values()), index=index)
 
+    @cached_property
+    def folds_digest(self) -> str:
+        """A digest of classes, folds and true classes, equal where two results may be compared.
+
+        Kept, because a report compares each result with others once for every metric.
+        """
+        found = hashlib.sha256(json.dumps(self.classes).encode())
+        for table in (self.folds, self.predictions[[*WINDOW, "fold", "y_true"]]):
+            found.update(json.dumps(list(table)).encode())
+            # As text: a fresh table and one read from a file differ in types alone.
+            rows = pd.util.hash_pandas_object(table.astype(str), index=False)
+            found.update(rows.to_numpy().tobytes())
+        return found.hexdigest()
+
     def summary(self) -> pd.DataFrame:
-        """Mean over subjects, its 95 % bootstrap interval, and the majority class, by metric."""
+        """Return mean over subjects, 95 % bootstrap interval and majority class of each metric."""
         rows = []
         for metric in METRICS:
             values = self.subjects[metric]
@@ -178,10 +193,12 @@ class Result:
             )
         content = {
             "config.json": json.dumps(self.config, indent=1),
+            # Each table says LEAKY itself: it may be taken out of the file.
             "folds.csv": self.folds.assign(protocol=self.label).to_csv(index=False),
             "predictions.csv": self.predictions.assign(protocol=self.label).to_csv(index=False),
         }
         memory = io.BytesIO()
+        # Deflated: the tables repeat their names on every row.
         with zipfile.ZipFile(memory, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in content.items():
                 archive.writestr(name, text)
@@ -215,6 +232,7 @@ class Result:
                 folds, predictions = (_read_table(archive.read(part)) for part in parts[1:])
             if not isinstance(config, dict):
                 raise ValueError("its configuration is no table")
+        # A file that is not there, or may not be read, is not damaged.
         except (FileNotFoundError, PermissionError, DamagedResult):
             raise
         except Exception as error:  # a changed byte may break the zip, its streams or the text
@@ -341,14 +359,9 @@ def _as_seeds(results: Seeds) -> tuple[Result, ...]:
 
 
 def _check_same_folds(results: Sequence[Result]) -> None:
-    first, test = results[0], [*WINDOW, "fold", "y_true"]
+    first = results[0]
     for result in results[1:]:
-        same = (
-            first.classes == result.classes
-            and _same(first.predictions[test], result.predictions[test])
-            and _same(first.folds, result.folds)
-        )
-        if not same:
+        if result.folds_digest != first.folds_digest:
             raise DataError(
                 f"Comparing {first.estimator} with {result.estimator}",
                 f"they were not run on the same folds ({first.label}, {first.config['rule']}; "
@@ -368,10 +381,6 @@ def by_subject(results: Sequence[Result]) -> pd.DataFrame:
     columns = [*METRICS, *(f"majority_{metric}" for metric in METRICS)]
     parts = [result.subjects[columns] for result in results]
     return pd.concat(parts).groupby(level=list(SUBJECT), sort=True).mean()
-
-
-def _same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    return one.astype(str).equals(other.astype(str))
 
 
 def compare_table(
@@ -420,7 +429,7 @@ def compare_table(
         }
         if reference is not None:
             row |= {"difference": np.nan, "p": np.nan}
-            if one is not reference:
+            if one is not reference:  # it differs from itself by 0, with no p
                 test = compare(one, reference, metric)
                 row |= {"difference": test.difference, "p": test.p}
         rows.append(row)

@@ -222,8 +222,10 @@ def rerun(
     labels = labels_of(dataset, target_from_json(old.config["target"]))
     folds = folds_from_table(old.folds, dataset.metadata, labels)
     for fold in folds:
+        # A file can be edited: its folds are proved like those of a splitter.
         check_fold(dataset.metadata, fold, old.protocol)
     config = {**old.config, "dataset": described, "versions": versions(factory)}
+    # Of the run of then; this one gets its own.
     for key in ("created", "seconds"):
         config.pop(key, None)
     if (name := config["parameters"].get("checkpoint")) is not None:
@@ -264,7 +266,7 @@ class Plan:
     seconds: float
 
     def __str__(self) -> str:
-        """Tell it in a line."""
+        """Describe the plan in a line."""
         protocol = Protocol(**self.config["protocol"])
         windows = self.folds.groupby("side")["windows"].mean().round().astype(int)
         sides = ", ".join(f"{windows[side]} {side}" for side in SIDES)
@@ -319,7 +321,7 @@ def prepare(
     transductive: bool = False,
     needs_name: bool = False,
 ) -> Run:
-    """Do all of a run that takes no time, and refuse what cannot be done.
+    """Prepare a run as far as that takes no time, and refuse one that cannot be done.
 
     Parameters
     ----------
@@ -442,6 +444,7 @@ class Run:
             path = Path(out) / _file_name(self.config)
             kept = path.with_suffix(".folds")
             todo = [fold for k, fold in enumerate(folds) if read_fold(kept, k, fold) is None]
+            # Kept folds go when the result is written.
             with suppress(DamagedResult, FileNotFoundError):
                 Result.load(path)
                 todo = []
@@ -449,6 +452,7 @@ class Run:
         seconds = 0.0
         if todo:
             seconds = expected_seconds(self.job, folds, todo) if timed else float("nan")
+        # More processes than cores, or than folds, make nothing faster.
         at_once = max(1, min(joblib.effective_n_jobs(n_jobs), len(todo), joblib.cpu_count()))
         return Plan(self.config, described, len(todo), seconds / at_once)
 
@@ -506,6 +510,7 @@ class Run:
             )
             if path is not None:
                 result.save(path)
+                # Last: until the result has its name, the folds are all there is of it.
                 shutil.rmtree(kept)
             return result
 

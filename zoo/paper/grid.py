@@ -271,6 +271,7 @@ class Grid:
                         protocol,
                         seed=seed,
                         parameters=parameters,
+                        # The paper pre-trains on test signals too; a result says if it did.
                         transductive=row.stage1 is not None,
                         out=self.out / "results",
                         n_jobs=self.workers,
@@ -387,6 +388,7 @@ def attend(
     ``attention.csv``: for each channel the attention that it receives, where 1 is an even share,
     as the mean over ``ATTENDED`` windows spread over the dataset.
     """
+    # The last file to be written: the others are there too.
     if (folder / "attention.csv").exists():
         return
     import torch

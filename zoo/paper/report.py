@@ -190,6 +190,7 @@ def reproduce(grid: Grid, *, command: str = "", note: str = "") -> tuple[Path, l
     cells : list of Cell
     """
     report = grid.out / "report.html"
+    # Before hours of work, not after.
     page.check_writable(report)
     cells = grid.run()
     about = {

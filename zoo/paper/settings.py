@@ -62,6 +62,7 @@ class GridSettings:
             found += [protocol] if where in ("", corpus) else []
         if self.n_folds is None:
             return found
+        # A protocol that leaves one out has no number of folds to change.
         return [replace(one, n_folds=self.n_folds) if one.n_folds else one for one in found]
 
 
@@ -75,6 +76,7 @@ def quick() -> GridSettings:
             window_seconds=2.0,
             lag_seconds=(1.0, 2.0),
         ),
+        # With these all tables of small corpora take less than two minutes.
         window_seconds=3.0,
         n_folds=2,
         parameters={"epochs": 1, "freeze": "encoder", "batch_size": 64},

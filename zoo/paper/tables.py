@@ -145,6 +145,7 @@ def rows_of(table: str, corpora: Sequence[str]) -> tuple[list[Row], list[str]]:
     missing : list of str
         A sentence for each thing that is left out.
     """
+    # In the paper's order, whatever the stores': pre-trainings are named, and found, by it.
     known = tuple(name for name in CORPORA if name in corpora)
     rows, missing = _ROWS[table]((*known, *(name for name in corpora if name not in known)))
     datasets = dict.fromkeys(row.dataset for row in rows)

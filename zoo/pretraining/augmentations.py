@@ -48,6 +48,7 @@ def augment(x: Tensor, sfreq: float, other: Tensor, chances: Augmentations) -> t
         x = torch.where(_some(x, chances.rereference), x - other, x)
     if chances.band_stop or chances.phase:
         x = change_spectrum(x, sfreq, chances.band_stop, chances.phase)
+    # What is added is measured in the row's spread, by which the encoder divides.
     sd = x.std(-1, keepdim=True)
     if chances.drift:
         x = x + _some(x, chances.drift) * sd * slow_wave(x, sfreq)
@@ -95,6 +96,7 @@ def change_rate(x: Tensor, sfreq: float, wanted: float) -> tuple[Tensor, float]:
         return x, sfreq
     up, down = ratio.numerator, ratio.denominator
     kernel, reach = resampling_kernel(up, down)
+    # The rate that was reached: the ratio is a rounded one.
     return resample(x, kernel.to(x), reach, up, down), sfreq * up / down
 
 
@@ -115,6 +117,7 @@ def change_spectrum(x: Tensor, sfreq: float, band_stop: float, phase: float) -> 
     Tensor, shape (batch, n_times)
     """
     n_times = x.shape[-1]
+    # In single precision: a CPU has no transform of half of it.
     spectrum = torch.fft.rfft(x.float())
     freqs = torch.fft.rfftfreq(n_times, 1 / sfreq, device=x.device)
     # The whole band lies between 5 and 42 Hz, inside the stores' usual 0.5 to 45 Hz.

@@ -27,7 +27,7 @@ def nt_xent(
     temperature: float = 0.1,
     reach: float = REACH,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Contrastive loss of pairs of views; negatives come from all processes.
+    """Compute the contrastive loss of pairs of views; negatives come from all processes.
 
     Parameters
     ----------
@@ -66,6 +66,7 @@ def nt_xent(
     mine = anchor + 2 * n * rank
     positive = mine ^ 1  # 0 <-> 1, 2 <-> 3: the other view of the same pair
     excluded = near | ~_pairs(unit, of_unit)
+    # A positive that starts within `reach` was marked as near; the anchor was too, and stays out.
     excluded[anchor, positive] = False
     excluded[anchor, mine] = True
     similarity = similarity.masked_fill(excluded, -torch.inf)
@@ -102,13 +103,14 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        # Each process has a loss of its own over all rows: a row's gradient is the sum over them.
         total = gradients[0].contiguous()
         torch.distributed.all_reduce(total)
         return total.chunk(torch.distributed.get_world_size())[_rank()]
 
 
 def alignment(z: Tensor) -> Tensor:
-    """Mean squared distance between the views of a pair, on the sphere; 0 is best.
+    """Return the mean squared distance between the views of a pair, on the sphere; 0 is best.
 
     Parameters
     ----------
@@ -123,7 +125,7 @@ def alignment(z: Tensor) -> Tensor:
 
 
 def uniformity(z: Tensor) -> Tensor:
-    """Log of the mean Gaussian potential between rows, on the sphere; lower is more even.
+    """Return the log of the mean Gaussian potential of rows, on the sphere; lower is more even.
 
     Parameters
     ----------

@@ -26,6 +26,7 @@ from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, codes
 
 _UNITS = {"dataset": ("dataset",), "subject": SUBJECT}
 
+# Few, since uniformity is over all pairs of them.
 N_WATCHED = 512
 """Rows of a batch that alignment, uniformity and effective rank are taken of."""
 
@@ -91,12 +92,16 @@ class Contrastive(L.LightningModule):
         settings, k = self.settings, self.settings.channels_per_window
         n_windows, n_chans, span = batch.X.shape
         n_times = round(settings.window_seconds * batch.sfreq)
+        # Not 0: multinomial refuses a row of zeros, which a window without any channel would be.
         weights = batch.present.float().clamp(min=1e-9)
+        # With repeats where a window has fewer channels, so that small montages are used as well.
         again = int(batch.present.sum(1).min()) < k
         channel = torch.multinomial(weights, k, replacement=again)
+        # The next of those drawn is the other channel of each: no more is read than is trained on.
         beside = channel.roll(1, 1)
         low, high = (round(seconds * batch.sfreq) for seconds in settings.lag_seconds)
         draw = torch.rand(3, n_windows, k, device=batch.X.device)
+        # Clamped: just below 1, a draw times a number may round up to the number.
         lag = low + (draw[0] * (high - low + 1)).long().clamp(max=high - low)
         if high == 0:
             lag = ((2 * draw[0] - 1) * 0.25 * batch.sfreq).long()
@@ -109,12 +114,15 @@ class Contrastive(L.LightningModule):
         flat = batch.X.reshape(-1)
         x = stretches(flat, (row + channel) * span + start, n_times)
         other = stretches(flat, (row + beside) * span + start, n_times)
+        # A channel that was drawn twice in a row would be subtracted from itself.
         other = other * (beside != channel)[..., None]
         return x.flatten(1, 2), other.flatten(1, 2), start.flatten(1) / batch.sfreq
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
         settings, step = self.settings, self.trainer.global_step
+        # In every step, so that a run that was killed goes on with the same views. Python's hash of
+        # numbers, unlike that of text, is the same in every process.
         torch.manual_seed(hash((settings.seed, step, self.global_rank)) % 2**63)
         x, other, start = self.views(batch)
         h = []
@@ -124,6 +132,7 @@ class Contrastive(L.LightningModule):
         z = torch.stack([self.projector(each) for each in h])
         window = batch.windows.cpu()
         each = window.repeat_interleave(settings.channels_per_window)
+        # Samples in float64: float32 counts up to 2**24 of them, 4.7 hours at 1000 Hz.
         begun = (self._start[each] / batch.sfreq).to(start.device, torch.float32)
         loss, accuracy, negatives = nt_xent(
             z,
@@ -141,7 +150,7 @@ class Contrastive(L.LightningModule):
         return loss
 
     def _watch(self, z: Tensor, h: Tensor, negatives: Tensor) -> None:
-        """Log what tells a collapse, and how long data are waited for."""
+        """Log figures that show a collapse, and the share of time that data are waited for."""
         few = z[:, :N_WATCHED]
         steps: _Steps = self.trainer.train_dataloader  # type: ignore[assignment]
         self.log_dict(
@@ -150,6 +159,7 @@ class Contrastive(L.LightningModule):
                 "uniformity": uniformity(few[0]),
                 "effective_rank": effective_rank(h[:N_WATCHED]),
                 "negatives": negatives,
+                # Cross-entropy where no candidate, the positive among them, is nearer than another.
                 "chance_loss": (negatives + 1).log(),
                 "lr": self.trainer.optimizers[0].param_groups[0]["lr"],
                 **steps.speed(self.settings.batch_size * self.trainer.world_size),
@@ -246,6 +256,7 @@ def open_reads(
         STRIDE,
         channels=channels,
         rates="native",
+        # Without labels all signal can be used, between the trials too.
         cut_from="recordings",
         mask_bad=True,
         device=device,

@@ -105,6 +105,7 @@ def probe(
         codes(names, ("dataset",)),
         codes(names, RECORDING),
     )
+    # Embeddings left it in evaluation mode, and on the device of its own choice.
     encoder.to(device).train(was_training)
     return {key: value for key, value in scores.items() if np.isfinite(value)}
 
@@ -118,7 +119,7 @@ def _dataset_of(store: str) -> str:
 def _score(
     h: npt.NDArray[np.float32], y: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
 ) -> float:
-    """Balanced accuracy of logistic regression, whole groups held out; NaN if that cannot be."""
+    """Score logistic regression with whole groups held out; NaN if that cannot be."""
     per_class = [len(np.unique(groups[y == value])) for value in np.unique(y)]
     if len(per_class) < 2 or min(per_class) < 2:
         return np.nan
@@ -128,6 +129,7 @@ def _score(
     with warnings.catch_warnings():
         # Few groups: a fold without a class, or a fit cut short, costs precision and no more.
         warnings.simplefilter("ignore")
+        # As few as the rarest class has groups, so that each fold can have one of them.
         folds = StratifiedGroupKFold(min(5, *per_class))
         found = cross_val_predict(model, h, y, groups=groups, cv=folds)
         return float(balanced_accuracy_score(y, found))
@@ -165,4 +167,5 @@ class Probes(L.Callback):
     def _probe(self, trainer: L.Trainer, pl_module: Any) -> None:
         found = probe(pl_module.encoder, self.stores, self.window_seconds, targets=self.targets)
         for logger in trainer.loggers:
+            # The step has been counted by now: less 1, its probes stand in the row of its loss.
             logger.log_metrics(found, step=trainer.global_step - 1)

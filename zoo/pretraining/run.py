@@ -2,7 +2,7 @@
 
 A step reads windows long enough for both views of a pair, chooses channels of each, cuts an anchor
 and, some seconds later in the same channel, its positive, changes both (``augmentations``), and
-pulls them together (``contrastive``). A positive that overlaps its anchor would teach the waveform;
+pulls them together (``loss``). A positive that overlaps its anchor would teach the waveform;
 a neighbour teaches what stays for seconds, such as the state that is to be decoded.
 
 Everything that is random in a step comes from the seed, the step's number and the process's rank,
@@ -51,7 +51,7 @@ TIMED_STEPS = 8
 
 class _Bar(TQDMProgressBar):
     def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
-        """Leave out which log is written."""
+        """Leave out the number of the log."""
         return {key: value for key, value in super().get_metrics(*args).items() if key != "v_num"}
 
 
@@ -134,52 +134,65 @@ def pretrain_encoder(
     data = open_reads(**reads)  # type: ignore[arg-type]
     check_batches(data, settings)
     _claim(out, settings, addresses, hold_out, channels, data)
+    # A checkpoint's folder gets its name when it is whole, so this run is finished.
     if (done / "card.json").exists():
         return done
     model = Contrastive(settings, reads)
-    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if precision is None:
-        precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
     probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets)
+    run = RunSettings(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        precision=precision,
+        checkpoint_every=checkpoint_every,
+        log_every=log_every,
+    )
     with _quiet():
-        trainer = L.Trainer(
-            accelerator="cuda" if on_gpu else accelerator,
-            devices=devices,
-            num_nodes=num_nodes,
-            strategy=_strategy(devices, num_nodes),
-            precision=precision,  # type: ignore[arg-type]
-            max_steps=settings.steps,
-            gradient_clip_val=1.0,
-            log_every_n_steps=min(log_every, settings.steps),
-            logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
-            callbacks=[
-                ModelCheckpoint(
-                    out / "checkpoints",
-                    "{step}",
-                    # The last two: should one be damaged, the run goes on from the other.
-                    monitor="step",
-                    mode="max",
-                    save_top_k=2,
-                    every_n_train_steps=checkpoint_every,
-                    save_on_exception=False,
-                ),
-                *([probes] if probe_every else []),
-                *([_Bar()] if progress else []),
-            ],
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            plugins=[_WholeFiles()],
-        )
-        trainer.fit(model, ckpt_path=last_checkpoint(out / "checkpoints"))
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        trainer = _trainer(out, settings.steps, run, [probes] if probe_every else [], progress)
+        try:
+            trainer.fit(model, ckpt_path=last_checkpoint(out / "checkpoints"))
+        except SystemExit as error:  # how Lightning answers Ctrl-C; the caller is to decide
+            raise KeyboardInterrupt from error
     if trainer.is_global_zero:
         card = _card(name or out.resolve().name, settings, data, hold_out, addresses, command)
         export(model.encoder, settings, card, done, sfreq=card.input["sfreq"])
     trainer.strategy.barrier()
     return done
+
+
+def _trainer(
+    out: Path, steps: int, run: RunSettings, callbacks: Sequence[L.Callback], progress: bool
+) -> L.Trainer:
+    on_gpu = run.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    usual = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    kept = ModelCheckpoint(
+        out / "checkpoints",
+        "{step}",
+        # The last two: should one be damaged, the run goes on from the other.
+        monitor="step",
+        mode="max",
+        save_top_k=2,
+        every_n_train_steps=run.checkpoint_every,
+        # What ended the run may be a loss that is not finite: the checkpoint before it stays.
+        save_on_exception=False,
+    )
+    return L.Trainer(
+        accelerator="cuda" if on_gpu else run.accelerator,
+        devices=run.devices,
+        num_nodes=run.num_nodes,
+        strategy=_strategy(run.devices, run.num_nodes),
+        precision=run.precision or usual,  # type: ignore[arg-type]
+        max_steps=steps,
+        gradient_clip_val=1.0,
+        log_every_n_steps=min(run.log_every, steps),
+        logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
+        callbacks=[kept, *callbacks, *([_Bar()] if progress else [])],
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the loader deals out batches by rank itself
+        num_sanity_val_steps=0,
+        plugins=[_WholeFiles()],
+    )
 
 
 def plan(
@@ -222,12 +235,13 @@ def pairs_per_second(
     hold_out: Sequence[str] = (),
     cache: str = RunSettings.cache,
 ) -> float:
-    """Take a few steps on this machine, and tell its pace."""
+    """Measure the pace of this machine over a few steps."""
     few = replace(settings, steps=TIMED_STEPS)
     with tempfile.TemporaryDirectory() as folder:
         pretrain_encoder(
             stores, folder, few, hold_out=hold_out, cache=cache, log_every=1, name="timed"
         )
+        # The first steps also fill caches; the median, since other work may come between.
         return float(learning_curve(folder)["pairs_per_second"].iloc[2:].median())
 
 
@@ -240,7 +254,7 @@ _KNOWN = (
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what Lightning tells that is known, or is not for the user of this program."""
+    """Hold back messages of Lightning that are expected here, or meant for its programmers."""
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
     logger.setLevel(logging.WARNING)
@@ -270,12 +284,14 @@ def _claim(
     channels: str,
     data: StoreDataset,
 ) -> None:
-    """Write what the run is; refuse a folder that holds another one."""
+    """Record the run's settings in its folder; refuse a folder that holds another run."""
     about = {
+        # Through JSON, so that tuples are lists as in the file that they are compared with.
         "settings": json.loads(json.dumps(asdict(settings))),
         "stores": list(stores),
         "hold_out": list(hold_out),
         "channels": channels,
+        # By digest: a store that was ingested anew has other signals under the same address.
         "recordings": sorted({source.digest for source in data.sources}),
     }
     path = out / "run.json"
@@ -319,6 +335,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     Path or None
         None if there is no whole one.
     """
+    # Lightning's names: step=500.ckpt, and step=500-v1.ckpt where that one was there.
     found = [(int(path.stem.split("=")[1].split("-")[0]), path) for path in folder.glob("*.ckpt")]
     for _, path in sorted(found, reverse=True):
         try:
@@ -384,7 +401,7 @@ def _card(
 
 
 def _common_band(bands: Sequence[Sequence[float | None]], sfreq: float) -> list[float]:
-    """Return what all pass; an open side reaches to 0, or to half of the rate."""
+    """Return the part that all bands share; an open side reaches to 0, or to half of the rate."""
     low = max(0.0 if band[0] is None else float(band[0]) for band in bands)
     return [low, min(sfreq / 2 if band[1] is None else float(band[1]) for band in bands)]
 
@@ -398,6 +415,7 @@ def export(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         model = OMFA(
+            # The least: `load` puts a new classifier in its place.
             n_outputs=2,
             sfreq=sfreq,
             preset=settings.preset,

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from omfa.models.names import EncoderName, PresetName, Resampling
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
 from omfa.zoo.data.settings import Cache
-from omfa.zoo.estimators.settings import EncoderKind, Preset, Resampling
 
 LEARNING_RATE = {"tiny": 1e-3, "small": 1e-3, "base": 5e-4, "large": 3e-4}
 """Greatest learning rate by preset, where none is given; our choice."""
@@ -49,6 +49,8 @@ class Augmentations:
         A slow wave, under 0.5 Hz, of up to one standard deviation is added.
     """
 
+    # With half the noise and without rereference, stretch, band_stop, phase and drift a probe after
+    # 1000 steps was that of random weights; with all, after 1500, it was better (docs/results.md).
     rereference: float = 0.2
     rate: float = 0.3
     stretch: float = 0.3
@@ -106,20 +108,27 @@ class Settings:
         Decides the first weights, the order of windows and the views.
     """
 
-    preset: Preset = "small"
-    encoder: EncoderKind = "art"
+    preset: PresetName = "small"
+    encoder: EncoderName = "art"
     resampling: Resampling = "rate"
+    # About half of the cost of 4; accuracy for the cost is not measured (docs/models.md).
     tokens_per_second: float = 2.0
     window_seconds: float = 4.0
+    # Views that overlap teach the waveform, and views of one window are too easy to match.
     lag_seconds: tuple[float, float] = (4.0, 10.0)
     steps: int = 20_000
     batch_size: int = 1024
+    # No others are read of a window: when all 64 were, tiny waited 8.8 % of its time for data
+    # (docs/performance.md).
     channels_per_window: int = 16
+    # With `subject` the loss hardly leaves chance, and a probe is worse (docs/results.md).
     negatives_from: NegativesFrom = "dataset"
     lr: float | None = None
     weight_decay: float = 0.05
+    # Half and twice of it, three times the steps and 8 tokens/s do no better (docs/results.md).
     temperature: float = 0.1
     warm_up: float = 0.05
+    # Drop-path costs nothing; dropout in the encoder took a tenth of a step (docs/models.md).
     drop_path_prob: float = 0.1
     augmentations: Augmentations = field(default_factory=Augmentations)
     seed: int = 0
@@ -127,7 +136,7 @@ class Settings:
     def __post_init__(self) -> None:
         doing = "Reading the settings of a pre-training"
         for name, known in (
-            ("preset", get_args(Preset)),
+            ("preset", get_args(PresetName)),
             ("negatives_from", get_args(NegativesFrom)),
         ):
             if (value := getattr(self, name)) not in known:
@@ -158,6 +167,7 @@ class Settings:
     @property
     def span_seconds(self) -> float:
         """Length of a window that is read: room for both views, anywhere."""
+        # STRIDE more, the distance of two windows: so a view may start anywhere in a recording.
         return self.window_seconds + max(self.lag_seconds[1], 0.5) + STRIDE
 
 

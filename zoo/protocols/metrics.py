@@ -35,7 +35,7 @@ def confusion_matrix(
 
 
 def scores(confusion: npt.NDArray[np.integer]) -> dict[str, float]:
-    """Accuracy, balanced accuracy, macro-F1 and Cohen's kappa.
+    """Compute accuracy, balanced accuracy, macro-F1 and Cohen's kappa.
 
     Balanced accuracy is the mean recall over the classes that occur; macro-F1 is the mean over the
     classes that occur or are predicted. Kappa is NaN where one class is all there is and all that
@@ -67,7 +67,7 @@ def scores(confusion: npt.NDArray[np.integer]) -> dict[str, float]:
 def bootstrap_interval(
     values: npt.ArrayLike, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> tuple[float, float]:
-    """Interval of the mean, by the percentile bootstrap over subjects.
+    """Return an interval of the mean, by the percentile bootstrap over subjects.
 
     Parameters
     ----------

@@ -105,6 +105,7 @@ class Protocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        # A result's JSON gives lists, and a protocol is hashed.
         object.__setattr__(self, "skip", tuple(self.skip))
         object.__setattr__(self, "tested", tuple(self.tested))
         doing = f"Choosing the protocol {self.name!r}"
@@ -222,6 +223,7 @@ def codes(metadata: pd.DataFrame, columns: Sequence[str]) -> Rows:
     for column in columns:
         code, values = pd.factorize(metadata[column])
         known &= code >= 0
+        # Numbered anew at each column, so that the product never outgrows 64 bits.
         unit = pd.factorize(unit * len(values) + code)[0]
     unit[known] = pd.factorize(unit[known])[0]
     return np.where(known, unit, -1)
@@ -249,6 +251,7 @@ def shared(
     both = metadata.iloc[np.concatenate([left, right])]
     unit = codes(both, columns)
     common = np.isin(unit[: len(left)], unit[len(left) :])
+    # The usual answer, and a quick one: names are looked up only where they are to be shown.
     if not common.any():
         return []
     names = both[list(columns)].iloc[: len(left)][common].drop_duplicates().astype(str)
@@ -305,6 +308,7 @@ def check_fold(metadata: pd.DataFrame, fold: Fold, protocol: str | Protocol) -> 
     protocol = as_protocol(protocol)
     apart = _APART[protocol.name]
     for one, other in combinations(SIDES, 2):
+        # Test is the last of SIDES, so it is `other` and never `one`.
         left, right = fold.side(one), fold.side(other)
         doing = f"Checking fold {fold.name!r} of {protocol}: {one} against {other}"
         if common := len(np.intersect1d(left, right)):

@@ -44,6 +44,7 @@ def _deal(strata: Rows, n_folds: int, rng: np.random.Generator) -> Rows:
     """Deal units to folds like cards, stratum after stratum, so that each fold gets its share."""
     order = np.lexsort((rng.permutation(len(strata)), strata))
     fold = np.empty(len(strata), dtype=np.int64)
+    # The count runs on from stratum to stratum: folds differ by one unit at most.
     fold[order] = np.arange(len(strata)) % n_folds
     return fold
 
@@ -85,6 +86,7 @@ class _Pool:
         self.name, self.protocol = name, protocol
         self.rows, self.y, self.metadata = rows, y[rows], metadata.iloc[rows]
         # A subject's folds do not depend on who else is in the dataset.
+        # crc32 and not hash(), which gives a text another number in every process.
         self.rng = np.random.default_rng([protocol.seed, zlib.crc32(name.encode())])
 
     def units(self, columns: Sequence[str]) -> tuple[Rows, Rows]:
@@ -92,6 +94,7 @@ class _Pool:
         unit = codes(self.metadata, columns)
         first = np.unique(unit, return_index=True)[1]
         dataset = codes(self.metadata, ("dataset",))[first]
+        # By dataset as well, or a small one might be missing from a fold.
         return unit, dataset * (self.y.max() + 1) + _most_frequent(unit, self.y)
 
     def fold(
@@ -107,6 +110,8 @@ class _Pool:
             left = np.unique(unit[rest])
             held = np.zeros(len(strata), dtype=bool)
             held[left] = _stratified_share(strata[left], self.protocol.validation, self.rng)
+            # A row of a held subject, but not of a held clip, is on neither side: it would share
+            # the subject with validation and the clip with training.
             validation &= held[unit]
             train &= ~held[unit]
         sides = (self.rows[side] for side in (train, validation, test))
@@ -128,6 +133,7 @@ def _leaky_window(pool: _Pool) -> Iterator[Fold]:
     _need_two_classes(pool)
     n_folds = typing.cast(int, pool.protocol.n_folds)
     windows = np.arange(len(pool.rows)), pool.y
+    # 3: a window for each side.
     if np.bincount(pool.y)[np.unique(pool.y)].min() < 2 or len(pool.rows) < max(n_folds, 3):
         raise _Impossible(
             f"it has {len(pool.rows)} windows, one class a single one",
@@ -187,6 +193,7 @@ def _cross_subject(pool: _Pool) -> Iterator[Fold]:
     subject, strata = pool.units(SUBJECT)
     tested = np.flatnonzero(_tested(pool))
     n_folds = _subject_folds(pool, len(strata), len(tested))
+    # -1: whoever is not tested at all may learn in every fold.
     group = np.full(len(strata), -1)
     group[tested] = _deal(strata[tested], n_folds, pool.rng)
     fold = group[subject]
@@ -225,6 +232,7 @@ def _tested(pool: _Pool) -> npt.NDArray[np.bool_]:
 def _subject_folds(pool: _Pool, n_subjects: int, n_tested: int | None = None) -> int:
     n_tested = n_subjects if n_tested is None else n_tested
     n_folds = pool.protocol.n_folds or n_tested
+    # 3: one to test, one to choose on, one to train on.
     if n_subjects < 3 or n_tested < n_folds:
         raise _Impossible(
             f"there are {n_tested} subjects, expected at least {max(3, n_folds)} for {n_folds} "
@@ -254,6 +262,7 @@ def _cross_subject_stimulus(pool: _Pool) -> Iterator[Fold]:
     for k in range(n_folds):
         for j in range(n_groups):
             test, rest = (group == k) & (clips == j), (group != k) & (clips != j)
+            # Not every group of subjects has watched a clip of every group.
             if test.any():
                 inner = ((subject, subject_strata), (stimulus, stimulus_strata))
                 yield pool.fold(f"subjects-{k}/stimuli-{j}", test, rest, *inner)
@@ -337,6 +346,7 @@ def split(
             for fold in made:
                 _check_sides(fold, y)
             folds += made
+        # The other pools are tried too: one error names everybody concerned.
         except _Impossible as error:
             found, action, *lost = error.args
             names = ", ".join(repr(classes[code]) if classes else str(code) for code in lost)

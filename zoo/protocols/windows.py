@@ -135,7 +135,9 @@ class KnownFeatures:
     def __init__(self, extract: Extract, rows: Rows) -> None:
         self.extract, self.rows = extract, rows
         folder = tempfile.mkdtemp(prefix="omfa-")
+        # A file, not an array: worker processes map it, and get no copy each.
         self.path = Path(folder) / "features.npy"
+        # At the latest when the process ends, where __del__ may never be called.
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
 
@@ -390,6 +392,7 @@ def less_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     ndarray of float32, shape (n_windows, ...)
     """
     there = np.isfinite(values)
+    # float64: a sum over thousands of windows in half or single precision loses digits.
     total = np.where(there, values, 0).sum(axis=0, dtype=np.float64)
     mean = total / np.maximum(there.sum(axis=0), 1)
     return (values - mean).astype(np.float32)
@@ -533,6 +536,7 @@ class Estimator(ABC):
         return None
 
 
+# Looked for by name, so that a model of one's own need not import Estimator.
 _OPTIONAL = ("features", "reads_signals", "check", "expected_seconds")
 
 

@@ -60,6 +60,7 @@ def _wrapped(title: str, width: int = 58) -> str:
 def _headed(axes: Any, title: str, *, leaky: bool) -> None:
     if leaky:
         axes.set_facecolor(LEAKY_GROUND)
+    # A dollar sign in a name begins no formula.
     axes.set_title(_wrapped(title), color=BAD if leaky else INK, loc="left", parse_math=False)
 
 
@@ -103,6 +104,7 @@ def dots(rows: Sequence[Dots], title: str, metric: str, *, leaky: bool) -> bytes
         figure = Figure(figsize=(WIDTH, 1.15 + 0.42 * len(rows)), layout="constrained")
         axes = figure.subplots()
         _headed(axes, title, leaky=leaky)
+        # A generator of its own: the same results give the same bytes.
         rng = np.random.default_rng(0)
         for y, row in enumerate(rows):
             axes.axhline(y, color=MUTED, lw=0.4, zorder=0)
@@ -130,9 +132,11 @@ def dots(rows: Sequence[Dots], title: str, metric: str, *, leaky: bool) -> bytes
                 va="bottom",
                 parse_math=False,
             )
+            # A long name must not narrow the axes.
             name.set_in_layout(False)
         axes.set(
             ylim=(len(rows) - 0.45, -0.85),
+            # A little beyond the ends, so that the outermost dots are whole.
             xlim=(max(0, 100 * lowest - 6), 101),
             xlabel=f"{metric} (%)",
             yticks=[],
@@ -176,6 +180,7 @@ def confusions(
             share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
             axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
             for (i, j), value in np.ndenumerate(share):
+                # Ink cannot be read on the dark end of Blues.
                 colour = "white" if value > 60 else INK
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=8)
             labels = [plain(name)[:8] for name in classes]
@@ -207,6 +212,7 @@ def pretraining_curves(runs: Mapping[str, pd.DataFrame]) -> bytes:
         below.set_prop_cycle(_LOOKS)
         handles = []
         for name, curve in runs.items():
+            # A line of one point cannot be seen.
             look: dict[str, Any] = {"lw": 1.3, "marker": "." if len(curve) < 3 else None}
             loss, found = curve["loss"].dropna(), 100 * curve["accuracy"].dropna()
             handles += above.plot(loss.index, loss, label=plain(name), **look)

@@ -246,6 +246,7 @@ def attention(name: str, table: pd.DataFrame) -> Markup:
         Columns ``channel`` (UCS names) and ``attention`` (1 is an even share).
     """
     channels, received = table["channel"].tolist(), table["attention"].to_numpy(np.float64)
+    # At least from 0 to 2, with the even share in the middle: even attention looks even.
     scale = 0.0, max(2.0, float(received.max()))
     shown = Topography(figures.plain(name), received, scale, "viridis")
     ordered = table.sort_values("attention", ascending=False).head(5)

@@ -56,7 +56,7 @@ class Entry:
 
 
 def _facts(entry: Entry) -> dict[str, Any]:
-    """Return what every row of a table says of its entry."""
+    """Return the columns that describe an entry in every table."""
     config = entry.first.config
     return {
         "table": entry.table,
@@ -219,8 +219,9 @@ def read_entries(paths: Sequence[str | Path]) -> list[Entry]:
 
 
 def _identity(result: Result) -> dict[str, Any]:
-    """Return what seeds of one model share."""
+    """Return the configuration that all seeds of a model share."""
     config = {k: v for k, v in result.config.items() if k not in ("seed", "created", "seconds")}
+    # Seeds may have read copies of a store, or cached it otherwise: its fingerprint is compared.
     config["dataset"] = {**config["dataset"], "recipe": None}
     return config
 
@@ -228,6 +229,7 @@ def _identity(result: Result) -> dict[str, Any]:
 def _order(result: Result) -> tuple[str, bool, bool, str, str]:
     return (
         _table_of(result),
+        # False comes first: what is leaky is seen before what holds, and baselines come last.
         not result.leaky,
         result.estimator in BASELINES,
         result.label,

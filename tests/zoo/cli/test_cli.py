@@ -173,7 +173,7 @@ def test_commands_of_published_checkpoints_are_understood():
 
 
 def test_the_commands_of_the_docs_are_understood():
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     found = 0
     for page in (root / "README.md", root / "docs" / "zoo.md", root / "docs" / "results.md"):
         for line in re.findall(r"^omfa-zoo .*$", page.read_text().replace("\\\n", " "), re.M):
@@ -204,11 +204,13 @@ def test_a_setting_has_one_home():
 
 
 def test_the_choices_are_those_of_the_models():
+    from omfa.models import names
     from omfa.models.encoders import ENCODERS, PRESETS
     from omfa.models.front_end import RESAMPLING
     from omfa.models.heads import HEADS
 
-    assert get_args(stage2.Preset) == tuple(PRESETS)
-    assert get_args(stage2.EncoderKind) == tuple(ENCODERS)
-    assert set(get_args(stage2.Resampling)) == set(RESAMPLING)
-    assert set(get_args(stage2.Head)) == {*HEADS, stage2.LOGISTIC}
+    assert get_args(names.PresetName) == tuple(PRESETS)
+    assert get_args(names.EncoderName) == tuple(ENCODERS)
+    assert set(get_args(names.Resampling)) == set(RESAMPLING)
+    assert set(get_args(names.HeadName)) == set(HEADS)
+    assert stage2.LOGISTIC not in HEADS

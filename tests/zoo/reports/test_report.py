@@ -17,7 +17,7 @@ from omfa.zoo.cli.main import main
 from omfa.zoo.reports.page import attention, curves, history, write_report
 from omfa.zoo.reports.tables import Entry, read_entries, scores_table, summary_table
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 NASTY = "<script>alert('x')</script> $x_1$ & \N{GREEK SMALL LETTER ALPHA}"
 
 

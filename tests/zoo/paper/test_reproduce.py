@@ -255,7 +255,7 @@ def test_the_report_holds_all_it_shows_and_escapes(made):
 
 @pytest.mark.slow
 def test_the_commands_of_the_docs_run(stores, tmp_path, monkeypatch, capsys):
-    text = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "zoo.md").read_text()
     block = re.search(r"^## Reproduce the paper$.*?```bash\n(.*?)```", text, re.S | re.M)[1]
     for store in [*stores, *simulated(tmp_path, seed={"sessions": 1})]:
         name = store.rpartition("/")[2].replace("-simulated", "")

@@ -13,7 +13,7 @@ pytestmark = [
 ]
 
 from omfa.pipeline import DataError, ingest, simulate  # noqa: E402
-from omfa.pipeline.errors import DataWarning
+from omfa.pipeline.errors import DataWarning  # noqa: E402
 from omfa.zoo import EmotionParadigm, UCSStore, trial_folds  # noqa: E402
 
 
@@ -39,7 +39,7 @@ def corpora(tmp_path_factory):
     """Simulated SEED, DEAP and DREAMER, two subjects of each, trials of some seconds."""
     root = tmp_path_factory.mktemp("corpora")
     for name, options in (("seed", {"sessions": 2}), ("deap", {}), ("dreamer", {})):
-        simulate(name, root / name, subjects=2, seconds=6, progress=False, **options)
+        simulate(name, root / name, subjects=2, seconds=4, progress=False, **options)
         ingest(name, root / name, root / f"{name}.zarr", serial=True, progress=False)
     return root
 

@@ -23,7 +23,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluate")
     for source, subjects in (("deap", 3), ("dreamer", 5)):
         raw = folder / f"{source}-raw"
-        simulate(source, raw, subjects=subjects, seconds=8, effect=1.5, progress=False)
+        simulate(source, raw, subjects=subjects, seconds=4, effect=1.5, progress=False)
         ingest(source, raw, folder / f"{source}.zarr", serial=True, progress=False)
     model = OMFA(n_outputs=2, sfreq=128.0, preset="tiny")
     saw = [{"dataset": "elsewhere", "subjects": ["sub-01"], "hours": 1.0}]
@@ -219,7 +219,7 @@ def test_fine_tuning_holds_subjects_apart_where_there_are_three(tmp_path):
 @pytest.mark.parametrize("section", ["Fine-tune", "Evaluate"])
 def test_the_commands_of_the_docs_run(section, capsys):
     """As they stand, but with one epoch of training on small simulated stores."""
-    text = (Path(__file__).parents[2] / "docs" / "zoo.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "zoo.md").read_text()
     part = re.search(rf"^## {section}$(.*?)(?=^## |\Z)", text, re.S | re.M)[1]
     blocks = re.findall(r"```bash\n(.*?)```", part, re.S)
     commands = "".join(blocks).replace("\\\n", " ").splitlines()

@@ -568,7 +568,7 @@ def test_damaged_files(easy, tmp_path, content):
 
 
 def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
-    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
     monkeypatch.chdir(tmp_path)
     code = re.search(r"```python\n(.*?)```", text, re.S)[1]
     exec(compile(code, "docs/evaluation.md", "exec"), {})

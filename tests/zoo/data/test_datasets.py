@@ -317,6 +317,10 @@ def test_stores_that_do_not_go_together(lay_store, two, tmp_path):
     shutil.copytree(two[0], copy)
     with pytest.raises(DataError, match="both hold sub-01_ses-1_run-1 of one"):
         open_dataset([two[0], copy], 1.0)
+    # a name that a reader gives to any data: these may be other people of the same ids
+    unnamed = [lay_store(tmp_path / f"{i}.zarr", source="files", n_times=1300) for i in range(2)]
+    with pytest.raises(DataError, match=r"both are called 'files'.*another --name"):
+        open_dataset(unnamed, 1.0)
     old = tmp_path / "old.zarr"
     shutil.copytree(two[0], old)
     root = old / "zarr.json"

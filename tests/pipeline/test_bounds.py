@@ -1,0 +1,134 @@
+"""Nothing small takes everything: hostile files are refused in bounded memory and time."""
+
+import struct
+import subprocess
+import sys
+import zlib
+
+import pytest
+
+resource = pytest.importorskip("resource")
+
+READ = """
+import sys
+from pathlib import Path
+from omfa.pipeline.readers import get_reader
+from omfa.pipeline.readers.pickled import read_arrays
+how, path = sys.argv[1:]
+try:
+    if how == "pickle":
+        read_arrays(Path(path), doing="DEAP")
+    else:
+        reader = get_reader(how)
+        for key in reader.discover(path)[:2]:
+            reader.read(key)
+except ValueError as error:
+    print(type(error).__name__, error)
+"""
+
+
+def bounded(how, path, *, megabytes=1500, seconds=30):
+    """Read in a process of its own that is ended beyond either bound; return what it said."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20,) * 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds,) * 2)
+
+    command = [sys.executable, "-c", READ, how, str(path)]
+    env = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PATH": ""}
+    run = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env=env)
+    assert run.returncode == 0, (run.returncode, run.stderr[-400:])
+    assert run.stdout.startswith("DataError")
+    return run.stdout
+
+
+@pytest.mark.parametrize(
+    "program",
+    {
+        "a name of nested pairs": b"\x80\x04)" + b"q\x00h\x00\x86" * 30 + b"U\x01x\x93.",
+        "a deep name": b"\x80\x04)" + b"\x85" * 90_000 + b"U\x01x\x93.",
+        "marks over a long stack": b"\x80\x02" + b"N" * 45_000 + b"(t0" * 18_000 + b".",
+        "dicts without end": b"\x80\x02" + b"}" * 20_000_000 + b".",
+        "memories without end": b"\x80\x04" + b"}\x94" * 10_000_000 + b".",
+        "keys of nested pairs": b"\x80\x04}(" + b")" + b"q\x00h\x00\x86" * 30 + b"Nu.",
+        "a shape of nested pairs": (
+            b"\x80\x02}U\x01xcnumpy.core.multiarray\n_reconstruct\n)R(K\x01)"
+            + b"q\x00h\x00\x86" * 30
+            + b"cnumpy\ndtype\n(U\x02f8tR(K\x03U\x01<tbK\x00U\x08aaaaaaaatbs."
+        ),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_pickle_is_refused_whatever_it_nests_and_repeats(tmp_path, program):
+    (tmp_path / "a.dat").write_bytes(program[1])
+    bounded("pickle", tmp_path / "a.dat")
+
+
+# MATLAB level 5, as far as these files need it.
+
+HEADER = b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM"
+
+
+def element(kind, data):
+    return struct.pack("<II", kind, len(data)) + data + b"\0" * (-len(data) % 8)
+
+
+def head(array_class, shape, name):
+    return (
+        element(6, struct.pack("<II", array_class, 0))
+        + element(5, struct.pack(f"<{len(shape)}i", *shape))
+        + element(1, name.encode())
+    )
+
+
+def matrix(content):
+    return struct.pack("<II", 14, len(content)) + content
+
+
+LABEL = HEADER + matrix(head(8, (1, 1), "label") + element(1, b"\1"))
+
+
+def inflating(name, array_class, shape, stored, megabytes):
+    """Return a compressed variable of zeros, without making them."""
+    n = megabytes << 20
+    start = head(array_class, shape, name) + struct.pack("<II", stored, n)
+    squeeze = zlib.compressobj(9)
+    packed = squeeze.compress(struct.pack("<II", 14, len(start) + n) + start)
+    packed += b"".join(squeeze.compress(bytes(1 << 20)) for _ in range(megabytes))
+    packed += squeeze.flush()
+    return struct.pack("<II", 15, len(packed)) + packed
+
+
+def dreamer(data):
+    """Return DREAMER.mat whose struct has the one field Data."""
+    names = struct.pack("<HHI", 5, 4, 32) + element(1, b"Data".ljust(32, b"\0"))
+    return HEADER + matrix(head(2, (1, 1), "DREAMER") + names + data)
+
+
+def test_dimensions_of_dreamer_are_not_believed(tmp_path):
+    (tmp_path / "DREAMER.mat").write_bytes(dreamer(matrix(head(1, (1, 2**31 - 1), ""))))
+    assert "2147483647 subjects; DREAMER has 23" in bounded("dreamer", tmp_path)
+    (tmp_path / "DREAMER.mat").write_bytes(dreamer(matrix(head(1, (1, 23), ""))))
+    assert "said to have 23 items, more than its data" in bounded("dreamer", tmp_path)
+
+
+@pytest.mark.parametrize("where", ["label.mat", "1_20131027.mat"])
+def test_labels_that_inflate_are_refused_by_their_size(tmp_path, where):
+    trial = matrix(head(6, (62, 2), "x_eeg1") + element(9, bytes(992)))
+    (tmp_path / "1_20131027.mat").write_bytes(HEADER + trial)
+    (tmp_path / "label.mat").write_bytes(LABEL)
+    with (tmp_path / where).open("ab") as file:
+        if where == "label.mat":
+            file.truncate(len(HEADER))
+        name = "label" if where == "label.mat" else "labels"
+        file.write(inflating(name, 8, (1, 1 << 30), 1, 1024))
+    assert (tmp_path / where).stat().st_size < 2_000_000
+    assert "1073741824 items, more than 999" in bounded("seed", tmp_path)
+
+
+def test_a_trial_that_inflates_is_refused_by_its_size(tmp_path):
+    n = (2048 << 20) // 62 // 8
+    trial = inflating("x_eeg1", 6, (62, n * 8), 2, 62 * n * 8 >> 20)
+    (tmp_path / "1_20131027.mat").write_bytes(HEADER + trial)
+    (tmp_path / "label.mat").write_bytes(LABEL)
+    assert "items, more than" in bounded("seed", tmp_path)
