@@ -103,7 +103,7 @@ def test_nothing_is_written_into_a_store(out, capsys):
 
 def test_trials_that_give_no_window_are_said_in_a_line(capsys, tmp_path):
     command = ["evaluate", "dreamer.zarr", "--dry-run", "--model", "majority"]
-    main([*command, "--window-seconds", "7", "--out", str(tmp_path)])
+    main([*command, "--window-seconds", "4", "--out", str(tmp_path)])
     line = r"^omfa-zoo: Opening .*: \d+ of 90 trials left out: \d+ shorter than a window"
     assert re.search(line, capsys.readouterr().err, re.MULTILINE)
 
