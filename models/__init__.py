@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from omfa.models.art import ART, Encoded
     from omfa.models.encoders import PRESETS, make_encoder
     from omfa.models.explain import attention_topomap, channel_attention, token_density
+    from omfa.models.front_end import PlaceWarning, UnitWarning
     from omfa.models.heads import HEADS, make_head
     from omfa.models.omfa import OMFA, register_with_braindecode
 
@@ -28,6 +29,8 @@ _HOMES = {
     "make_encoder": "encoders",
     "HEADS": "heads",
     "make_head": "heads",
+    "PlaceWarning": "front_end",
+    "UnitWarning": "front_end",
     "OMFA": "omfa",
     "register_with_braindecode": "omfa",
     "attention_topomap": "explain",
@@ -41,6 +44,8 @@ __all__ = [
     "OMFA",
     "PRESETS",
     "Encoded",
+    "PlaceWarning",
+    "UnitWarning",
     "attention_topomap",
     "channel_attention",
     "make_encoder",

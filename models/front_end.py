@@ -43,6 +43,42 @@ BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "
 N_SIDE = 2 + len(BANDS)  # log spread, log band powers, log of the rate
 
 
+PLAUSIBLE = (0.1, 5000.0)
+"""Microvolts RMS that a channel may have. Volts and millivolts fall below, nanovolts above;
+signals that were standardised or scaled to 1, and unfiltered drift, lie between.
+"""
+
+
+class UnitWarning(UserWarning):
+    """A signal looks as if it were in another unit than microvolts."""
+
+
+class PlaceWarning(UserWarning):
+    """The place of a channel is not known."""
+
+
+def doubtful_unit(x: Tensor) -> str:
+    """Say that a signal is not in microvolts, if it looks so; else return nothing.
+
+    Parameters
+    ----------
+    x : Tensor
+        (..., n_times). The median over signals of the deviation from each one's own mean decides;
+        those without a recording do not count.
+    """
+    x = x.detach()
+    x = x if x.dtype == torch.float64 else x.float()  # squares of float16 overflow
+    deviation = x.std(-1)[recorded(x)]
+    low, high = PLAUSIBLE
+    if not deviation.numel() or low <= (typical := float(deviation.median())) <= high:
+        return ""
+    unit = "volts" if typical < 1e-3 else "millivolts" if typical < low else "nanovolts"
+    return (
+        f"the signal looks like {unit}: a channel has {typical:.2g} RMS, and scalp EEG has some 1 "
+        "to 100 microvolts. Scale it to microvolts (MNE's get_data gives volts: times 1e6)"
+    )
+
+
 def recorded(x: Tensor) -> Tensor:
     """Mark the signals that hold a recording.
 

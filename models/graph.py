@@ -13,6 +13,7 @@ arXiv 1706.08566), or the weights of a Gaussian graph.
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -24,7 +25,15 @@ from torch import Tensor
 
 # Older 10-20 names, and the two channels of SEED's cap that no MNE montage has: they sit below and
 # behind PO7/PO8, and take the places that MNE's own colin27_postfixed gives to PO9 and PO10.
+# A test compares this spelling with that of the pipeline's schema, which must not be imported here.
 ALIASES = {"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8", "cb1": "po9", "cb2": "po10"}
+
+# What recorders add to a name: "EEG Fp1-Ref", "Fc5.", "EEG F3-LE".
+_PREFIX = re.compile(r"^EEG[\s_:-]+", re.IGNORECASE)
+_SUFFIX = re.compile(r"[\s_-]+(?:REF|LE|AVG?|AR|CAR)$", re.IGNORECASE)
+
+# BioSemi's ABC caps number electrodes A1-A32, B1-B32 ...: their A1 is no ear.
+_ABC = re.compile(r"^[a-h]([3-9]|[12]\d|3[0-2])$")
 
 # Waves of 0.4, 0.2, 0.1 and 0.05 m: a head is 0.2 m across, 10-20 neighbours 0.03 to 0.06.
 LONGEST_WAVE, N_WAVES = 0.4, 4
@@ -39,18 +48,48 @@ NEIGHBOURHOOD = 0.05
 
 @cache
 def montage_positions() -> dict[str, np.ndarray]:
-    """Return the place of every 10-05 name, in lower case: (3,), metres in MNE's head frame."""
+    """Return the place of every 10-05 name, in lower case: (3,), metres in MNE's head frame.
+
+    And of O9 and O10, which 10-05 lacks.
+    """
     import mne
 
-    try:
-        montage = mne.channels.make_standard_montage("colin27_1005")
-    except ValueError:  # before MNE 1.13 this montage was called standard_1005
-        montage = mne.channels.make_standard_montage("standard_1005")
+    def montage(new: str, old: str) -> Any:
+        try:
+            return mne.channels.make_standard_montage(new)
+        except ValueError:  # before MNE 1.13 it had the older name
+            return mne.channels.make_standard_montage(old)
+
+    # The last counts: O9 and O10 alone are taken from the smaller one.
+    montages = montage("colin27_1020", "standard_1020"), montage("colin27_1005", "standard_1005")
+    return {
+        ch["ch_name"].lower(): ch["loc"][:3].copy()
+        for one in montages
+        for ch in _placed(one)["chs"]
+    }
+
+
+def _placed(montage: Any) -> Any:
+    """Return an ``mne.Info`` of a montage's channels, at their places in the head frame."""
+    import mne
+
     info = mne.create_info(montage.ch_names, 100.0, "eeg")
     with warnings.catch_warnings():  # the montage holds T3 and T7 at one place, and MNE says so
         warnings.simplefilter("ignore", RuntimeWarning)
         info.set_montage(montage)
-    return {ch["ch_name"].lower(): ch["loc"][:3].copy() for ch in info["chs"]}
+    return info
+
+
+def bare_name(name: str) -> str:
+    """Return an electrode's name in lower case, without what recorders add to it.
+
+    Parameters
+    ----------
+    name : str
+        As a file has it: ``"EEG Fp1-REF"``.
+    """
+    bare = _SUFFIX.sub("", _PREFIX.sub("", name.strip())).strip(" .").lower()
+    return ALIASES.get(bare, bare)
 
 
 def _known(position: np.ndarray) -> bool:
@@ -65,7 +104,9 @@ def electrode_positions(chs_info: Sequence[dict[str, Any]]) -> np.ndarray:
     ----------
     chs_info : sequence of dict
         As ``mne.Info["chs"]``: ``loc`` (its first three values, metres, head frame) is used where
-        it holds a place, else ``ch_name`` is looked up in MNE's 10-05 montage, whatever its case.
+        it holds a place, else ``ch_name`` is looked up in MNE's 10-05 montage, whatever its case
+        and what recorders add to it (``bare_name``). Beside names such as A3 or B7, of BioSemi's
+        ABC caps, none is looked up: their A1 is no ear.
 
     Returns
     -------
@@ -73,12 +114,13 @@ def electrode_positions(chs_info: Sequence[dict[str, Any]]) -> np.ndarray:
         (n_chans, 3), metres in MNE's head frame; NaN where neither gives a place.
     """
     positions = np.full((len(chs_info), 3), np.nan)
-    for row, ch in zip(positions, chs_info, strict=True):
+    names = [bare_name(str(ch.get("ch_name", ""))) for ch in chs_info]
+    numbered = any(_ABC.match(name) and name not in montage_positions() for name in names)
+    for row, ch, name in zip(positions, chs_info, names, strict=True):
         loc = ch.get("loc")
         place = np.full(3, np.nan) if loc is None else np.asarray(loc, float)[:3]
-        if not _known(place):
-            name = str(ch.get("ch_name", "")).lower().strip(" .")
-            place = montage_positions().get(ALIASES.get(name, name), np.full(3, np.nan))
+        if not _known(place) and not numbered:
+            place = montage_positions().get(name, np.full(3, np.nan))
         row[:] = place
     return positions
 

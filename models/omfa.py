@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from omfa.models.compat import EEGModuleMixin
 from omfa.models.connectivity import N_CONNECTIVITY, Connectivity
 from omfa.models.encoders import PRESETS, make_encoder
-from omfa.models.front_end import F0, recorded
+from omfa.models.front_end import F0, PlaceWarning, UnitWarning, doubtful_unit, recorded
 from omfa.models.graph import electrode_positions
 from omfa.models.heads import Nodes, drop_channels, make_head
 from omfa.models.names import EncoderName, HeadName, PresetName, Resampling
@@ -219,6 +219,7 @@ class OMFA(EEGModuleMixin, nn.Module):
                 "EEGClassifier on arrays or datasets: module__sfreq).",
                 stacklevel=2,
             )
+        self._unit_was_doubted = False
         self.channel_drop_prob = float(channel_drop_prob)
         self.encoder = make_encoder(
             encoder,
@@ -257,7 +258,8 @@ class OMFA(EEGModuleMixin, nn.Module):
         Parameters
         ----------
         x : Tensor
-            (batch, n_chans, n_times), microvolts.
+            (batch, n_chans, n_times), microvolts. On the CPU a signal that looks like another unit
+            gives a ``UnitWarning``, once per model.
         return_features : bool
             Return the input of the classifier instead of logits.
         mask : Tensor, optional
@@ -280,6 +282,8 @@ class OMFA(EEGModuleMixin, nn.Module):
             If the number of channels is not that of the positions, or the window is too short.
         """
         n_chans, n_times = x.shape[1], x.shape[2]
+        if not torch.jit.is_scripting():
+            self._doubt_unit(x)
         if positions is None:
             positions = self.positions
             if positions.shape[0] == 0:
@@ -315,6 +319,19 @@ class OMFA(EEGModuleMixin, nn.Module):
                 return {"features": features, "cls_token": None}
         return self.final_layer(self.dropout(features))
 
+    @torch.jit.unused
+    def _doubt_unit(self, x: Tensor) -> None:
+        """Warn once of a signal in another unit, judged by the first window of a batch.
+
+        On the CPU alone: elsewhere to look at a value would wait for all that is under way.
+        """
+        quiet = self._unit_was_doubted or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if quiet or x.device.type != "cpu" or not len(x):
+            return
+        if found := doubtful_unit(x[0]):
+            self._unit_was_doubted = True
+            warnings.warn(f"OMFA: {found}.", UnitWarning, stacklevel=4)
+
     def reset_head(self, n_outputs: int) -> None:
         """Replace the classifier by one with another number of outputs, also in the configuration.
 
@@ -337,6 +354,18 @@ class OMFA(EEGModuleMixin, nn.Module):
         """Return the positions (n_chans, 3) in metres; (0, 3) if even n_chans is unknown."""
         if self._chs_info is not None:
             positions = electrode_positions(self._chs_info)
+            if lost := [
+                str(ch.get("ch_name"))
+                for ch, place in zip(self._chs_info, positions, strict=True)
+                if not np.isfinite(place).all()
+            ]:
+                more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
+                warnings.warn(
+                    f"OMFA: the place of {', '.join(lost[:4])}{more} is not known: only the signal "
+                    "distinguishes them. Name them as 10-05 does, or give each its loc.",
+                    PlaceWarning,
+                    stacklevel=3,
+                )
         else:
             positions = np.full((self._n_chans or 0, 3), np.nan)
         return torch.as_tensor(positions, dtype=torch.get_default_dtype())

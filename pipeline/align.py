@@ -25,13 +25,13 @@ from omfa.pipeline import encoding
 from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
 from omfa.pipeline.encoding import AlignedRecording, Dtype
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.preprocess import Preprocessing, n_resampled, preprocess, resample_span
+from omfa.pipeline.preprocess import Preprocessing, n_resampled, preprocess, resample_spans
 from omfa.pipeline.quality import FREQUENCIES, Quality, assess, spectrum
 from omfa.pipeline.readers import get_reader, reader_class, reader_options
 from omfa.pipeline.recording import TRIAL_COLUMNS, Auxiliary, Key, Reader, Recording, Segment
 from omfa.pipeline.simulation import Truth
 
-RECIPE = 1
+RECIPE = 2
 """Version of the processing, raised whenever the same settings would give another signal."""
 
 SOFTWARE = ("omfa", "numpy", "scipy", "zarr", "numcodecs")
@@ -267,12 +267,21 @@ def _spans(lengths: list[int]) -> npt.NDArray[np.int64]:
 
 def _trials(recording: Recording, sfreq: float, spans: npt.NDArray[np.int64]) -> pd.DataFrame:
     """Return the trial table in samples of the stored signal."""
-    table = recording.trials
+    table, parts = recording.trials, ("", "baseline_")
+    # Trials and baselines together: neither reaches into the other.
+    segment, onset, length = (
+        np.concatenate([table[part + name].to_numpy(np.int64) for part in parts])
+        for name in TRIAL_COLUMNS[:3]
+    )
+    for number, (first, n_times) in enumerate(spans):
+        own = segment == number
+        start, length[own] = resample_spans(
+            onset[own], length[own], recording.sfreq, sfreq, n_times=int(n_times)
+        )
+        onset[own] = start + first
     columns: dict[str, Any] = {}
-    for part in ("", "baseline_"):
-        segment, onset, length = (table[part + name].to_numpy(int) for name in TRIAL_COLUMNS[:3])
-        onset, length = resample_span(onset, length, recording.sfreq, sfreq)
-        columns |= {part + "onset": onset + spans[segment, 0], part + "length": length}
+    for part, begin, n in zip(parts, np.split(onset, 2), np.split(length, 2), strict=True):
+        columns |= {part + "onset": begin, part + "length": n}
     columns["stimulus"] = table["stimulus"].to_numpy()
     labels = encoding.label_names(recording.labels)
     return pd.DataFrame(columns | {new: table[name].to_numpy() for name, new in labels.items()})

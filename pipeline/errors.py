@@ -1,6 +1,7 @@
 """The one error that omfa raises about what it is given: data, settings, files, machines.
 
-It imports nothing, so that the command lines can catch the class before anything heavy is loaded.
+And the one warning, where it goes on with what can be used. This module imports nothing, so that
+the command lines can catch the classes before anything heavy is loaded.
 """
 
 
@@ -23,3 +24,7 @@ class DataError(ValueError):
     def __str__(self) -> str:
         doing, found, action = self.args
         return f"{doing}: {found}. {action}."
+
+
+class DataWarning(UserWarning):
+    """Something of what omfa was given is left out, or made again, and the rest goes on."""

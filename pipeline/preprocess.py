@@ -175,9 +175,10 @@ def _ratio(sfreq: float, to: float | None) -> Fraction:
 
 
 def n_resampled(n: int, sfreq: float, to: float | None) -> int:
-    """Return how many samples ``n`` become: those of the new grid from the first to the last.
+    """Return how many samples ``n`` become: those of the new grid within the segment's time.
 
-    Sample j of the result is at j / ``to`` seconds after the segment's first sample.
+    Sample j of the result is at j / ``to`` seconds after the segment's first sample, and the
+    segment lasts ``n`` / ``sfreq`` seconds, so ``n`` times the ratio of the rates, rounded up.
 
     Parameters
     ----------
@@ -186,36 +187,43 @@ def n_resampled(n: int, sfreq: float, to: float | None) -> int:
     sfreq, to : float
         Old and new rate, Hz. ``to=None`` keeps the old.
     """
-    ratio = _ratio(sfreq, to)
-    return (n - 1) * ratio.numerator // ratio.denominator + 1 if n else 0
+    up, down = _ratio(sfreq, to).as_integer_ratio()
+    return -(-n * up // down)
 
 
-def resample_span(
-    onset: npt.ArrayLike, length: npt.ArrayLike, sfreq: float, to: float | None
+def resample_spans(
+    onset: npt.ArrayLike, length: npt.ArrayLike, sfreq: float, to: float | None, *, n_times: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which samples of a resampled segment lie within spans of the original.
+    """Return which samples of a resampled segment belong to spans of the original.
 
-    No sample returned is earlier than a span's first or later than its last, so that what follows
-    a trial never enters it.
+    A span's first sample is the first that is not before it. Its length follows from its duration
+    alone, as the length of a window does, and not from its two ends, whose roundings would make
+    spans of one duration differ by a sample: one of d seconds has ``round(d * to)`` samples. It is
+    shorter only where it would reach into a span that begins after it, or past the segment's end.
 
     Parameters
     ----------
-    onset, length : int or array of int
-        Spans in samples at ``sfreq``, from the segment's start.
+    onset, length : array of int, shape (n,)
+        All spans of one segment, in samples at ``sfreq`` from its start.
     sfreq, to : float
         Old and new rate, Hz. ``to=None`` keeps the old.
+    n_times : int
+        Samples of the resampled segment.
 
     Returns
     -------
-    onset, length : ndarray of int64
+    onset, length : ndarray of int64, shape (n,)
         In samples at ``to``. A length of 0 stays 0.
     """
     up, down = _ratio(sfreq, to).as_integer_ratio()
-    first = np.asarray(onset, dtype=np.int64)
-    n = np.asarray(length, dtype=np.int64)
-    # Rounded up at the start and down at the end, in integers: neither neighbour comes in.
+    first, n = np.asarray(onset, dtype=np.int64), np.asarray(length, dtype=np.int64)
     start = -(-first * up // down)
-    stop = (first + n - 1) * up // down + 1
+    whole, rest = np.divmod(n * up, down)
+    # A half goes to the even number, as numpy rounds the width of a window.
+    count = whole + (2 * rest + whole % 2 > down)
+    begins = np.sort(first[n > 0])
+    limits = np.append(np.minimum(-(-begins * up // down), n_times), n_times)
+    stop = np.minimum(start + count, limits[np.searchsorted(begins, first + n)])
     return start, np.where(n > 0, np.maximum(stop - start, 0), 0)
 
 

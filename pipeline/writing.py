@@ -126,6 +126,20 @@ def staged_folder(
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def set_aside(path: Path) -> Path:
+    """Give a damaged file another name, which nothing reads, and return that name.
+
+    Parameters
+    ----------
+    path : Path
+        It may be gone already: another process may have been faster.
+    """
+    aside = path.with_name(f"{path.name}.damaged")
+    with suppress(FileNotFoundError):
+        path.replace(aside)
+    return aside
+
+
 def is_draft(path: Path, of: Path) -> bool:
     """Return whether a file or folder is what a killed process left of another.
 

@@ -200,6 +200,7 @@ def _card(
     made = settings.get("preprocessing", {})
     return Card(
         name=name,
+        licence="",  # whoever publishes it chooses
         preset=architecture_of(model)["preset"],
         stage="finetuned",
         simulated=dataset.simulated or bool(before and before.simulated),

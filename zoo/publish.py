@@ -84,7 +84,7 @@ def publish(
         A ``checkpoints.toml`` to enter the checkpoint in; it is made if there is none. Without
         ``sources`` the entry's source is the folder itself.
     licence, use, limits : str, optional
-        Text that replaces the card's.
+        Text that replaces the card's. A checkpoint of a run has no licence yet: one must be given.
     attributions : mapping, optional
         The attribution that the data's terms ask for, by the dataset's name.
     results : sequence of Result, optional
@@ -128,6 +128,12 @@ def publish(
         if results is None
         else _rows(results, name or card.name, digest(model)),
     )
+    if not card.licence:
+        raise DataError(
+            doing,
+            "it has no licence, and whoever trained it decides on one",
+            "Name it by its SPDX identifier: --licence cc-by-4.0, bsd-3-clause, ...",
+        )
     if missing := _missing(card):
         raise DataError(doing, f"its card lacks {', '.join(missing)}", "Complete its card.json")
     files = {**files, CARD: card.to_json().encode()}

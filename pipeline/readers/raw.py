@@ -880,7 +880,9 @@ def _place(
     n_times = int(bounds[-1])
     if "onset" in events:
         onset, duration = (events[name].to_numpy(float) for name in ("onset", "duration"))
-        start, stop = np.round([onset * sfreq, (onset + duration) * sfreq])
+        # Halves go up at both ends, whatever float leaves of them, so that events of one duration
+        # have one length.
+        start, stop = np.floor(np.array([onset, onset + duration]) * sfreq + 0.5 + 1e-6)
         # a marker where the recording ends, such as "Recording ends", is no trial
         last = (stop <= start) | ((start >= n_times - 1) & (stop <= start + 1))
         if (pointed := last & (start >= 0) & (start <= n_times + 1)).any() and not pointed.all():

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from omfa.models import HEADS, OMFA, register_with_braindecode
+from omfa.models import HEADS, OMFA, PlaceWarning, UnitWarning, register_with_braindecode
 from omfa.models.omfa import SUMMARY
 
 pytestmark = [
@@ -524,10 +524,9 @@ def test_channels_outside_every_montage_work_by_position(head):
     place[:3] = 0.02, 0.05, 0.08
     known = [{"ch_name": "Cz"}, {"ch_name": "E123", "loc": place}]
     unknown = [{"ch_name": "Cz"}, {"ch_name": "E123"}]
-    model, blind = (
-        build(chs_info=known, head=head).eval(),
-        build(chs_info=unknown, head=head).eval(),
-    )
+    model = build(chs_info=known, head=head).eval()
+    with pytest.warns(PlaceWarning, match="the place of E123 is not known"):
+        blind = build(chs_info=unknown, head=head).eval()
     blind.load_state_dict(model.state_dict())
     x = signal(2, 2)
     assert model(x).isfinite().all()
@@ -554,3 +553,29 @@ def test_one_set_of_weights_for_any_rate(variant, tones):
 def test_any_length(variant, seconds):
     model = OMFA(n_outputs=2, n_chans=2, sfreq=200.0, preset="tiny", **variant).eval()
     assert model(signal(1, 2, round(200 * seconds))).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(1e-6, "volts"), (1e-3, "millivolts"), (1e3, "nanovolts"), (1, "")]
+)
+def test_another_unit_is_said_once_per_model(factor, unit):
+    model = OMFA(n_outputs=2, n_chans=4, n_times=256, sfreq=128.0, preset="tiny").eval()
+    microvolts = 20 * torch.randn(2, 4, 256, generator=torch.Generator().manual_seed(0))
+    microvolts[:, 3] = 0  # an absent channel does not count
+    if not unit:
+        for amplitude in (0.02, 1, 20):  # standardised, scaled to 1, with drift
+            model(microvolts * amplitude)
+        return
+    model(microvolts)
+    with pytest.warns(UnitWarning, match=f"looks like {unit}: a channel has"):
+        model(microvolts * factor)
+    model(microvolts * factor)
+
+
+def test_a_look_at_the_unit_stays_out_of_what_is_compiled():
+    model = OMFA(n_outputs=2, n_chans=4, n_times=256, sfreq=128.0, preset="tiny").eval()
+    volts = 2e-5 * torch.randn(2, 4, 256)
+    scripted = torch.jit.script(model)
+    scripted(volts)  # no warning, which would be an error here
+    exported = torch.export.export(model, (volts,))
+    torch.testing.assert_close(exported.module()(volts), scripted(volts))

@@ -23,7 +23,7 @@ from omfa.pipeline.preprocess import (
     kernel,
     n_resampled,
     preprocess,
-    resample_span,
+    resample_spans,
 )
 
 REAL = Path(__file__).parents[2].parent / "shared" / "real-eeg"
@@ -232,23 +232,60 @@ def test_an_end_disturbs_half_a_kernel_and_no_more():
     to=st.none() | RATES,
     onset=st.integers(0, 10**8),
     length=st.integers(1, 10**6),
+    after=st.integers(0, 10**4),
 )
-def test_a_trial_keeps_all_of_its_samples_and_none_of_others(sfreq, to, onset, length):
-    start, n = resample_span(onset, length, sfreq, to)
+def test_the_length_of_a_trial_follows_from_its_duration(sfreq, to, onset, length, after):
+    n_times = n_resampled(onset + length + after, sfreq, to)
+    (start,), (n,) = resample_spans([onset], [length], sfreq, to, n_times=n_times)
     old, new = 1 / Fraction(sfreq), 1 / Fraction(to or sfreq)
     assert (start - 1) * new < onset * old <= start * new
-    assert (start + n - 1) * new <= (onset + length - 1) * old < (start + n) * new
-    assert start + n <= n_resampled(onset + length, sfreq, to)
+    assert n == min(round(length * old / new), n_times - start)
+    if (length * old / new).denominator == 1:  # a whole number of samples is always whole
+        assert n * new == length * old
+
+
+@given(
+    sfreq=RATES,
+    to=st.none() | RATES,
+    steps=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 3000)), min_size=1, max_size=20),
+)
+def test_trials_that_touch_do_not_overlap_and_none_reaches_past_the_end(sfreq, to, steps):
+    gaps, lengths = np.array(steps).T
+    onset = np.cumsum(gaps + lengths) - lengths
+    n_times = n_resampled(int(onset[-1] + lengths[-1]), sfreq, to)
+    start, n = resample_spans(onset, lengths, sfreq, to, n_times=n_times)
+    there = lengths > 0
+    assert (start[there][1:] >= (start + n)[there][:-1]).all()
+    assert (start + n <= n_times)[there].all()
+    ratio = Fraction(to or sfreq) / Fraction(sfreq)
+    full = np.array([round(int(length) * ratio) for length in lengths])
+    assert (full - n <= 1).all()
+    assert (full >= n).all()
+    apart = np.append(gaps[1:] > 2 + 2 / ratio, False)
+    assert_array_equal(n[apart], full[apart])
+
+
+@given(
+    rate=st.sampled_from([100, 120, 160, 200, 250, 256, 300, 500, 512, 1000, 2048]),
+    to=st.sampled_from([64, 100, 125, 128, 200, 250]),
+    seconds=st.sampled_from([0.5, 1, 1.5, 2, 3.5, 4, 10]),
+    onset=st.integers(0, 10**6),
+)
+def test_a_trial_as_long_as_the_window_gives_one(rate, to, seconds, onset):
+    length = int(seconds * rate)
+    n_times = n_resampled(onset + length + rate, rate, to)
+    _, (n,) = resample_spans([onset], [length], rate, to, n_times=n_times)
+    assert n == np.round(seconds * to)
 
 
 @given(n=st.integers(1, 10**9), sfreq=RATES, to=RATES)
-def test_the_new_length_covers_the_old_span(n, sfreq, to):
+def test_the_new_length_covers_the_old_time(n, sfreq, to):
     m = n_resampled(n, sfreq, to)
-    assert (m - 1) / Fraction(to) <= (n - 1) / Fraction(sfreq) < m / Fraction(to)
+    assert (m - 1) / Fraction(to) < n / Fraction(sfreq) <= m / Fraction(to)
 
 
 def test_spans_are_taken_together_and_an_absent_baseline_stays_absent():
-    start, n = resample_span([0, 200, 300], [200, 0, 47001], 200, 128)
+    start, n = resample_spans([0, 200, 300], [200, 0, 47001], 200, 128, n_times=30273)
     assert_array_equal(start, [0, 128, 192])
     assert_array_equal(n, [128, 0, 30081])
     assert n_resampled(47001, 200, 128) == 30081

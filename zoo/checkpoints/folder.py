@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -22,7 +23,7 @@ from omfa.pipeline.writing import staged_folder
 from omfa.zoo.checkpoints.cards import CARD, CONFIG, FILES, NAME, README, WEIGHTS
 from omfa.zoo.checkpoints.cards import Card as Card
 from omfa.zoo.checkpoints.downloads import REGISTRY, described, download, entries, find, local_files
-from omfa.zoo.checkpoints.input import check_signal, scale_input
+from omfa.zoo.checkpoints.input import InputWarning, check_signal, scale_input
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -232,6 +233,7 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
     DataError
         If an argument is unknown or invalid, or the weights are not exactly the model's.
     """
+    from omfa.models.front_end import PlaceWarning
     from omfa.models.omfa import OMFA
 
     again = "Do not use it: take it from its source"
@@ -252,9 +254,12 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
     # With the saved classifier, so that all weights fit; another one is put in its place below.
     arguments = {**_without(config, given), **given, "n_outputs": saved}
     try:
-        model: OMFA = OMFA.from_config(arguments)
-    except ValueError as error:
-        raise DataError(doing, str(error).rstrip("."), "Change the arguments of load") from error
+        with warnings.catch_warnings():  # `check_signal` says it with the card's name
+            warnings.simplefilter("ignore", PlaceWarning)
+            model: OMFA = OMFA.from_config(arguments)
+    except Exception as error:  # any combination of arguments may fail in any way
+        found = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        raise DataError(doing, found, "Change the arguments of load") from error
     expected = model.state_dict()
     problems = [
         f"{name} {what}"
@@ -397,7 +402,8 @@ def load(
         A name of ``list_checkpoints()``, or the folder of a checkpoint or of the run that made it.
         A name is downloaded if its files are not on this machine.
     n_outputs : int, optional
-        Number of classes. Another number than the checkpoint's gives a new classifier.
+        Number of classes. Another number than the checkpoint's gives a new classifier, with a
+        warning if the old one was trained.
     n_chans, chs_info, n_times, input_window_seconds, sfreq : optional
         Properties of the signals that the model will read, as OMFA takes them. By default the
         checkpoint's.
@@ -439,6 +445,14 @@ def load(
     }
     model = build(files, signal, doing=f"Loading the checkpoint {name_or_folder}")
     scale_input(model, card, unit)
+    saved = json.loads(files[CONFIG])["n_outputs"]
+    if card.stage != "pretrained" and n_outputs not in (None, saved):
+        warnings.warn(
+            f"Checkpoint {card.name}: its classifier was trained for {saved} classes; for "
+            f"{n_outputs} a new one of random weights takes its place.",
+            InputWarning,
+            stacklevel=2,
+        )
     return model
 
 

@@ -177,12 +177,13 @@ def _verify(args: argparse.Namespace) -> int:
 
 PUBLISH = """\
 examples:
-  omfa-zoo publish runs/three out/omfa-three --name omfa-three \\
+  omfa-zoo publish runs/three out/omfa-three --name omfa-three --licence cc-by-4.0 \\
       --source https://files.example.org/omfa/omfa-three
   hf upload OWNER/omfa-three out/omfa-three      then --source hf://OWNER/omfa-three@COMMIT
-  omfa-zoo publish runs/three /shared/omfa/omfa-three --registry ~/.cache/omfa/checkpoints.toml
-                                                             for those who share this disk
-  omfa-zoo publish runs/three zoo/weights/omfa-three         into the package, in omfa's repository
+  omfa-zoo publish runs/three /shared/omfa/omfa-three --licence cc-by-4.0 \\
+      --registry ~/.cache/omfa/checkpoints.toml              for those who share this disk
+  omfa-zoo publish runs/three zoo/weights/omfa-three --licence bsd-3-clause
+                                                             into the package's repository
 
 OUT gets the checkpoint's three files, a README.md with Hugging Face's metadata, and
 checkpoints.toml: the entry, with digests, that others put into theirs (in OMFA_HOME), after which
@@ -211,7 +212,7 @@ def add_publish(parser: argparse.ArgumentParser) -> None:
         help="where OUT will be found: https://..., hf://OWNER/REPO@REVISION; repeatable, in order",
     )
     add("--registry", type=Path, metavar="FILE", help="a checkpoints.toml to enter it in")
-    add("--licence", metavar="SPDX", help="(default: the card's)")
+    add("--licence", metavar="SPDX", help="needed for a run's (default: the card's)")
     add("--use", metavar="TEXT", help="what it is meant for")
     add("--limits", metavar="TEXT", help="what it must not be trusted with")
     add(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline import flags
 from omfa.pipeline.words import duration
@@ -48,7 +48,7 @@ examples:
       --checkpoint runs/three/checkpoint --protocol cross-subject --seeds 3 --workers 8
   omfa-zoo evaluate seed.zarr --model omfa --protocol seed-9-6 --freeze encoder --epochs 20
   omfa-zoo evaluate dreamer.zarr --target 'valence<2.5|>3.5' --scheduler tcp://head:8786
-  omfa-zoo evaluate --rerun results/cross-subject_omfa_0123456789.zip
+  omfa-zoo evaluate deap.zarr --rerun results/cross-subject_omfa_0123456789.zip
 
 All is checked before anything is trained. Finished folds are kept: run the same command again to go
 on after an interruption. Results are one file each, from which they are run again.
@@ -78,7 +78,18 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     add("--scheduler", metavar="ADDRESS", help="a running Dask cluster, such as tcp://head:8786")
     add("--dry-run", action="store_true", help="show folds, fits and measured time; train nothing")
-    add("--rerun", type=Path, metavar="RESULT", help="repeat a result's run from its file")
+    add(
+        "--rerun",
+        type=Path,
+        metavar="RESULT",
+        help="repeat a result's run from its file, on STORE or else on the stores that it names",
+    )
+    add(
+        "--allow-code",
+        action="store_true",
+        help="with --rerun: also if RESULT names a function of anybody's, which is then imported "
+        "and called; only for files whose author you trust",
+    )
     _add_protocol_flags(parser.add_argument_group("protocols"))
     add_stage2_flags(parser)
     add_parameters_flag(
@@ -132,14 +143,11 @@ def _protocols(args: argparse.Namespace) -> list[Protocol]:
 
 def _evaluate(args: argparse.Namespace) -> int:
     from omfa.zoo.evaluation.results import compare_table
-    from omfa.zoo.evaluation.run import evaluate, plan, rerun
+    from omfa.zoo.evaluation.run import evaluate, plan
 
     how = {"n_jobs": args.workers, "scheduler": args.scheduler, "progress": True}
     if args.rerun is not None:
-        result = rerun(args.rerun, out=args.out, **how)
-        print(_printed(compare_table([result])))
-        print(f"Result: {result.path}")
-        return 0
+        return _rerun(args, how)
     models = args.model or ["omfa"]
     parameters = parameters_of(args, models)
     if args.checkpoint and "omfa" not in models:
@@ -180,6 +188,22 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(_printed(compare_table(results, results[0])))
         for result in (result for seeds in results for result in seeds):
             print(f"Result: {result.path}")
+    return 0
+
+
+def _rerun(args: argparse.Namespace, how: dict[str, Any]) -> int:
+    """Repeat a result's run, on the stores that are named or else on its own, and compare."""
+    from omfa.zoo.evaluation.results import Result, compare_table, same_predictions
+    from omfa.zoo.evaluation.run import rerun
+
+    old = Result.load(args.rerun)  # before it may be replaced
+    stores = args.stores or None
+    result = rerun(args.rerun, stores, out=args.out, allow_code=args.allow_code, **how)
+    print(_printed(compare_table([result])))
+    same = same_predictions(old, result)
+    n = len(result.predictions)
+    print(f"Predictions are identical in {same} of {n} windows of {args.rerun.name}")
+    print(f"Result: {result.path}")
     return 0
 
 

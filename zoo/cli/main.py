@@ -11,12 +11,15 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TextIO
 
 from omfa.pipeline.console import printing
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.words import nearest
 from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
 from omfa.zoo.cli.evaluation import add_evaluate, add_report
@@ -44,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args.argv = argv
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
     try:
-        with printing():
+        with printing(), _warnings_in_a_line():
+            _check_out(getattr(args, "out", None))
             return int(args.run(args))
     except BrokenPipeError:  # the reader of a pipe, such as head, had enough
         # Python flushes standard output once more when it ends, and would fail again.
@@ -57,6 +61,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as error:
         print(f"omfa-zoo: {error}", file=sys.stderr)
         return 2
+
+
+def _check_out(out: Path | None) -> None:
+    """Refuse to write into a store, whose next ingest would not know what that is."""
+    for folder in () if out is None else (out.absolute(), *out.absolute().parents):
+        if (folder / "zarr.json").is_file():
+            raise wrong(
+                f"--out {out} lies inside the store {folder}", "Name a folder beside the store"
+            )
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """Show omfa's own warnings as a line each, without the place in its code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+        warnings.simplefilter("default", DataWarning)
+
+        def shown(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, DataWarning):
+                print(f"omfa-zoo: {message}", file=sys.stderr)
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = shown
+        yield
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

@@ -28,7 +28,7 @@ from omfa.pipeline.errors import DataError
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.targets import Target
 from omfa.zoo.data.tiers import Tier
-from omfa.zoo.data.trials import Cuts
+from omfa.zoo.data.trials import Cuts, LeftOut
 from omfa.zoo.protocols.protocol import RECORDING, TRIAL
 from omfa.zoo.protocols.windows import Dataset, KnownFeatures
 
@@ -100,6 +100,8 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         UCS id; -1 where the recording lacks the channel, or the row only pads its montage.
     ucs : ChannelSchema
         The channel schema, with the positions that the stores chose for CB1 and CB2.
+    left_out : LeftOut
+        How many trials of the stores no window comes from, and why.
     """
 
     tier: Tier = field(repr=False)
@@ -112,6 +114,7 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
     rows: npt.NDArray[np.int64]
     ids: npt.NDArray[np.int64]
     ucs: ChannelSchema
+    left_out: LeftOut = field(default_factory=LeftOut, repr=False)
     known_features: KnownFeatures | None = field(default=None, init=False, repr=False)
 
     def __len__(self) -> int:
@@ -121,7 +124,8 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         names = ", ".join(self.trials["dataset"].unique())
         return (
             f"<StoreDataset | {names} | {len(self)} windows | {self.rows.shape[1]} channels | "
-            f"target: {self.target.rule} | tier: {self.tier.name}>"
+            f"target: {self.target.rule} | tier: {self.tier.name}"
+            f"{' | ' if str(self.left_out) else ''}{self.left_out}>"
         )
 
     @cached_property

@@ -12,6 +12,7 @@ arguments for that.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from copy import copy
 from pathlib import Path
@@ -24,7 +25,7 @@ from moabb.datasets.base import BaseDataset
 from moabb.paradigms.base import BaseParadigm
 from sklearn.model_selection import StratifiedGroupKFold
 
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.store import Store, digest
 from omfa.zoo.data.braindecode_datasets import StoredRaw
 from omfa.zoo.data.opening import open_dataset
@@ -69,7 +70,8 @@ class UCSStore(BaseDataset):
     -----
     Sessions are numbered in the order of the store, and a run is named by its number in the session
     and its trial: ``"3trial4"``. Signals are in volts, as moabb expects. Channels that a recording
-    lacks are zeros and marked bad; windows with missing samples are rejected.
+    lacks are zeros and marked bad; windows with missing samples are rejected, with a warning that
+    counts them.
 
     Raises
     ------
@@ -115,12 +117,20 @@ class UCSStore(BaseDataset):
         metadata = self.windows.metadata
         mine = metadata[metadata["subject"] == self.subject_names[subject]]
         data: dict[str, dict[str, mne.io.BaseRaw]] = {}
+        self._n_rejected = 0
         for number, (_, session) in enumerate(mine.groupby("session")):
             runs = session.groupby(["run", "trial"], sort=False)
             data[str(number)] = {
                 f"{i}trial{trial}": self._trial(table.index.to_numpy())
                 for i, ((_, trial), table) in enumerate(runs)
             }
+        if self._n_rejected:
+            warnings.warn(
+                f"{self.subject_names[subject]} of {self.code}: {self._n_rejected} of {len(mine)} "
+                "windows miss samples, and moabb rejects them",
+                DataWarning,
+                stacklevel=2,
+            )
         return data
 
     def _trial(self, windows: npt.NDArray[np.int64]) -> StoredRaw:
@@ -132,10 +142,14 @@ class UCSStore(BaseDataset):
         raw = StoredRaw.of(data, number, first, last).load_data(verbose="error")
         labels = [data.classes[int(y)] for y in data.y[windows]]
         onsets = (starts - first) / self.sfreq
-        raw.set_annotations(
-            mne.Annotations(onsets, data.n_times / self.sfreq, labels)
-            + _gaps(data.tier.read(number, first, last), self.sfreq)
+        gaps = _gaps(data.tier.read(number, first, last), self.sfreq)
+        # Half a sample of room, for onsets are in seconds.
+        begin, end = gaps.onset - 0.5 / self.sfreq, gaps.onset + gaps.duration - 0.5 / self.sfreq
+        inside = (begin < onsets[:, None] + (data.n_times - 1) / self.sfreq) & (
+            end > onsets[:, None]
         )
+        self._n_rejected += int(inside.any(axis=1).sum())
+        raw.set_annotations(mne.Annotations(onsets, data.n_times / self.sfreq, labels) + gaps)
         return raw
 
     def data_path(

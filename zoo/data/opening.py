@@ -6,6 +6,7 @@ channels of the recordings and chooses the tier that decoded signals lie in.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -25,7 +26,7 @@ from omfa.zoo.data.streamed import stream
 from omfa.zoo.data.targets import TargetSpec, make_target, target_to_json
 from omfa.zoo.data.tiers import Tier, choose, default_cache_dir
 from omfa.zoo.data.tiled import SHORTEST, hold_tiles, tile_length
-from omfa.zoo.data.trials import Cuts, cut, read_trials
+from omfa.zoo.data.trials import Cuts, TrialsLeftOut, cut, left_out, read_trials
 
 Rates = Literal["one", "native"]
 CutFrom = Literal["trials", "recordings"]
@@ -203,6 +204,11 @@ def open_dataset(
         If a store is of another channel schema version or of other channel rules than another, two
         hold the same recordings, rates differ, a label or its values are missing, or no trial is
         as long as a window.
+
+    Warns
+    -----
+    TrialsLeftOut
+        If some trials are shorter than a window; ``left_out`` of the dataset has the figures.
     """
     opened = _opened(stores, storage_options)
     where = ", ".join(store.path for store in opened)
@@ -218,13 +224,18 @@ def open_dataset(
     made = make_target(trials, target, where=where)
     sfreq = np.array([source.sfreq for source in sources])
     _check_rates(opened, sfreq, rates)
+    rate = sfreq[trials["recording"].to_numpy()]
     cuts = cut(
         trials,
-        sfreq[trials["recording"].to_numpy()],
+        rate,
         window_seconds=window_seconds,
         stride_seconds=stride_seconds,
         where=where,
     )
+    without = left_out(trials, rate, cuts, made.keep, window_seconds)
+    # Between trials are breaks of every length: what is too short there is no trial that is lost.
+    if without.too_short and cut_from == "trials":
+        warnings.warn(f"Opening {where}: {without}", TrialsLeftOut, stacklevel=2)
     cuts = cuts[made.keep[cuts.trial]]  # without the trials that the target's rule leaves out
     rows, ids = _montages(sources, channels, union, common, where, mask_bad)
     folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()
@@ -255,4 +266,46 @@ def open_dataset(
         rows=rows,
         ids=ids,
         ucs=opened[0].ucs,  # the same for all: UCS.union refuses stores of other rules
+        left_out=without,
     )
+
+
+RECIPE = (
+    "stores",
+    "window_seconds",
+    "stride_seconds",
+    "channels",
+    "target",
+    "rates",
+    "cut_from",
+    "mask_bad",
+)
+"""The arguments of ``open_dataset`` that decide a dataset."""
+
+
+def checked_recipe(recipe: Any, *, doing: str) -> dict[str, Any]:
+    """Return what of a recipe out of a file decides the dataset.
+
+    The tier, its folder and its memory are a matter of the machine that reads, and where a file of
+    somebody else's may write is not for that file to say.
+
+    Parameters
+    ----------
+    recipe : mapping
+        ``StoreDataset.recipe`` as a result has it.
+    doing : str
+        For the error.
+
+    Raises
+    ------
+    DataError
+        If it is no table, or has an argument that no recipe has.
+    """
+    machine = ("cache", "cache_dir", "buffer_bytes")
+    if not isinstance(recipe, dict) or (set(recipe) - {*RECIPE, *machine}):
+        raise DataError(
+            doing,
+            "it says in a way that is not omfa's how its dataset is opened",
+            "Pass the dataset: rerun(path, dataset)",
+        )
+    return {name: value for name, value in recipe.items() if name in RECIPE}

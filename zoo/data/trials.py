@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.pipeline.words import some
 from omfa.zoo.data.sources import Source
@@ -175,6 +175,75 @@ class Cuts:
     def __getitem__(self, rows: npt.ArrayLike) -> Cuts:
         index = np.asarray(rows)
         return Cuts(self.trial[index], self.number[index], self.start[index], self.n_times[index])
+
+
+class TrialsLeftOut(DataWarning):
+    """Trials that are shorter than a window give none."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """How many trials no window comes from, and why.
+
+    Attributes
+    ----------
+    n_trials : int
+        All trials of the stores.
+    by_rule : int
+        Those that the target's rule leaves out, or that have no value for it.
+    too_short : int
+        Others that are shorter than a window.
+    window_seconds : float
+        What a window has.
+    longest : float
+        Seconds of the longest that is too short.
+    """
+
+    n_trials: int = 0
+    by_rule: int = 0
+    too_short: int = 0
+    window_seconds: float = 0.0
+    longest: float = 0.0
+
+    def __str__(self) -> str:
+        """Say it in words; nothing if no trial is left out."""
+        parts = []
+        if self.too_short:
+            window = f"shorter than a window of {self.window_seconds:g} s"
+            parts.append(f"{self.too_short} {window} (the longest has {self.longest:.4g} s)")
+        if self.by_rule:
+            parts.append(f"{self.by_rule} by the target's rule")
+        total = self.too_short + self.by_rule
+        return f"{total} of {self.n_trials} trials left out: {', '.join(parts)}" if parts else ""
+
+
+def left_out(
+    trials: pd.DataFrame,
+    sfreq: npt.NDArray[np.float64],
+    cuts: Cuts,
+    keep: npt.NDArray[np.bool_],
+    window_seconds: float,
+) -> LeftOut:
+    """Count the trials that no window comes from.
+
+    Parameters
+    ----------
+    trials, sfreq, window_seconds
+        As for ``cut``.
+    cuts : Cuts
+        What it returned.
+    keep : ndarray of bool, shape (n_trials,)
+        False for trials that the target's rule leaves out.
+    """
+    short = keep & (np.bincount(cuts.trial, minlength=len(trials)) == 0)
+    seconds = trials["length"].to_numpy() / sfreq
+    return LeftOut(
+        n_trials=len(trials),
+        by_rule=int((~keep).sum()),
+        too_short=int(short.sum()),
+        window_seconds=window_seconds,
+        longest=float(seconds[short].max(initial=0)),
+    )
 
 
 def cut(

@@ -51,7 +51,7 @@ def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory
     return name, estimator
 
 
-def factory_named(name: str) -> Factory:
+def factory_named(name: str, *, allow_code: bool = True) -> Factory:
     """Find a factory by a model's name.
 
     Parameters
@@ -59,11 +59,14 @@ def factory_named(name: str) -> Factory:
     name : str
         Of a baseline, ``"omfa"``, ``"omfa:scratch"``, ``"braindecode:MODEL"`` or
         ``"module:function"``.
+    allow_code : bool
+        Import any function that is named. False where the name comes out of a file that somebody
+        else may have written: the function would be called, with the arguments in that file.
 
     Raises
     ------
     DataError
-        If there is none of that name.
+        If there is none of that name, or it is a function and ``allow_code`` is False.
     """
     from omfa.zoo.estimators.baselines import BASELINES
 
@@ -77,6 +80,13 @@ def factory_named(name: str) -> Factory:
         if module == "braindecode":
             return partial(braindecode_networks.braindecode, model=function)
         return omfa_networks.omfa if name == "omfa" else omfa_networks.omfa_from_scratch
+    if not allow_code:
+        raise DataError(
+            f"Looking for the model {name!r}",
+            "it is none of omfa's own: the file names a function, which would be imported and "
+            "called with the file's arguments",
+            "If you trust whoever wrote the file, pass allow_code=True (--allow-code)",
+        )
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline import cluster
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
 from omfa.zoo.estimators.names import Factory
@@ -224,7 +225,7 @@ def _run_fold(
 
 
 def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]] | None:
-    """Read what a finished fold predicted; None if it is not kept, or was of other windows.
+    """Read what a finished fold predicted; None if it is not kept, damaged, or of other windows.
 
     Parameters
     ----------
@@ -239,13 +240,20 @@ def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]
     dict or None
         ``test``, ``y_pred`` and ``y_majority``, each of shape (n_test,).
     """
-    path = kept / f"{k}.npz"
-    if not path.exists():
+    path, n = kept / f"{k}.npz", len(fold.test)
+    try:
+        # Opened here, since numpy leaves a file that is no zip open. Data, and never code.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in ("test", "y_pred", "y_majority")}
+    except FileNotFoundError:
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in ("test", "y_pred", "y_majority")}
+    except Exception as error:  # a changed byte may break the zip, its streams or an array's header
+        found = f"The kept fold {path} is damaged and is run again ({error})."
+        warnings.warn(found, DataWarning, stacklevel=2)
+        return None
+    fits = all(a.shape == (n,) and a.dtype == np.int64 for a in arrays.values())
     # A rerun's folds come from its file; folds kept by an earlier run may be of other windows.
-    return arrays if np.array_equal(arrays["test"], fold.test) else None
+    return arrays if fits and np.array_equal(arrays["test"], fold.test) else None
 
 
 def compute_features(

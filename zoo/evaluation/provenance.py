@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -107,6 +108,72 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
         "recipe": None if dataset.recipe is None else dict(dataset.recipe),
         "fingerprint": fingerprint(dataset),
     }
+
+
+def without_author(config: Mapping[str, Any], home: Path) -> dict[str, Any]:
+    """Return a configuration that names no folder of its author's machine.
+
+    Stores and checkpoints on a disk are named as seen from the result's folder, so that a study
+    that is moved or sent as a whole is found; where that would lead through the root of the disk or
+    somebody's home, by their own name alone. URLs and names of published checkpoints stay.
+
+    Parameters
+    ----------
+    config : mapping
+        Of a result.
+    home : Path
+        The folder that the result is written to.
+    """
+    dataset, parameters = dict(config["dataset"]), dict(config["parameters"])
+    if dataset.get("recipe"):
+        stores = [_as_seen_from(home, store) for store in dataset["recipe"]["stores"]]
+        dataset["recipe"] = {**dataset["recipe"], "stores": stores, "cache_dir": None}
+    if (checkpoint := parameters.get("checkpoint")) is not None and Path(checkpoint).is_dir():
+        parameters["checkpoint"] = _as_seen_from(home, checkpoint)
+    return {**config, "dataset": dataset, "parameters": parameters}
+
+
+def _as_seen_from(home: Path, address: str) -> str:
+    if "://" in address:
+        return address
+    path, home = Path(address).resolve(), home.resolve()
+    relative = Path(os.path.relpath(path, home))
+    down = [part for part in relative.parts if part != ".."]
+    common = Path(os.path.commonpath([path, home]))
+    # "/", "/home", "/data": below these begin the folders of whoever it is.
+    if len(down) > 1 and (len(common.parts) <= 2 or common == Path.home().parent):
+        return path.name
+    return relative.as_posix()
+
+
+def found_again(stores: Sequence[str], home: Path, *, doing: str) -> list[str]:
+    """Return the addresses of a result's stores, relative ones as seen from its folder.
+
+    Parameters
+    ----------
+    stores : sequence of str
+        As the result has them.
+    home : Path
+        The result's folder.
+    doing : str
+        For the error.
+
+    Raises
+    ------
+    DataError
+        If one is not there.
+    """
+    found = []
+    for store in stores:
+        near = str(home / store)  # an absolute one stays as it is
+        if "://" not in store and not Path(near).exists():
+            raise DataError(
+                doing,
+                f"its store {store} is not there, as seen from {home}",
+                "Name the stores: rerun(path, stores), omfa-zoo evaluate STORE --rerun RESULT",
+            )
+        found.append(store if "://" in store else near)
+    return found
 
 
 def fingerprint(dataset: Dataset) -> str:

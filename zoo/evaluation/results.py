@@ -34,6 +34,19 @@ FORMAT = 1
 
 WINDOW = (*TRIAL, "i_window_in_trial")
 
+LARGEST = 256_000_000
+"""Bytes that a result may unpack to, unless its reader says otherwise: some two million windows."""
+
+MOST_PACKED = 300
+"""How many times its packed size a table of a result may have; our own have 10 to 60 times."""
+
+
+PARTS = ("config.json", "folds.csv", "predictions.csv")
+
+
+class DamagedResult(DataError):
+    """A file that is no result, or no longer."""
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -193,33 +206,62 @@ class Result:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Result:
+    def load(cls, path: str | Path, *, largest: int = LARGEST) -> Result:
         """Read a result that ``save`` or ``evaluate`` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+        largest : int
+            Bytes that it may unpack to: a small file from somebody else may claim any size.
 
         Raises
         ------
+        DamagedResult
+            If the file is not one, is damaged or too large.
         DataError
-            If the file is not one, is damaged, or is of a newer format.
+            If it is of a newer format.
         """
         path = Path(path)
         doing = f"Reading the result {path.name}"
         try:
             with zipfile.ZipFile(path) as archive:
-                config = json.loads(archive.read("config.json"))
-                folds = _read_table(archive.read("folds.csv"))
-                predictions = _read_table(archive.read("predictions.csv"))
-        # An OSError, but a file that is not there is not damaged.
-        except FileNotFoundError:
+                parts = [archive.getinfo(name) for name in PARTS]
+                _check_sizes(parts, largest, doing)
+                config = json.loads(archive.read(parts[0]))
+                folds, predictions = (_read_table(archive.read(part)) for part in parts[1:])
+            if not isinstance(config, dict):
+                raise ValueError("its configuration is no table")
+        # A file that is not there, or may not be read, is not damaged.
+        except (FileNotFoundError, PermissionError, DamagedResult):
             raise
-        except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-            raise DataError(
-                doing, f"it is damaged or no result ({error})", "Run the evaluation again"
+        except Exception as error:  # a changed byte may break the zip, its streams or the text
+            raise DamagedResult(
+                doing,
+                f"it is damaged or no result ({error or type(error).__name__})",
+                "Run the evaluation again",
             ) from error
         if config.get("format") != FORMAT:
             raise DataError(
                 doing, f"it is of format {config.get('format')}, not {FORMAT}", "Update omfa"
             )
         return cls(config, folds, predictions, path)
+
+
+def _check_sizes(parts: Sequence[zipfile.ZipInfo], largest: int, doing: str) -> None:
+    """Refuse a result by what it says of its sizes, before anything is unpacked."""
+    size = sum(part.file_size for part in parts)
+    # Small tables may pack to almost nothing.
+    dense = max(part.file_size / max(part.compress_size, 10_000) for part in parts)
+    if size > largest or dense > MOST_PACKED:
+        raise DamagedResult(
+            doing,
+            f"it would unpack to {size / 1e6:,.0f} MB"
+            + (f", up to {dense:,.0f} times its packed size" if dense > MOST_PACKED else ""),
+            "Do not use it; if it is your own, read it by Result.load(path, largest=BYTES)"
+            if dense <= MOST_PACKED
+            else "Do not use it: no result is like that",
+        )
 
 
 def _read_table(content: bytes) -> pd.DataFrame:
@@ -326,6 +368,12 @@ def _check_same_folds(results: Sequence[Result]) -> None:
                 f"{result.label}, {result.config['rule']})",
                 "Evaluate both with the same dataset, protocol, target and split seed",
             )
+
+
+def same_predictions(one: Result, other: Result) -> int:
+    """Return for how many test windows two runs of the same folds predict the same class."""
+    _check_same_folds([one, other])
+    return int((one.predictions["y_pred"] == other.predictions["y_pred"]).sum())
 
 
 def by_subject(results: Sequence[Result]) -> pd.DataFrame:

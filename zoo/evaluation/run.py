@@ -14,7 +14,9 @@ import inspect
 import json
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -24,10 +26,11 @@ from typing import Any, TypedDict, Unpack
 import joblib
 import pandas as pd
 
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.words import duration
+from omfa.pipeline.writing import set_aside
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
-from omfa.zoo.estimators.names import Factory, resolve
+from omfa.zoo.estimators.names import Factory, factory_named, resolve
 from omfa.zoo.evaluation.folds import (
     Job,
     compute_features,
@@ -39,11 +42,14 @@ from omfa.zoo.evaluation.folds import (
 from omfa.zoo.evaluation.provenance import (
     describe_checkpoint,
     describe_dataset,
+    found_again,
     pretraining_of,
     versions,
+    without_author,
 )
 from omfa.zoo.evaluation.results import (
     FORMAT,
+    DamagedResult,
     Result,
     fold_table,
     folds_from_table,
@@ -60,7 +66,13 @@ from omfa.zoo.protocols.protocol import (
     describe_folds,
 )
 from omfa.zoo.protocols.splits import split
-from omfa.zoo.protocols.windows import Dataset, Estimator, as_dataset, check_dataset
+from omfa.zoo.protocols.windows import (
+    Dataset,
+    Estimator,
+    as_dataset,
+    check_dataset,
+    doubtful_unit,
+)
 
 
 class Deciding(TypedDict, total=False):
@@ -142,12 +154,13 @@ def evaluate(
 
 def rerun(
     path: str | Path,
-    dataset: Dataset | None = None,
+    dataset: Dataset | str | Path | Sequence[str | Path] | None = None,
     *,
     out: str | Path | None = None,
     n_jobs: int = 1,
     scheduler: Any = None,
     progress: bool = False,
+    allow_code: bool = False,
 ) -> Result:
     """Repeat a run from its file: the same folds, as they were written down.
 
@@ -155,10 +168,15 @@ def rerun(
     ----------
     path : str or Path
         A result's file.
-    dataset : Dataset, optional
-        The data; opened as the file says if not given.
+    dataset : Dataset, address or sequence of address, optional
+        The data, or the stores to open as the file says; by default those that it names, as seen
+        from its folder.
     out, n_jobs, scheduler, progress
         As for ``evaluate``.
+    allow_code : bool
+        Import and call a model that the file names as ``"module:function"``, with the file's
+        parameters. Without it a name of omfa's or braindecode's own is needed: a file may come
+        from anybody.
 
     Returns
     -------
@@ -168,11 +186,12 @@ def rerun(
     Raises
     ------
     DataError
-        If the data or the checkpoint are not those of the file.
+        If the data or the checkpoint are not those of the file, or it names code.
     """
     old = Result.load(path)
     doing = f"Running {Path(path).name} again"
-    if dataset is None:
+    factory = factory_named(old.estimator, allow_code=allow_code)
+    if dataset is None or isinstance(dataset, str | Path | list | tuple):
         recipe = old.config["dataset"].get("recipe")
         if recipe is None:
             raise DataError(
@@ -181,7 +200,13 @@ def rerun(
                 "Pass the dataset: rerun(path, dataset)",
             )
         # Not at the top: a dataset of one's own needs no store, and no Zarr.
-        dataset = importlib.import_module("omfa.zoo.data.opening").open_dataset(**recipe)
+        opening = importlib.import_module("omfa.zoo.data.opening")
+        recipe = opening.checked_recipe(recipe, doing=doing)
+        if dataset is None:
+            recipe["stores"] = found_again(recipe["stores"], Path(path).parent, doing=doing)
+        else:
+            recipe["stores"] = [dataset] if isinstance(dataset, str | Path) else list(dataset)
+        dataset = opening.open_dataset(**recipe)
     dataset = as_dataset(dataset)
     check_dataset(dataset)
     described = describe_dataset(dataset)
@@ -199,12 +224,14 @@ def rerun(
     for fold in folds:
         # A file can be edited: its folds are proved like those of a splitter.
         check_fold(dataset.metadata, fold, old.protocol)
-    _, factory = resolve(old.estimator, needs_name=True)
     config = {**old.config, "dataset": described, "versions": versions(factory)}
     # Of the run of then; this one gets its own.
     for key in ("created", "seconds"):
         config.pop(key, None)
     if (name := config["parameters"].get("checkpoint")) is not None:
+        if (Path(path).parent / name).is_dir():
+            name = str(Path(path).parent / name)
+            config["parameters"] = {**config["parameters"], "checkpoint": name}
         checkpoint = describe_checkpoint(name)
         if checkpoint["weights"] != config["checkpoint"]["weights"]:
             raise DataError(
@@ -384,7 +411,10 @@ class Run:
         model = self.job.make(0)
         if self.job.centred is not None:
             self._check_centring(model, self.job.centred)
-        model.check(self.job.windows(self.folds[0].train))
+        windows = self.job.windows(self.folds[0].train)
+        model.check(windows)
+        if found := doubtful_unit(windows):
+            warnings.warn(found, DataWarning, stacklevel=4)
 
     def _check_centring(self, model: Estimator, by: str) -> None:
         """Refuse a model of signals, and a test side from which centring would take the class."""
@@ -414,7 +444,10 @@ class Run:
             path = Path(out) / _file_name(self.config)
             kept = path.with_suffix(".folds")
             todo = [fold for k, fold in enumerate(folds) if read_fold(kept, k, fold) is None]
-            todo = [] if path.exists() else todo  # kept folds go when the result is written
+            # Kept folds go when the result is written.
+            with suppress(DamagedResult, FileNotFoundError):
+                Result.load(path)
+                todo = []
         described = describe_folds(self.dataset.metadata, folds, self.labels.codes)
         seconds = 0.0
         if todo:
@@ -441,8 +474,8 @@ class Run:
             path, kept = None, Path(temporary) / "folds"
             if out is not None:
                 path = Path(out) / _file_name(config)
-                if path.exists() and not anew:
-                    return Result.load(path)
+                if not anew and (finished := _finished(path)) is not None:
+                    return finished
                 kept = path.with_suffix(".folds")
             kept.mkdir(parents=True, exist_ok=True)
             started = datetime.now(UTC)
@@ -465,7 +498,7 @@ class Run:
                 )
             predicted = [read_fold(kept, k, fold) for k, fold in enumerate(folds)]
             config = {
-                **config,
+                **(config if path is None else without_author(config, path.parent)),
                 "created": started.isoformat(timespec="seconds"),
                 "seconds": round((datetime.now(UTC) - started).total_seconds(), 1),
             }
@@ -480,6 +513,20 @@ class Run:
                 # Last: until the result has its name, the folds are all there is of it.
                 shutil.rmtree(kept)
             return result
+
+
+def _finished(path: Path) -> Result | None:
+    """Return the result that is there; a damaged one is set aside, so that it is made again."""
+    try:
+        return Result.load(path)
+    except FileNotFoundError:
+        return None
+    except DamagedResult as error:
+        aside = set_aside(path)
+        warnings.warn(
+            f"{error} It is made again; the old file is {aside}.", DataWarning, stacklevel=2
+        )
+        return None
 
 
 def _file_name(config: Mapping[str, Any]) -> str:

@@ -318,6 +318,7 @@ class Grid:
         ]
         if undone and timed:
             largest = max(undone, key=lambda stage1: len(stage1.corpora))
+            self.say(f"timing a few steps of the pre-training {largest}")
             text = pretrain.plan(
                 [self.stores[name] for name in largest.corpora], self.settings(largest)
             )
@@ -326,6 +327,8 @@ class Grid:
         a_fit: dict[tuple[str, str], float] = {}
         for row, protocol in self._kinds:
             like = (row.model, row.dataset)
+            if timed and like not in a_fit:
+                self.say(f"timing {row.model} on {row.dataset}")
             one = self._plan(row, protocol, timed=timed and like not in a_fit)
             n_fits[row.dataset, protocol] = one.n_fits
             a_fit.setdefault(like, one.seconds / one.n_fits)

@@ -16,6 +16,7 @@ import logging
 import os
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -29,11 +30,12 @@ import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
 from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from omfa.models import OMFA
-from omfa.pipeline.errors import DataError
-from omfa.pipeline.writing import write_whole
+from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.writing import set_aside, staged, write_whole
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.pretraining.module import Contrastive, check_batches, open_reads
 from omfa.zoo.pretraining.probes import Probes
@@ -148,7 +150,7 @@ def pretrain_encoder(
     with _quiet():
         trainer = _trainer(out, settings.steps, run, [probes] if probe_every else [], progress)
         try:
-            trainer.fit(model, ckpt_path=_last(out / "checkpoints"))
+            trainer.fit(model, ckpt_path=last_checkpoint(out / "checkpoints"))
         except SystemExit as error:  # how Lightning answers Ctrl-C; the caller is to decide
             raise KeyboardInterrupt from error
     if trainer.is_global_zero:
@@ -166,6 +168,10 @@ def _trainer(
     kept = ModelCheckpoint(
         out / "checkpoints",
         "{step}",
+        # The last two: should one be damaged, the run goes on from the other.
+        monitor="step",
+        mode="max",
+        save_top_k=2,
         every_n_train_steps=run.checkpoint_every,
         # What ended the run may be a loss that is not finite: the checkpoint before it stays.
         save_on_exception=False,
@@ -185,6 +191,7 @@ def _trainer(
         enable_model_summary=False,
         use_distributed_sampler=False,  # the loader deals out batches by rank itself
         num_sanity_val_steps=0,
+        plugins=[_WholeFiles()],
     )
 
 
@@ -301,11 +308,53 @@ def _claim(
     write_whole(path, json.dumps(about, indent=1))
 
 
-def _last(folder: Path) -> Path | None:
-    """Find the checkpoint of the most steps."""
+class _WholeFiles(TorchCheckpointIO):
+    """Training checkpoints that are flushed to the disk before they take their name.
+
+    Lightning writes to another folder, often on another disk, from which a killed process leaves
+    half a file under the final name.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        with staged(path) as file:
+            torch.save(checkpoint, file)
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """Return the training checkpoint of the most steps, and set damaged ones aside.
+
+    Parameters
+    ----------
+    folder : Path
+        A run's ``checkpoints``.
+
+    Returns
+    -------
+    Path or None
+        None if there is no whole one.
+    """
     # Lightning's names: step=500.ckpt, and step=500-v1.ckpt where that one was there.
     found = [(int(path.stem.split("=")[1].split("-")[0]), path) for path in folder.glob("*.ckpt")]
-    return max(found)[1] if found else None
+    for _, path in sorted(found, reverse=True):
+        try:
+            with zipfile.ZipFile(path) as archive:  # nothing of it is run or built to check it
+                damaged = archive.testzip()
+        except FileNotFoundError:  # set aside by another process of this run
+            continue
+        except Exception as error:  # a changed byte may break the zip in any way
+            damaged = str(error)
+        if damaged is None:
+            return path
+        aside = set_aside(path)
+        warnings.warn(
+            f"Going on with the run in {folder.parent}: {path.name} is damaged ({damaged}) and is "
+            f"now {aside.name}. The run goes on from the one before, or begins anew.",
+            DataWarning,
+            stacklevel=3,
+        )
+    return None
 
 
 def _card(
@@ -325,6 +374,7 @@ def _card(
     channels = sorted({int(i) for row in data.ids for i in row if i >= 0})
     return Card(
         name=name,
+        licence="",  # whoever publishes it chooses
         preset=settings.preset,
         stage="pretrained",
         simulated=data.simulated,

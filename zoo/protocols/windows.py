@@ -190,6 +190,29 @@ def check_dataset(dataset: Dataset) -> None:
             )
 
 
+PLAUSIBLE = (0.1, 5000.0)
+"""Microvolts RMS that a channel may have, as the models have it; a test compares them."""
+
+
+def doubtful_unit(windows: Windows) -> str:
+    """Say that signals are not in microvolts, if they look so; else return nothing.
+
+    The median over 16 windows and their channels of the deviation from the mean decides.
+    """
+    some = np.unique(np.linspace(0, len(windows) - 1, 16).astype(np.int64))
+    X, present = windows.take(some)
+    deviation = X.std(axis=-1, dtype=np.float64)[present]
+    deviation = deviation[np.isfinite(deviation) & (deviation > 0)]
+    low, high = PLAUSIBLE
+    if not deviation.size or low <= (typical := float(np.median(deviation))) <= high:
+        return ""
+    unit = "volts" if typical < 1e-3 else "millivolts" if typical < low else "nanovolts"
+    return (
+        f"The signals look like {unit}: a channel has {typical:.2g} RMS, and scalp EEG has some 1 "
+        "to 100 microvolts. Scale them to microvolts."
+    )
+
+
 class ArrayDataset:
     """Windows held in memory.
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -173,6 +174,34 @@ def test_other_classes_channels_and_rate(checkpoint):
         model = zoo.load(checkpoint, n_outputs=3, chs_info=CHS_INFO[:3], sfreq=200.0)
     assert model(torch.randn(2, 3, 800)).shape == (2, 3)
     assert torch.equal(model.encoder.stem[0].weight, zoo.load(checkpoint).encoder.stem[0].weight)
+
+
+def test_a_trained_classifier_is_not_dropped_in_silence(checkpoint, tmp_path):
+    tuned = zoo.save_checkpoint(
+        tmp_path / "tuned", zoo.load(checkpoint), replace(CARD, stage="finetuned")
+    )
+    with pytest.warns(zoo.InputWarning, match="trained for 2 classes; for 3 a new one of random"):
+        assert zoo.load(tuned, n_outputs=3).final_layer.out_features == 3
+    zoo.load(tuned, n_outputs=2)
+    zoo.load(checkpoint, n_outputs=3)  # pre-trained: its classifier was never trained
+
+
+def test_odd_arguments_of_a_checkpoint_are_an_error_in_three_parts(altered):
+    for odd in (
+        {"n_times": 1, "sfreq": 128.0, "input_window_seconds": None},
+        {"n_times": 512, "sfreq": 128.0, "input_window_seconds": 9.0},
+        {"tokens_per_second": 1e-3},
+        {"sfreq": 1e6},
+        {"chs_info": []},
+        {"chs_info": [{"ch_name": "Cz", "loc": [0.1]}]},
+        {"chs_info": [{"ch_name": "Cz", "loc": "here"}]},
+        {"n_chans": 7},
+    ):
+        folder = altered(
+            "config.json", lambda told, odd=odd: json.dumps(json.loads(told) | odd).encode()
+        )
+        with suppress(DataError):  # and no other error
+            zoo.load(folder)
 
 
 def test_a_card_says_what_is_wrong_with_it():

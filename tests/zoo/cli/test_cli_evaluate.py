@@ -63,6 +63,49 @@ def test_models_are_compared_on_the_same_folds(capsys, tmp_path):
     assert main(["evaluate", "--rerun", str(again), "--out", str(tmp_path / "again")]) == 0
     repeated = Result.load(tmp_path / "again" / again.name)
     assert repeated.predictions.equals(omfa[0].predictions)
+    n = len(repeated.predictions)
+    assert f"Predictions are identical in {n} of {n} windows of {again.name}" in (
+        capsys.readouterr().out
+    )
+    # No folder of whoever ran it is in the file, and the checkpoint is found from there.
+    assert omfa[0].config["dataset"]["recipe"]["stores"][0].startswith("../")
+    for one in (omfa[0], repeated):
+        assert str(Path.cwd()) not in json.dumps(one.config)
+
+
+def test_a_result_is_run_again_on_the_store_that_is_named(folder, capsys, tmp_path):
+    command = ["evaluate", "dreamer.zarr", "--model", "majority", "--out", str(tmp_path / "a")]
+    assert main([*command, "--protocol", "cross-subject", *QUICK[:2]]) == 0
+    (path,) = (tmp_path / "a").glob("*.zip")
+    elsewhere = tmp_path / "b" / "c"
+    elsewhere.mkdir(parents=True)
+    moved = path.rename(elsewhere / path.name)
+    again = ["evaluate", "--rerun", str(moved), "--out", str(tmp_path / "again")]
+    capsys.readouterr()
+    assert main(again) == 2
+    assert "dreamer.zarr is not there, as seen from" in capsys.readouterr().err
+    assert main([*again, "dreamer.zarr"]) == 0
+    assert "Predictions are identical in" in capsys.readouterr().out
+    assert main([*again, "deap.zarr"]) == 2
+    assert "no target is given for deap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["dreamer.zarr", "dreamer.zarr/results/mine"])
+def test_nothing_is_written_into_a_store(out, capsys):
+    for command in (
+        ["evaluate", "dreamer.zarr", "--model", "majority", "--out", out],
+        ["report", "results", "--out", f"{out}/page.html"],
+        ["reproduce", "--stores", "dreamer.zarr", "--out", out, "--dry-run"],
+    ):
+        assert main(command) == 2
+        assert "lies inside the store" in capsys.readouterr().err
+
+
+def test_trials_that_give_no_window_are_said_in_a_line(capsys, tmp_path):
+    command = ["evaluate", "dreamer.zarr", "--dry-run", "--model", "majority"]
+    main([*command, "--window-seconds", "4", "--out", str(tmp_path)])
+    line = r"^omfa-zoo: Opening .*: \d+ of 90 trials left out: \d+ shorter than a window"
+    assert re.search(line, capsys.readouterr().err, re.MULTILINE)
 
 
 def test_a_dry_run_tells_folds_fits_and_time_and_writes_nothing(capsys, tmp_path):

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from omfa.pipeline import DataError, open_store
-from omfa.zoo import open_dataset
+from omfa.zoo import TrialsLeftOut, open_dataset
 from omfa.zoo.data.streamed import Streamed
 from omfa.zoo.data.targets import Rating, parse_rule, rule_text
 from omfa.zoo.data.tiers import choose
@@ -106,6 +106,7 @@ def test_the_table_names_windows_and_trials(rated, opened):
     spans=st.lists(st.tuples(st.integers(1, 400), st.integers(0, 60)), min_size=1, max_size=4),
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.filterwarnings("ignore::omfa.zoo.TrialsLeftOut")
 def test_windows_stay_in_their_trials(lay_store, tmp_path_factory, sfreq, window, stride, spans):
     onset, trials = 0, []
     for length, pause in spans:
@@ -149,6 +150,20 @@ def test_a_window_of_less_than_a_sample_and_one_longer_than_every_trial(store):
         open_dataset(store, 1, 0.001)
     with pytest.raises(DataError, match=r"longest trial has 5 s\. Ask for a shorter window"):
         open_dataset(store, 6)
+
+
+def test_trials_without_a_window_are_counted_and_said(store, rated):
+    with pytest.warns(TrialsLeftOut, match="2 of 6 trials left out: 2 shorter than a window of"):
+        data = open_dataset(store, 4.0)
+    assert (data.left_out.n_trials, data.left_out.too_short, data.left_out.longest) == (6, 2, 2.0)
+    assert "2 of 6 trials left out: 2 shorter than a window of 4 s (the longest has 2 s)" in str(
+        data
+    )
+    by_rule = open_dataset(rated, 1.0, target="valence<5|>5")  # as was asked for: no warning
+    assert str(by_rule.left_out) == "2 of 6 trials left out: 2 by the target's rule"
+    assert not str(open_dataset(store, 1.0).left_out)
+    assert "left out" not in str(open_dataset(store, 1.0))
+    assert open_dataset(store, 1.0, cut_from="recordings").left_out.too_short == 0
 
 
 # -------------------------------------------------------------------------------- targets

@@ -13,6 +13,7 @@ pytestmark = [
 ]
 
 from omfa.pipeline import DataError, ingest, simulate  # noqa: E402
+from omfa.pipeline.errors import DataWarning  # noqa: E402
 from omfa.zoo import EmotionParadigm, UCSStore, trial_folds  # noqa: E402
 
 
@@ -65,7 +66,10 @@ def test_epochs_are_the_stores_windows_in_microvolts(corpora, name):
 def test_windows_with_missing_samples_are_rejected(lay_store, tmp_path):
     folder = lay_store(tmp_path / "n.zarr", missing=[(2, 140)], dtype="float32")
     dataset = UCSStore(folder, target="emotion", window_seconds=1)
-    X, _, _ = EmotionParadigm().get_data(dataset, [1])
+    with pytest.warns(
+        DataWarning, match="sub-01 of .*: 1 of 11 windows miss samples, and moabb rej"
+    ):
+        X, _, _ = EmotionParadigm().get_data(dataset, [1])
     present = dataset.windows.take(np.arange(len(dataset.windows) // 2))[1].all(axis=1)
     assert len(X) == present.sum() == len(present) - 1
     assert np.isfinite(X).all()
@@ -79,6 +83,7 @@ def test_a_paradigms_end_is_exclusive_and_resampling_exact(corpora):
     assert picked[0].shape[1:] == (2, 512)
 
 
+@pytest.mark.filterwarnings("ignore:.*miss samples:omfa.pipeline.errors.DataWarning")
 def test_all_three_evaluations_run(corpora, tmp_path):
     from moabb.evaluations import (
         CrossSessionEvaluation,

@@ -1,25 +1,38 @@
 import json
 import re
+import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scipy import linalg
 from sklearn import metrics as reference
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
+from omfa.models import front_end
 from omfa.pipeline import DataError
+from omfa.pipeline.errors import DataWarning
 from omfa.zoo import open_dataset
 from omfa.zoo.data.targets import Rating
 from omfa.zoo.estimators import baselines
 from omfa.zoo.estimators.baselines import BASELINES, FeatureClassifier
+from omfa.zoo.evaluation.folds import read_fold
 from omfa.zoo.evaluation.provenance import fingerprint
-from omfa.zoo.evaluation.results import Result, compare, compare_table
-from omfa.zoo.evaluation.run import evaluate, rerun
+from omfa.zoo.evaluation.results import (
+    DamagedResult,
+    Result,
+    compare,
+    compare_table,
+    same_predictions,
+)
+from omfa.zoo.evaluation.run import evaluate, plan, rerun
 from omfa.zoo.protocols.metrics import (
     METRICS,
     bootstrap_interval,
@@ -38,7 +51,8 @@ from omfa.zoo.protocols.protocol import (
     Protocol,
     codes,
 )
-from omfa.zoo.protocols.windows import ArrayDataset, Windows
+from omfa.zoo.protocols.splits import split
+from omfa.zoo.protocols.windows import PLAUSIBLE, ArrayDataset, Windows
 
 WHOLE_TRIALS = tuple(name for name in PROTOCOLS if name != LEAKY)
 SFREQ = 128.0
@@ -378,6 +392,139 @@ def test_a_run_again_really_runs(easy, tmp_path, monkeypatch):
     old = evaluate("majority", easy, "cross-subject", out=tmp_path)
     monkeypatch.setattr(baselines.Majority, "predict", lambda self, w: np.ones(len(w), dtype=int))
     assert (rerun(old.path, easy, out=tmp_path).predictions["y_pred"] == 1).all()
+
+
+def test_signals_in_another_unit_are_said(easy):
+    assert PLAUSIBLE == front_end.PLAUSIBLE
+    volts = ArrayDataset(
+        easy.X * np.float32(2e-5), easy.metadata, sfreq=SFREQ, channels=easy.channels
+    )
+    with pytest.warns(DataWarning, match="The signals look like volts: a channel has 2e-05 RMS"):
+        evaluate("majority", volts, "cross-subject")
+
+
+def rewritten(path, to, change):
+    """Write a result's file again with a changed configuration."""
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    change(config)
+    with zipfile.ZipFile(to, "w") as archive:
+        for name, content in (parts | {"config.json": json.dumps(config)}).items():
+            archive.writestr(name, content)
+    return to
+
+
+THEIRS = """
+from pathlib import Path
+from omfa.zoo import BASELINES
+Path(__file__).with_name("imported").touch()
+def make(*, seed, **parameters):
+    Path(__file__).with_name("called").write_text(repr(parameters))
+    return BASELINES["majority"](seed=seed)
+"""
+
+
+@pytest.mark.parametrize("name", ["theirs:make", "torch.hub:load", "os:system", "majority:x"])
+def test_a_results_file_runs_no_code_unless_that_is_allowed(easy, tmp_path, name, monkeypatch):
+    (tmp_path / "theirs.py").write_text(THEIRS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    path = evaluate("majority", easy, "cross-subject", out=tmp_path).path
+
+    def change(config):
+        config.update(estimator=name, parameters={"source": "local"})
+
+    theirs = rewritten(path, tmp_path / "theirs.zip", change)
+    with pytest.raises(DataError, match=r"none of omfa's own.*allow_code=True \(--allow-code\)"):
+        rerun(theirs, easy)
+    assert not (tmp_path / "imported").exists()
+    if name == "theirs:make":
+        result = rerun(theirs, easy, allow_code=True)
+        assert (tmp_path / "called").read_text() == "{'source': 'local'}"
+        assert same_predictions(Result.load(path), result) == len(result.predictions)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"stores": ["memory://x"], "window_seconds": 1.0, "storage_options": {"fo": "x"}},
+        {"stores": ["x.zarr"], "reader": "x"},
+        ["x.zarr"],
+    ],
+)
+def test_a_results_file_opens_its_data_in_no_other_way(easy, tmp_path, recipe):
+    path = evaluate("majority", easy, "cross-subject", out=tmp_path).path
+    theirs = rewritten(
+        path, tmp_path / "theirs.zip", lambda config: config["dataset"].update(recipe=recipe)
+    )
+    with pytest.raises(DataError, match="in a way that is not omfa's"):
+        rerun(theirs)
+
+
+def test_a_damaged_result_is_set_aside_and_made_again(easy, tmp_path):
+    old = evaluate("majority", easy, "cross-subject", out=tmp_path)
+    for content in (b"", old.path.read_bytes()[:-400]):
+        old.path.write_bytes(content)
+        assert plan("majority", easy, "cross-subject", out=tmp_path).n_fits
+        with pytest.warns(DataWarning, match=r"It is made again; the old file is .*zip\.damaged"):
+            new = evaluate("majority", easy, "cross-subject", out=tmp_path)
+        assert Path(f"{old.path}.damaged").read_bytes() == content
+        assert new.predictions.equals(old.predictions)
+        assert not plan("majority", easy, "cross-subject", out=tmp_path).n_fits
+
+
+@given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
+def test_a_changed_bit_of_a_result_is_an_error_or_changes_nothing(easy, finished, at, bit):
+    content = bytearray(finished.path.read_bytes())
+    content[int(at * len(content))] ^= 1 << bit
+    changed = finished.path.with_name("changed.zip")
+    changed.write_bytes(content)
+    try:
+        read = Result.load(changed)
+    except DataError:
+        return
+    assert read.config == finished.config
+    assert read.predictions.astype(str).equals(finished.predictions.astype(str))
+
+
+@pytest.fixture(scope="module")
+def finished(easy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("finished")
+    return Result.load(evaluate("majority", easy, "cross-subject", out=out).path)
+
+
+def test_a_result_that_would_fill_the_memory_is_refused_unread(finished, tmp_path):
+    bomb = tmp_path / "bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps(finished.config))
+        archive.writestr("folds.csv", b"fold,protocol\n")
+        archive.writestr("predictions.csv", b"\n" * 20_000_000)
+    tracemalloc.start()
+    with pytest.raises(DamagedResult, match=r"unpack to 20 MB, up to .* times its packed size"):
+        Result.load(bomb)
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+    with pytest.raises(DamagedResult, match="largest=BYTES"):
+        Result.load(finished.path, largest=1000)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", None])
+def test_a_damaged_fold_is_run_again(easy, tmp_path, content):
+    fold = split(easy.metadata, easy.metadata["target"].to_numpy(), Protocol("cross-subject"))[0]
+    arrays = dict.fromkeys(("test", "y_pred", "y_majority"), fold.test)
+    np.savez(tmp_path / "0.npz", **arrays)
+    assert read_fold(tmp_path, 0, fold)["y_pred"].shape == fold.test.shape
+    if content is None:  # a pickle in an array is not read
+        objects = np.array([{"a": 1}] * len(fold.test), dtype=object)
+        np.savez(tmp_path / "0.npz", **(arrays | {"y_pred": objects}))
+    else:
+        (tmp_path / "0.npz").write_bytes(content)
+    with pytest.warns(DataWarning, match="is damaged and is run again"):
+        assert read_fold(tmp_path, 0, fold) is None
+    np.savez(tmp_path / "0.npz", **(arrays | {"y_pred": fold.test[:-1]}))
+    assert read_fold(tmp_path, 0, fold) is None
 
 
 def test_other_data_are_noticed(easy, tmp_path):

@@ -17,6 +17,9 @@ from omfa.zoo.paper.tables import BASELINES, CORPORA, PAPER, TABLES, rows_of
 from omfa.zoo.protocols.metrics import METRICS
 from omfa.zoo.protocols.protocol import LEAKY_LABEL
 
+# A trial of these short recordings has 2 s, and a window 3.
+pytestmark = pytest.mark.filterwarnings("ignore::omfa.zoo.TrialsLeftOut")
+
 COMMAND = "omfa-zoo reproduce --out '<script>alert(1)</script>'"
 
 

@@ -4,6 +4,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pytest
 import torch
 
 from omfa.pipeline import DataError, ingest, simulate
+from omfa.pipeline.errors import DataWarning
+from omfa.pipeline.writing import staged
 from omfa.zoo.checkpoints.folder import load_card
 from omfa.zoo.cli.main import main
 from omfa.zoo.data.dataset import Batch
@@ -29,7 +32,7 @@ from omfa.zoo.pretraining.augmentations import (
 from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.pretraining.module import Contrastive, Settings
 from omfa.zoo.pretraining.probes import probe
-from omfa.zoo.pretraining.run import learning_curve, plan, pretrain_encoder
+from omfa.zoo.pretraining.run import last_checkpoint, learning_curve, plan, pretrain_encoder
 
 QUICK = Settings(
     preset="tiny",
@@ -373,6 +376,45 @@ def test_killed_and_run_again_the_loss_goes_on_as_if_nothing_had_been(store, tmp
     assert (whole.loc[shared, "loss"] == killed.loc[shared, "loss"]).all()
     weights = [tmp_path / name / "checkpoint" / "model.safetensors" for name in ("whole", "killed")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_damaged_training_checkpoint_is_set_aside_and_the_run_goes_on(tmp_path):
+    folder = tmp_path / "checkpoints"
+    for step in (4, 8):
+        with staged(folder / f"step={step}.ckpt") as file:
+            torch.save({"weights": torch.arange(1000.0)}, file)
+    content = (folder / "step=8.ckpt").read_bytes()
+    assert last_checkpoint(folder).name == "step=8.ckpt"
+    for damage in (
+        content[: len(content) // 2],
+        b"",
+        content.replace(b"\x00\x00\x80\x3f", b"????"),
+    ):
+        assert damage != content
+        (folder / "step=8.ckpt").write_bytes(damage)
+        with pytest.warns(
+            DataWarning, match=r"step=8\.ckpt is damaged .*goes on from the one before"
+        ):
+            assert last_checkpoint(folder).name == "step=4.ckpt"
+        assert (folder / "step=8.ckpt.damaged").read_bytes() == damage
+    (folder / "step=4.ckpt").write_bytes(b"PK")
+    with pytest.warns(DataWarning, match="or begins anew"):
+        assert last_checkpoint(folder) is None
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(store, tmp_path):
+    every = ("--checkpoint-every", "4", "--steps", "10")
+    run = command(store, tmp_path / "run", *every)[len(CLI) - 1 :]
+    done = tmp_path / "run" / "checkpoint"
+    assert main(run) == 0
+    whole = (done / "model.safetensors").read_bytes()
+    kept = sorted((tmp_path / "run" / "checkpoints").glob("*.ckpt"))
+    assert [path.name for path in kept] == ["step=4.ckpt", "step=8.ckpt"]
+    shutil.rmtree(done)
+    kept[1].write_bytes(kept[1].read_bytes()[:-1000])
+    assert main(run) == 0
+    assert (done / "model.safetensors").read_bytes() == whole
 
 
 @pytest.mark.slow
