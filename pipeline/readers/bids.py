@@ -21,23 +21,12 @@ import pandas as pd
 
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.readers.channel_types import ChannelRules
+from omfa.pipeline.readers.events import interrupts, is_bad, is_event, last_until_next
 from omfa.pipeline.readers.folder import is_service, left_out, once, text_of, walk
-from omfa.pipeline.readers.raw import (
-    ChannelRules,
-    Pairs,
-    check_unique,
-    companions,
-    interrupts,
-    is_bad,
-    is_event,
-    last_until_next,
-    numbers,
-    open_raw,
-    pairs,
-    plain,
-    seconds,
-    to_recording,
-)
+from omfa.pipeline.readers.opening import companions, open_raw
+from omfa.pipeline.readers.raw import check_unique, to_recording
+from omfa.pipeline.readers.tables import Pairs, numbers, pairs, plain, seconds
 from omfa.pipeline.recording import TRIAL_COLUMNS, Key, Recording
 from omfa.pipeline.words import some
 

@@ -17,14 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.readers.raw import (
-    ChannelRules,
-    Pairs,
-    annotation_events,
-    pairs,
-    plain,
-    to_recording,
-)
+from omfa.pipeline.readers.channel_types import ChannelRules
+from omfa.pipeline.readers.events import annotation_events
+from omfa.pipeline.readers.raw import to_recording
+from omfa.pipeline.readers.tables import Pairs, pairs, plain
 from omfa.pipeline.recording import Key, Recording
 from omfa.pipeline.words import nearest, some
 
