@@ -6,16 +6,13 @@ Nothing heavy is imported before a command needs it, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from omfa.pipeline.console import printing
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.console import run_command
 from omfa.pipeline.words import duration, size
 
 if TYPE_CHECKING:
@@ -54,21 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``omfa-ingest`` and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parse(argv)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
-    try:
-        with printing():
-            return int(args.run(args))
-    except BrokenPipeError:  # the reader of a pipe, such as head, had enough
-        # Python flushes standard output once more when it ends, and would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print(f"\nInterrupted. {args.interrupted}", file=sys.stderr)
-        # 128 + SIGINT, as shells have it.
-        return 130
-    except DataError as error:
-        print(f"omfa-ingest: {error}", file=sys.stderr)
-        return 2
+    return run_command("omfa-ingest", lambda: int(args.run(args)), interrupted=args.interrupted)
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -7,9 +7,7 @@ command is asked for, so that ``--help`` answers at once.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,8 +16,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
-from omfa.pipeline.console import printing
-from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.console import run_command
+from omfa.pipeline.errors import DataWarning
 from omfa.pipeline.words import nearest
 from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
 from omfa.zoo.cli.evaluation import add_evaluate, add_report
@@ -45,22 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parse(argv or ["--help"])
     # Cards and reports repeat the command that they were made with.
     args.argv = argv
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
-    try:
-        with printing(), _warnings_in_a_line():
+
+    def command() -> int:
+        with _warnings_in_a_line():
             _check_out(getattr(args, "out", None))
             return int(args.run(args))
-    except BrokenPipeError:  # the reader of a pipe, such as head, had enough
-        # Python flushes standard output once more when it ends, and would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("\nInterrupted. Run the same command again to go on.", file=sys.stderr)
-        # 128 + SIGINT, as shells have it.
-        return 130
-    except DataError as error:
-        print(f"omfa-zoo: {error}", file=sys.stderr)
-        return 2
+
+    return run_command("omfa-zoo", command, interrupted="Run the same command again to go on.")
 
 
 def _check_out(out: Path | None) -> None:

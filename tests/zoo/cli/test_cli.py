@@ -214,3 +214,22 @@ def test_the_choices_are_those_of_the_models():
     assert set(get_args(names.Resampling)) == set(RESAMPLING)
     assert set(get_args(names.HeadName)) == set(HEADS)
     assert stage2.LOGISTIC not in HEADS
+
+
+@pytest.mark.parametrize(
+    ("module", "command", "extra"),
+    [
+        ("torch", "from omfa.zoo.cli.main import main; sys.exit(main(['verify']))", "zoo"),
+        ("moabb", "from omfa.pipeline.cli import main; "
+         "sys.exit(main(['moabb', 'FakeDataset', 'x.zarr', '--serial']))", "moabb"),
+    ],
+)  # fmt: skip
+def test_a_package_that_is_missing_names_the_extra_that_brings_it(module, command, extra, tmp_path):
+    """As after `pip install .` alone."""
+    program = f"import sys; sys.modules[{module!r}] = None; {command}"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert ran.returncode == 2
+    assert f"the package {module} is not installed. Run: pip install 'omfa[{extra}]'." in ran.stderr
+    assert "Traceback" not in ran.stderr
