@@ -405,7 +405,7 @@ def test_a_damaged_training_checkpoint_is_set_aside_and_the_run_goes_on(tmp_path
 @pytest.mark.slow
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(store, tmp_path):
     every = ("--checkpoint-every", "4", "--steps", "10")
-    run = command(store, tmp_path / "run", *every)[len(CLI) - 1 :]
+    run = command(store, tmp_path / "run", *every)
     done = tmp_path / "run" / "checkpoint"
     assert main(run) == 0
     whole = (done / "model.safetensors").read_bytes()
