@@ -9,7 +9,6 @@ majority class of the same folds.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import json
 import shutil
@@ -200,13 +199,14 @@ def rerun(
                 "Pass the dataset: rerun(path, dataset)",
             )
         # Not at the top: a dataset of one's own needs no store, and no Zarr.
-        opening = importlib.import_module("omfa.zoo.data.opening")
-        recipe = opening.checked_recipe(recipe, doing=doing)
+        from omfa.zoo.data.opening import checked_recipe, open_dataset
+
+        recipe = checked_recipe(recipe, doing=doing)
         if dataset is None:
             recipe["stores"] = found_again(recipe["stores"], Path(path).parent, doing=doing)
         else:
             recipe["stores"] = [dataset] if isinstance(dataset, str | Path) else list(dataset)
-        dataset = opening.open_dataset(**recipe)
+        dataset = open_dataset(**recipe)
     dataset = as_dataset(dataset)
     check_dataset(dataset)
     described = describe_dataset(dataset)
