@@ -19,6 +19,9 @@ _EXTRAS = {"moabb": "moabb", "mne_bids": "bids", "s3fs": "s3", "gcsfs": "gcs"} |
 )
 """The extra of omfa that brings a package, by the name that it is imported by."""
 
+_CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp")
+"""Packages whose errors are an object store's answers, or its silence."""
+
 
 def run_command(program: str, command: Callable[[], int], *, interrupted: str) -> int:
     """Run a command and return its exit code.
@@ -52,17 +55,33 @@ def run_command(program: str, command: Callable[[], int], *, interrupted: str) -
     except DataError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return 2
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRAS:
+    except Exception as error:
+        if (explained := _explained(error)) is None:
             raise
-        missing = DataError(
+        print(f"{program}: {explained}", file=sys.stderr)
+        return 2
+
+
+def _explained(error: Exception) -> DataError | None:
+    """Return in three parts what a plain install or an object store's client raises; None else."""
+    # fsspec raises an ImportError of its own from that of the package.
+    missing = error.__cause__ if type(error) is ImportError else error
+    package = (getattr(missing, "name", None) or "").partition(".")[0]
+    if isinstance(error, ImportError) and package in _EXTRAS:
+        return DataError(
             "Importing what this command needs",
             f"the package {package} is not installed",
             f"Run: pip install 'omfa[{_EXTRAS[package]}]'",
         )
-        print(f"{program}: {missing}", file=sys.stderr)
-        return 2
+    # By module: their classes share no base, and importing them is not for every command.
+    if type(error).__module__.partition(".")[0] in _CLIENTS:
+        return DataError(
+            "Asking the object store",
+            str(error).rstrip("."),
+            "Check the address, and give its client credentials and an endpoint: for s3 those are "
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL",
+        )
+    return None
 
 
 @contextmanager

@@ -201,3 +201,32 @@ def test_the_demo_goes_through(tmp_path, capsys, monkeypatch):
     assert (tmp_path / "demo" / "report.html").stat().st_size > 10_000
     assert main(["demo", str(tmp_path / "demo"), "--workers", "2"]) == 0
     assert "0 stored, 1 kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({}, "Unable to locate credentials"),
+        (
+            {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_MAX_ATTEMPTS": "1"},
+            "Could not connect to the endpoint URL",
+        ),
+    ],
+    ids=["credentials", "endpoint"],
+)
+def test_an_object_store_that_cannot_be_asked_is_an_error_in_words(environment, found, tmp_path):
+    pytest.importorskip("s3fs")
+    own = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    # Nobody listens at port 9; without a home there are no credentials in files.
+    own |= {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    own |= {"AWS_EC2_METADATA_DISABLED": "true"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "omfa.pipeline.cli", "inspect", "s3://bucket/x.zarr"],
+        capture_output=True,
+        text=True,
+        env=own | environment,
+    )
+    assert ran.returncode == 2
+    assert f"Asking the object store: {found}" in ran.stderr
+    assert "AWS_ACCESS_KEY_ID" in ran.stderr
+    assert "Traceback" not in ran.stderr
