@@ -23,8 +23,8 @@ from omfa.pipeline import report_figures as figures
 from omfa.pipeline import report_page as page
 from omfa.pipeline import report_survey as surveys
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.quality import FREQUENCIES
-from omfa.pipeline.recording import DataError
 from omfa.pipeline.report_quality import (
     MEASURES,
     ChannelQuality,

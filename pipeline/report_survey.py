@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.quality import FIGURES, FREQUENCIES
-from omfa.pipeline.recording import DataError
 from omfa.pipeline.store import Store, StoredRecording
 
 MOST_RECORDINGS = 200

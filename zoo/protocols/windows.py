@@ -140,6 +140,11 @@ class KnownFeatures:
         # At the latest when the process ends, where __del__ may never be called.
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A dataset that is sent to workers leaves them behind: an extractor may hold an encoder,
+        # and the file would be gone with this process.
+        return type(None), ()
+
 
 def _of_own(name: str) -> Any:
     """Make a property that reads a member of one's own dataset, or else ``Dataset``'s default."""

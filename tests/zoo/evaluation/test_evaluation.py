@@ -1,4 +1,5 @@
 import json
+import pickle
 import re
 import sys
 import tracemalloc
@@ -622,6 +623,13 @@ def test_features_of_stores_are_computed_once_for_all_seeds_and_protocols(rated_
     assert sum(asked) == len(one) * 15 // 3
     for first, second in zip(shared, apart, strict=True):
         assert first.predictions.equals(second.predictions)
+
+
+def test_features_stay_behind_when_a_dataset_travels(rated_store):
+    dataset = open_dataset(rated_store, 0.3, target="valence>5")
+    evaluate(noted_ridge, dataset, "leaky-window")
+    assert dataset.known_features.path.exists()
+    assert pickle.loads(pickle.dumps(dataset)).known_features is None
 
 
 def test_features_of_another_extractor_of_the_same_name_are_computed(rated_store):
