@@ -119,10 +119,16 @@ def test_pairs_are_weighed_by_both_places():
     torch.testing.assert_close(readout(pairs, present, positions), 25 * want)
 
 
-def test_the_graph_alone_has_it_and_can_do_without(montage_info):
+def test_every_head_has_it_and_can_do_without(montage_info):
     info = montage_info(["F3", "F4", "P3", "P4"])["chs"]
     x = 10 * torch.randn(3, 4, 512)
-    for options, has in (({}, True), ({"connectivity": False}, False), ({"head": "mean"}, False)):
+    for options, has in (
+        ({}, True),
+        ({"connectivity": False}, False),
+        ({"head": "mean"}, True),
+        ({"head": "gcn_learned", "connectivity": False}, False),
+        ({"head": "coherency"}, True),
+    ):
         model = OMFA(2, chs_info=info, sfreq=128, preset="tiny", **options).eval()
         assert (model.connectivity is not None) is has
         assert torch.isfinite(model(x)).all()

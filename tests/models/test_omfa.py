@@ -35,9 +35,12 @@ ENCODERS = [
     {"encoder": "patch"},
     {"encoder": "cnn"},
 ]
-VARIANTS = [{"head": head, **encoder} for head in HEADS for encoder in ENCODERS]
+ON_NODES = [head for head in HEADS if head != "coherency"]
+COHERENCY = {"head": "coherency"}  # it reads no encoder
+VARIANTS = [{"head": head, **encoder} for head in ON_NODES for encoder in ENCODERS] + [COHERENCY]
 # Head and encoder are modules apart: each of both once, for what takes long.
-FEW = [{"head": head, **e} for head, e in zip([*HEADS, "gat"], ENCODERS, strict=True)]
+FEW = [{"head": head, **e} for head, e in zip([*ON_NODES, "gat"], ENCODERS, strict=True)]
+FEW += [COHERENCY]
 rng = np.random.default_rng(12)
 CHS_INFO = [{"ch_name": f"C{i}", "kind": "eeg", "loc": rng.random(12)} for i in range(1, 4)]
 SIGNAL = {
