@@ -241,11 +241,11 @@ def test_features_and_head(variant):
     out = model(x, return_features=True)
     assert out["cls_token"] is None
     torch.testing.assert_close(model.final_layer(out["features"]), model(x))
-    encoder = deepcopy(model.encoder.state_dict())
+    kept = {k: v for k, v in deepcopy(model.state_dict()).items() if "final_layer" not in k}
     model.reset_head(10)
     assert model(x).shape == (2, 10)
     assert model.n_outputs == model.get_config()["n_outputs"] == 10
-    assert all(torch.equal(v, encoder[k]) for k, v in model.encoder.state_dict().items())
+    assert all(torch.equal(model.state_dict()[k], v) for k, v in kept.items())
     with pytest.raises(ValueError, match="positive"):
         model.reset_head(0)
 
