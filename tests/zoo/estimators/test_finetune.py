@@ -13,8 +13,8 @@ from omfa.zoo.checkpoints.cards import Card
 from omfa.zoo.checkpoints.folder import digest, save_checkpoint
 from omfa.zoo.estimators.braindecode_networks import braindecode
 from omfa.zoo.estimators.embeddings import Embeddings
-from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.names import factory_named
+from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.omfa_networks import controls, omfa, omfa_of_random_weights
 from omfa.zoo.protocols.protocol import SUBJECT, TRIAL, codes
 from omfa.zoo.protocols.windows import ArrayDataset, Windows
