@@ -34,8 +34,8 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from omfa.pipeline.errors import DataError
-from omfa.zoo.protocols.metrics import confusion_matrix
-from omfa.zoo.protocols.protocol import Rows
+from omfa.zoo.protocols.metrics import confusion_matrix, scores
+from omfa.zoo.protocols.protocol import SUBJECT, Rows, codes
 from omfa.zoo.protocols.windows import Estimator, Extract, Extractor, Windows
 
 Floats = npt.NDArray[np.floating]
@@ -331,7 +331,7 @@ def _recall(predicted: npt.NDArray[np.int64], windows: Windows) -> tuple[float, 
     n_outputs = len(windows.classes)
     person = codes(windows.metadata, SUBJECT)
     people = np.unique(person)
-    # From two the error would be known to a factor of three or worse.
+    # Of two an error has one degree of freedom: it says next to nothing.
     if len(people) >= 3:
         recalls = [
             scores(confusion_matrix(windows.y[own], predicted[own], n_outputs))["balanced_accuracy"]

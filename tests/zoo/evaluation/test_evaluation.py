@@ -8,14 +8,16 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import linalg
 from sklearn import metrics as reference
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from omfa.models import front_end
 from omfa.pipeline import DataError
@@ -804,6 +806,46 @@ def test_the_most_regularised_of_equals_is_chosen(easy):
     neighbours = [KNeighborsClassifier(k) for k in (5, 3, 1)]
     model = FeatureClassifier(means, StandardScaler(), neighbours).fit(side, side)
     assert model.classifier_.n_neighbors == 5
+
+
+class Scripted(BaseEstimator):
+    """Right in the given share of each person's windows; a feature is the person's number."""
+
+    def __init__(self, right):
+        self.right = right
+
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        person, truth = X[:, 0].astype(int), X[:, 1].astype(int)
+        place = pd.Series(person).groupby([person, truth]).cumcount() / 10
+        return np.where(place < np.array(self.right)[person], truth, 1 - truth)
+
+
+@pytest.mark.parametrize(("people", "chosen"), [(4, 0), (2, 1)])
+def test_one_standard_error_is_that_over_people_where_there_are_several(make_table, people, chosen):
+    metadata = make_table(subjects=people, sessions=1, trials=4, windows=5)
+    person, y = codes(metadata, SUBJECT), metadata["target"].to_numpy()
+    assert (np.bincount(person * 2 + y) == 10).all()
+    # .60 against .70 over four people, whose error is .19, and over 40 windows of a class .05;
+    # against .75 over two people, of whom the windows say .07.
+    shares = [(0.6,) * 4, (1.0, 0.5, 0.5, 1.0) if people == 2 else (1.0, 1.0, 0.6, 0.2)]
+    known = np.stack([person, y], axis=1)
+
+    def features(X, present, sfreq):
+        return X[:, :, 0]
+
+    dataset = ArrayDataset(
+        np.repeat(known[:, :, None], 4, axis=2).astype(np.float32),
+        metadata,
+        sfreq=SFREQ,
+        channels=["person", "class"],
+    )
+    side = Windows(dataset, np.arange(len(y)), classes=("0", "1"), y=y)
+    candidates = [Scripted(right) for right in shares]
+    model = FeatureClassifier(features, FunctionTransformer(), candidates).fit(side, side)
+    assert model.classifier_.right == shares[chosen]
 
 
 def test_regularisation_is_chosen_on_validation(make_table):
