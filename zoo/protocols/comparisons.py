@@ -83,7 +83,7 @@ def _interval(
     for side in sides:
         more, own = _of_seeds(side)
         variance, below = variance + more, below + own
-    half = float(stdtrit(variance**2 / below, (1 + level) / 2)) * np.sqrt(variance)
+    half = float(stdtrit(variance**2 / below, (1 + level) / 2) * np.sqrt(variance))
     if bounds is None:
         return mean - half, mean + half
     low, width = bounds[0], bounds[1] - bounds[0]
