@@ -6,7 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from omfa.models import OMFA
 from omfa.pipeline import DataError
+from omfa.zoo.checkpoints.cards import Card
+from omfa.zoo.checkpoints.folder import save_checkpoint
+from omfa.zoo.evaluation.provenance import describe_checkpoint
 from omfa.zoo.evaluation.results import (
     Result,
     by_subject,
@@ -136,6 +140,25 @@ def test_checkpoints_of_one_recipe_are_one_model_whose_interval_covers_their_see
     one, three = (compare_table([rows]).iloc[0] for rows in (b, [a, a2, b, c]))
     assert (three["n_pretraining_seeds"], three["n_seeds"]) == (3, 2)
     assert three["high"] - three["low"] > 2 * (one["high"] - one["low"])
+
+
+def test_a_checkpoint_is_described_by_its_seed_and_by_what_its_seeds_share(tmp_path):
+    model = OMFA(n_outputs=2, sfreq=128.0, preset="tiny")
+    saw = [{"dataset": "elsewhere", "subjects": ["sub-01"], "hours": 1.0}]
+
+    def described(name, steps, seed):
+        recipe = {
+            "command": f"omfa-zoo pretrain --seed {seed} --name {name}",
+            "settings": {"steps": steps, "seed": seed},
+            "hold_out": [],
+            "seed": seed,
+        }
+        card = Card(name, "tiny", "pretrained", 1, {"sfreq": 128.0}, saw, recipe)
+        return describe_checkpoint(str(save_checkpoint(tmp_path / name, model, card)))
+
+    one, seed, longer = described("one", 10, 0), described("two", 10, 1), described("three", 20, 0)
+    assert (one["pretraining_seed"], seed["pretraining_seed"]) == (0, 1)
+    assert one["recipe"] == seed["recipe"] != longer["recipe"]
 
 
 def test_other_recipes_are_not_averaged():
