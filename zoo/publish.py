@@ -6,6 +6,7 @@ The output depends on the checkpoint alone, so that publishing again changes not
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -209,8 +210,7 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
     the weights with the digest ``weights`` is named after the checkpoint ``name``, even if the
     checkpoint had another name when it was evaluated.
     """
-    from omfa.zoo.evaluation.results import by_subject
-    from omfa.zoo.protocols.metrics import bootstrap_interval
+    from omfa.zoo.evaluation.results import by_subject, interval_of, per_trial, seeds_in_words
 
     groups: dict[tuple[str, str], dict[str, list[Result]]] = {}
     for result in results:
@@ -221,11 +221,16 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
         shared = {"dataset": data, "protocol": protocol, "metric": METRIC}
         for model, seeds in models.items():
             subjects = by_subject(seeds)
-            low, high = bootstrap_interval(subjects[METRIC])
+            low, high = interval_of(seeds, METRIC)
             scores = {"score": subjects[METRIC].mean(), "low": low, "high": high}
-            many = f"{len(seeds)} seeds averaged, " if len(seeds) > 1 else ""
-            note = f"{len(subjects)} subjects, {many}classes by {seeds[0].config['rule']}"
-            rounded = {key: round(float(value), 4) for key, value in scores.items()}
+            trials = subjects[per_trial(METRIC)].mean()
+            note = (
+                f"{len(subjects)} subjects, {seeds_in_words(seeds)}, {trials:.3f} per trial, "
+                f"classes by {seeds[0].config['rule']}"
+            )
+            # Of one subject there is no interval.
+            known = {key: float(value) for key, value in scores.items() if math.isfinite(value)}
+            rounded = {key: round(value, 4) for key, value in known.items()}
             rows.append({**shared, "model": model, **rounded, "note": note})
         majority = round(float(subjects[f"majority_{METRIC}"].mean()), 4)
         rows.append({**shared, "model": "majority", "score": majority})

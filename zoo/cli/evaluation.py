@@ -193,6 +193,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.dry_run:
         _show_plans(plans, per_protocol=len(models) * args.seeds)
         return 0
+    every = []
     for protocol in protocols:
         results = []
         for model in models:
@@ -205,6 +206,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(_printed(compare_table(results, results[0])))
         for result in (result for seeds in results for result in seeds):
             print(f"Result: {result.path}")
+        every += results
+    print(_inflated(compare_table(every)), end="")
     return 0
 
 
@@ -259,22 +262,71 @@ def _first_folds(table: pd.DataFrame, most: int = 3) -> str:
 
 def _printed(table: pd.DataFrame) -> str:
     """Write a table of results for the terminal."""
+    from omfa.zoo.protocols.comparisons import least_p_in_words
+
     first = table.iloc[0]
-    shown = table[["model", "balanced_accuracy", "majority", "accuracy", "macro_f1", "kappa"]]
-    shown = shown.rename(columns={"balanced_accuracy": "balanced"})
-    interval = [f"{low:.3f}-{high:.3f}" for low, high in table[["low", "high"]].to_numpy()]
-    shown.insert(2, "95 %", interval)
+    shown = table[["model", "balanced_accuracy", "per_trial", "majority"]]
+    shown = shown.assign(**table[["accuracy", "macro_f1", "kappa"]])
+    shown = shown.rename(columns={"balanced_accuracy": "balanced", "per_trial": "per trial"})
+    shown.insert(2, "95 %", _intervals(table["low"], table["high"]))
     shown.insert(1, "pre-training", table["pretraining"])
+    seeds = ""
+    if (n := table["n_seeds"].max()) > 1:
+        seeds = f", {n} seeds averaged"
+    notes = [
+        "Means over subjects with the 95 % interval of the balanced accuracy, over windows; per "
+        "trial: of one decision",
+        "per trial, the majority of its windows.",
+    ]
+    if (table["n_pretraining_seeds"] == 1).any():
+        notes.append("One pre-training seed: what another would change is in no interval.")
     if "difference" in table and len(table) > 1:
-        shown = shown.assign(difference=table["difference"], p=table["p"])
+        shown = shown.assign(**_shown_comparison(table))
+        notes += [
+            "Differences are from the first row, paired over subjects; p is of Wilcoxon's "
+            "signed-rank test, Holm its",
+            "correction over this table, effect the rank-biserial correlation, detectable what so "
+            "many people would show",
+            f"in four of five studies; {least_p_in_words(first['n_subjects'])}.",
+        ]
     text = shown.to_string(index=False, float_format="{:.3f}".format, na_rep="")
-    seeds = f", {first['n_seeds']} seeds averaged" if first["n_seeds"] > 1 else ""
     return (
         f"\n{first['protocol']}; {first['data']}, {first['n_subjects']} subjects{seeds}; "
-        f"classes by {first['rule']}\n{text}\n"
-        "Means over subjects, with a bootstrap interval of the balanced accuracy; differences are "
-        "from the first row,\np is of Wilcoxon's signed-rank test, paired over subjects."
+        f"classes by {first['rule']}\n{text}\n" + "\n".join(notes)
     )
+
+
+def _inflated(table: pd.DataFrame) -> str:
+    """Write by how much leaky runs exceed their honest twins; empty where there are none."""
+    if "inflation_over" not in table:
+        return ""
+    leaky = table[table["inflation_over"] != ""]
+    columns = _shown_comparison(leaky, "inflation_")
+    shown = leaky[["model"]].assign(over=leaky["inflation_over"], **columns)
+    text = shown.to_string(index=False, float_format="{:.3f}".format, na_rep="")
+    return f"\n{leaky.iloc[0]['protocol']}, less the honest runs\n{text}\n"
+
+
+def _shown_comparison(table: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
+    of = table.filter(regex=f"^{prefix}").rename(columns=lambda name: name.removeprefix(prefix))
+    tested = of["difference"].notna()
+    # A dash: compared, but with too few people for a p.
+    dash = ["-" if lacks else "" for lacks in tested & of["p"].isna()]
+    return {
+        "difference": of["difference"],
+        "95 % ": _intervals(of["difference_low"], of["difference_high"], signed=True),
+        "p": [f"{p:.3f}" if p == p else none for p, none in zip(of["p"], dash, strict=True)],
+        "Holm": [
+            f"{p:.3f}" if p == p else none for p, none in zip(of["p_holm"], dash, strict=True)
+        ],
+        "effect": of["effect"],
+        "detectable": of["detectable"],
+    }
+
+
+def _intervals(low: pd.Series[Any], high: pd.Series[Any], *, signed: bool = False) -> list[str]:
+    form = "{:+.3f} to {:+.3f}" if signed else "{:.3f}-{:.3f}"
+    return ["" if a != a else form.format(a, b) for a, b in zip(low, high, strict=True)]
 
 
 REPORT = """\

@@ -34,8 +34,8 @@ from sklearn.svm import LinearSVC
 from threadpoolctl import threadpool_limits
 
 from omfa.pipeline.errors import DataError
-from omfa.zoo.protocols.metrics import confusion_matrix
-from omfa.zoo.protocols.protocol import Rows
+from omfa.zoo.protocols.metrics import confusion_matrix, scores
+from omfa.zoo.protocols.protocol import SUBJECT, Rows, codes
 from omfa.zoo.protocols.windows import Estimator, Extract, Extractor, Windows
 
 Floats = npt.NDArray[np.floating]
@@ -279,7 +279,9 @@ class FeatureClassifier(Estimator):
     candidates : sequence of scikit-learn classifiers
         From the most regularised on. The first whose balanced accuracy on validation is within one
         standard error of the best (Breiman et al. 1984) is fitted again on training and validation
-        together; the best itself would be the luck of a few validation trials or subjects.
+        together; the best itself would be the luck of a few validation trials or subjects. The
+        error is that of a mean over people where validation has three or more, for windows of one
+        person are not independent; else the binomial one over windows.
     """
 
     features: Extract
@@ -325,8 +327,18 @@ class FeatureClassifier(Estimator):
 
 
 def _recall(predicted: npt.NDArray[np.int64], windows: Windows) -> tuple[float, float]:
-    """Return balanced accuracy and its binomial standard error."""
-    confusion = confusion_matrix(windows.y, predicted, len(windows.classes))
+    """Return balanced accuracy and its standard error: over people, or else over windows."""
+    n_outputs = len(windows.classes)
+    person = codes(windows.metadata, SUBJECT)
+    people = np.unique(person)
+    # Of two an error has one degree of freedom: it says next to nothing.
+    if len(people) >= 3:
+        recalls = [
+            scores(confusion_matrix(windows.y[own], predicted[own], n_outputs))["balanced_accuracy"]
+            for own in (person == one for one in people)
+        ]
+        return float(np.mean(recalls)), float(np.std(recalls, ddof=1) / np.sqrt(len(recalls)))
+    confusion = confusion_matrix(windows.y, predicted, n_outputs)
     n = confusion.sum(axis=1)
     occurs = n > 0
     n, right = n[occurs], confusion.diagonal()[occurs]
