@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from omfa.pipeline.location import locate
 from omfa.pipeline.store import StoredRecording
+from omfa.zoo.protocols.identity import Recorded
 
 Ints = npt.NDArray[np.int64]
 
@@ -45,6 +46,8 @@ class Source:
         Samples of each channel.
     simulated : bool
         Whether the signal is simulated, as ingest recorded.
+    recorded : Recorded
+        Its names and digests, by which it is known again under another name.
     """
 
     address: str
@@ -57,6 +60,7 @@ class Source:
     bad_channels: tuple[str, ...]
     n_times: int
     simulated: bool = False
+    recorded: Recorded = Recorded("", "")
 
     @property
     def n_samples(self) -> int:

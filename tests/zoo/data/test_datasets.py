@@ -233,7 +233,7 @@ def test_labels_that_are_missing(lay_store, rated, tmp_path):
 
 
 def test_a_rule_for_each_dataset(lay_store, rated, tmp_path):
-    other = lay_store(tmp_path / "o.zarr", source="five", labels={"score": [1, 3, 5]})
+    other = lay_store(tmp_path / "o.zarr", source="five", labels={"score": [1, 3, 5]}, seed=1)
     rules = {"tiny": "valence>5", "five": "score>3"}
     data = open_dataset([rated, other], 1.0, target=rules, cache="stream")
     table = data.metadata.groupby(["dataset", "trial"])["target"].first()
