@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 
 from omfa.models.names import PresetName
 from omfa.pipeline.errors import DataError
-from omfa.zoo.protocols.identity import Recorded
+from omfa.zoo.protocols.identity import Recorded, bare
 
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
 """The files of a checkpoint's folder."""
@@ -178,9 +178,13 @@ class Card:
     @property
     def undigested(self) -> list[str]:
         """The people, ``"dataset/subject"``, of whom the card has names and no digests."""
-        known = {one.person for one in self.recorded() if one.known}
-        people = [f"{part['dataset']}/{name}" for part in self.saw for name in part["subjects"]]
-        return [person for person in people if person not in known]
+        known = {(one.dataset, bare(one.subject)) for one in self.recorded() if one.known}
+        return [
+            f"{part['dataset']}/{subject}"
+            for part in self.saw
+            for subject in part["subjects"]
+            if (part["dataset"], bare(subject)) not in known
+        ]
 
     @property
     def datasets(self) -> str:

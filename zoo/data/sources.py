@@ -44,10 +44,10 @@ class Source:
         The channels that quality control marked.
     n_times : int
         Samples of each channel.
-    simulated : bool
-        Whether the signal is simulated, as ingest recorded.
     recorded : Recorded
         Its names and digests, by which it is known again under another name.
+    simulated : bool
+        Whether the signal is simulated, as ingest recorded.
     """
 
     address: str
@@ -59,8 +59,8 @@ class Source:
     channels: tuple[str, ...]
     bad_channels: tuple[str, ...]
     n_times: int
+    recorded: Recorded
     simulated: bool = False
-    recorded: Recorded = Recorded("", "")
 
     @property
     def n_samples(self) -> int:

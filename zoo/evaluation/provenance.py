@@ -21,7 +21,7 @@ from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.readers import UNNAMED
 from omfa.pipeline.words import some
 from omfa.zoo.estimators.names import Factory
-from omfa.zoo.protocols.identity import same
+from omfa.zoo.protocols.identity import bare, same
 from omfa.zoo.protocols.protocol import SUBJECT, Fold, Pretraining
 from omfa.zoo.protocols.windows import Dataset
 
@@ -74,11 +74,13 @@ def pretraining_of(
     for here, there in same(dataset.recorded, used):
         twins.setdefault(here.person, []).append(there.person)
     saw = {
-        (str(part["dataset"]), _bare(subject)) for part in card.saw for subject in part["subjects"]
+        (str(part["dataset"]), bare(subject)): str(subject)
+        for part in card.saw
+        for subject in part["subjects"]
     }
     subjects = metadata[list(SUBJECT)].astype(str).drop_duplicates().to_numpy().tolist()
     # As this dataset spells them, for the check against its test sides.
-    spelt = {(dataset, _bare(subject)): subject for dataset, subject in subjects}
+    spelt = {(dataset, bare(subject)): subject for dataset, subject in subjects}
     digested = {one.person for one in dataset.recorded if one.known}
     # The name of a general reader is no dataset's own: where all have digests, they alone tell.
     others = {
@@ -88,11 +90,12 @@ def pretraining_of(
         and not any(person.startswith(f"{d}/") for person in card.undigested)
     }
     names = {
-        f"{d} of {card.name}/{s}" if d in others else f"{d}/{spelt.get((d, s), s)}" for d, s in saw
+        f"{d} of {card.name}/{name}" if d in others else f"{d}/{spelt.get((d, s), name)}"
+        for (d, s), name in saw.items()
     }
     tested = metadata.iloc[np.unique(np.concatenate([fold.test for fold in folds]))]
     pairs = tested[list(SUBJECT)].astype(str).drop_duplicates().to_numpy().tolist()
-    by_name = {f"{d}/{s}" for d, s in pairs if (d, _bare(s)) in saw and d not in others}
+    by_name = {f"{d}/{s}" for d, s in pairs if (d, bare(s)) in saw and d not in others}
     caught = [
         person + (f", which its card calls {some(twins[person])}" if person not in by_name else "")
         for person in (f"{d}/{s}" for d, s in pairs)
@@ -134,11 +137,6 @@ def pretraining_of(
             "will say so",
         )
     return claim("transductive")
-
-
-def _bare(subject: object) -> str:
-    """Return a subject's id without BIDS's prefix, which cards may leave out."""
-    return str(subject).removeprefix("sub-")
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, Any]:

@@ -84,6 +84,11 @@ class Recorded:
         return cls(dataset, *line.split())
 
 
+def bare(subject: object) -> str:
+    """Return a subject's id without BIDS's prefix, which cards may leave out."""
+    return str(subject).removeprefix("sub-")
+
+
 def source_digest(files: Iterable[Mapping[str, Any]]) -> str:
     """Return the digest of the file that a recording's signal is in.
 
