@@ -291,7 +291,7 @@ def describe(entry: Entry) -> str:
         for part in card.saw
     )
     known = (
-        "Of some subjects the card has no digests: only their names can be compared with other data."
+        "Of some subjects the card has no digests: with other data only names can be compared."
         if card.undigested
         else "By the digests in its card, the same recordings are found under any name."
     )
