@@ -70,9 +70,9 @@ def pretraining_of(
     card, metadata = load_card(checkpoint), dataset.metadata
     doing = f"Evaluating the checkpoint {checkpoint}"
     used = card.recorded()
-    twins: dict[str, list[str]] = {}  # people of this dataset to what the card calls them
+    twins: dict[str, dict[str, None]] = {}  # people of this dataset to what the card calls them
     for here, there in same(dataset.recorded, used):
-        twins.setdefault(here.person, []).append(there.person)
+        twins.setdefault(here.person, {})[there.person] = None
     saw = {
         (str(part["dataset"]), bare(subject)): str(subject)
         for part in card.saw
