@@ -7,6 +7,7 @@ those that were measured.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +17,12 @@ import numpy as np
 import torch
 
 from omfa.models.omfa import OMFA
-from omfa.pipeline.errors import DataError
-from omfa.pipeline.words import duration
+from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.words import duration, some
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.omfa_networks import architecture_of, omfa
 from omfa.zoo.estimators.settings import LOGISTIC
+from omfa.zoo.protocols.identity import same
 from omfa.zoo.protocols.protocol import SUBJECT, Protocol
 from omfa.zoo.protocols.splits import hold_out
 from omfa.zoo.protocols.windows import BATCH, Windows
@@ -85,6 +87,8 @@ def fine_tune(
     from omfa.zoo.checkpoints.folder import save_checkpoint
 
     out = Path(out)
+    if checkpoint is not None:
+        _say_renamed(dataset, checkpoint)
     network, train, validation = _to_fine_tune(dataset, checkpoint, protocol, seed, parameters)
     if out.exists() and any(out.iterdir()):
         raise DataError(f"Fine-tuning into {out}", "the folder is not empty", "Name another --out")
@@ -192,6 +196,22 @@ def _to_fine_tune(
     return network, train, validation
 
 
+def _say_renamed(dataset: StoreDataset, checkpoint: str) -> None:
+    """Warn if the checkpoint saw recordings that have another name here."""
+    from omfa.zoo.checkpoints.folder import load_card
+
+    mine = [dataset.sources[i].recorded for i in dataset.recordings.index]
+    pairs = same(mine, load_card(checkpoint).recorded())
+    renamed = {f"{a.person} as {b.person}": None for a, b in pairs if a.person != b.person}
+    if renamed:
+        warnings.warn(
+            f"Fine-tuning from {checkpoint}: it saw people of this dataset under other names "
+            f"({some(renamed)}). The new card lists them under both.",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
 def _card(
     name: str,
     dataset: StoreDataset,
@@ -207,10 +227,13 @@ def _card(
     before = load_card(checkpoint) if checkpoint is not None else None
     saw: dict[str, dict[str, Any]] = {}
     for part in [*(before.saw if before else ()), *dataset.subjects_and_hours()]:
-        known = saw.setdefault(part["dataset"], {**part, "subjects": [], "hours": 0.0})
+        new = {"subjects": [], "hours": 0.0, "recordings": [], "held_out": []}
+        known = saw.setdefault(part["dataset"], {**part, **new})
         if set(part["subjects"]) - set(known["subjects"]):  # else the same hours again
             known["hours"] = round(known["hours"] + part["hours"], 3)
-        known["subjects"] = sorted({*known["subjects"], *part["subjects"]})
+        for name in ("subjects", "recordings", "held_out"):
+            known[name] = sorted({*known[name], *part.get(name, ())})
+        known["held_out"] = [one for one in known["held_out"] if one not in known["recordings"]]
     settings = open_store(dataset.recipe["stores"][0]).settings
     made = settings.get("preprocessing", {})
     return Card(

@@ -317,8 +317,14 @@ def describe(entry: Entry) -> str:
     band = "as in the source" if not signal.get("band") else _dash(signal["band"], "Hz")
     saw = "\n".join(
         f"| {'simulated ' * card.simulated}{part['dataset']} | {len(part['subjects'])} | "
-        f"{part.get('hours', '')} | {' '.join(part['subjects'])} | {part.get('attribution', '')} |"
+        f"{part.get('hours', '')} | {len(part.get('recordings', ())) or 'none'} | "
+        f"{' '.join(part['subjects'])} | {part.get('attribution', '')} |"
         for part in card.saw
+    )
+    known = (
+        "Of some subjects the card has no digests: with other data only names can be compared."
+        if card.undigested
+        else "By the digests in its card, the same recordings are found under any name."
     )
     results = _results([card]) if card.results else "Nothing has been measured.\n"
     files = "\n".join(
@@ -363,9 +369,11 @@ From a folder, or a Hugging Face repository that it was uploaded to:
 
 ## What it saw
 
-| dataset | subjects | hours | which | attribution |
-|---|---|---|---|---|
+| dataset | subjects | hours | recordings with digests | which | attribution |
+|---|---|---|---|---|---|
 {saw}
+
+{known}
 
 ## Results
 

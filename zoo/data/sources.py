@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from omfa.pipeline.location import locate
 from omfa.pipeline.store import StoredRecording
+from omfa.zoo.protocols.identity import Recorded
 
 Ints = npt.NDArray[np.int64]
 
@@ -43,6 +44,8 @@ class Source:
         The channels that quality control marked.
     n_times : int
         Samples of each channel.
+    recorded : Recorded
+        Its names and digests, by which it is known again under another name.
     simulated : bool
         Whether the signal is simulated, as ingest recorded.
     """
@@ -56,6 +59,7 @@ class Source:
     channels: tuple[str, ...]
     bad_channels: tuple[str, ...]
     n_times: int
+    recorded: Recorded
     simulated: bool = False
 
     @property

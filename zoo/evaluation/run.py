@@ -54,6 +54,7 @@ from omfa.zoo.evaluation.results import (
     folds_from_table,
     prediction_table,
 )
+from omfa.zoo.protocols.identity import doubles
 from omfa.zoo.protocols.protocol import (
     CENTRED_BY,
     SIDES,
@@ -225,7 +226,7 @@ def rerun(
     folds = folds_from_table(old.folds, dataset.metadata, labels)
     for fold in folds:
         # A file can be edited: its folds are proved like those of a splitter.
-        check_fold(dataset.metadata, fold, old.protocol)
+        check_fold(dataset.metadata, fold, old.protocol, dataset.recorded)
     config = {**old.config, "dataset": described, "versions": versions(factory)}
     # Of the run of then; this one gets its own.
     for key in ("created", "seconds"):
@@ -241,6 +242,17 @@ def rerun(
                 f"the weights of the checkpoint {name} are not those it was made with",
                 "Put the checkpoint of then in its place, or evaluate the new one",
             )
+        # Of today's card and digests: what was not found then may be found now.
+        claim = pretraining_of(name, dataset, folds, transductive=True)
+        claim.check(dataset.metadata, folds, old.protocol, dataset.recorded)
+        if claim.kind != (before := config["pretraining"]["kind"]):
+            warnings.warn(
+                f"{doing}: its pre-training was called {before!r}, and by the digests of the "
+                f"checkpoint's card it is {claim.kind!r}, as the new result says",
+                DataWarning,
+                stacklevel=2,
+            )
+        config["pretraining"] = asdict(claim)
     run = Run(config, factory, dataset, labels, folds)
     run.check()
     return run.run(out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress, anew=True)
@@ -343,6 +355,9 @@ def prepare(
     protocol, parameters = as_protocol(protocol), dict(parameters or {})
     labels = labels_of(dataset, target)
     folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
+    if doubles(dataset.recorded):  # split has proved the folds by name
+        for fold in folds:
+            check_fold(dataset.metadata, fold, protocol, dataset.recorded)
     name, factory = resolve(estimator, needs_name=needs_name)
     checkpoint = None
     if parameters.get("checkpoint") is not None:
@@ -358,10 +373,10 @@ def prepare(
         checkpoint = describe_checkpoint(parameters["checkpoint"])
         check_input(load_card(parameters["checkpoint"]), dataset)
         pretraining = pretraining_of(
-            parameters["checkpoint"], dataset.metadata, folds, transductive=transductive
+            parameters["checkpoint"], dataset, folds, transductive=transductive
         )
     pretraining = pretraining or Pretraining()
-    pretraining.check(dataset.metadata, folds, protocol)
+    pretraining.check(dataset.metadata, folds, protocol, dataset.recorded)
     config = {
         "format": FORMAT,
         "leaky": protocol.leaky,

@@ -138,7 +138,7 @@ def pretrain_encoder(
     if (done / "card.json").exists():
         return done
     model = Contrastive(settings, reads)
-    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets)
+    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets, hold_out)
     run = RunSettings(
         accelerator=accelerator,
         devices=devices,

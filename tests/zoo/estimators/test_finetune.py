@@ -55,7 +55,15 @@ def save(tmp_path):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = OMFA(n_outputs=2, sfreq=SFREQ, **{"preset": "tiny", **arguments})
-        seen = [{"dataset": d, "subjects": [s], "hours": 1.0} for d, s in saw]
+        seen = [
+            {
+                "dataset": d,
+                "subjects": [s],
+                "hours": 1.0,
+                "recordings": [f"sub-{s.removeprefix('sub-')}_ses-1_run-1 {d}{s} {d}{s}"],
+            }
+            for d, s in saw
+        ]
         card = Card(name, "tiny", stage, 1, {}, seen, {})
         return str(save_checkpoint(tmp_path / name, model, card))
 
@@ -400,7 +408,9 @@ def test_the_card_says_what_pretraining_saw(easy, save):
     with pytest.raises(DataError, match=r"saw 1 of the tested subjects \(set0/sub-01\)"):
         kind(tested)
     seen = kind(tested, transductive=True)
-    assert seen == {"kind": "transductive", "seen": ("set0/sub-01",)}
+    assert (seen["kind"], seen["seen"]) == ("transductive", ("set0/sub-01",))
+    # The dataset itself has no digests.
+    assert seen["compared"] == "names"
     labelled = save("four", [("set0", "sub-01")], stage="finetuned")
     with pytest.raises(DataError, match="it may have seen their labels"):
         kind(labelled, transductive=True)

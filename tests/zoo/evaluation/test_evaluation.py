@@ -517,7 +517,12 @@ def test_the_file_says_how_it_was_made(easy, tmp_path):
     path = evaluate("majority", easy, "cross-subject", seed=5, pretraining=seen, out=tmp_path).path
     config = Result.load(path).config
     assert config["seed"] == 5
-    assert config["pretraining"] == {"kind": "transductive", "seen": ["set0", "set1"]}
+    assert config["pretraining"] == {
+        "kind": "transductive",
+        "seen": ["set0", "set1"],
+        "recordings": [],
+        "compared": "names",
+    }
     assert config["dataset"]["channels"] == easy.channels
     assert config["protocol"]["name"] == "cross-subject"
     assert {"omfa", "numpy", "scikit-learn", "code", "python"} <= set(config["versions"])
