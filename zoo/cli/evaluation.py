@@ -34,8 +34,13 @@ models (--model, repeatable; the others are tested against the first):
   omfa                              from --checkpoint, or from scratch without one
   omfa:scratch                      from scratch in any case, to compare with
   braindecode:EEGNet                any of braindecode's classification models
-  relative-band-power+logistic, tangent-space+logistic, differential-entropy+ridge,
-  differential-entropy+svm, majority
+  relative-band-power+logistic, log-spectrum+logistic, tangent-space+logistic,
+  differential-entropy+ridge, differential-entropy+svm
+                                    features of a window and a linear model
+  NAME+non-causal-lds               one of these, or omfa with --head logistic, whose features are
+  NAME+non-causal-average           smoothed over the windows of a trial; --smooth does it to all
+  clusters-without-labels           groups of a person's windows: what needs no label to be found
+  majority                          the commonest class
   module:function                   one of your own, see docs/evaluation.md
 
 protocols (--protocol, repeatable):
@@ -142,6 +147,7 @@ def _protocols(args: argparse.Namespace) -> list[Protocol]:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from omfa.zoo.estimators.names import causal_name
     from omfa.zoo.evaluation.results import compare_table
     from omfa.zoo.evaluation.run import evaluate, plan
 
@@ -150,17 +156,19 @@ def _evaluate(args: argparse.Namespace) -> int:
         return _rerun(args, how)
     models = args.model or ["omfa"]
     parameters = parameters_of(args, models)
-    if args.checkpoint and "omfa" not in models:
+    starting = [model for model in models if causal_name(model) == "omfa"]
+    if args.checkpoint and not starting:
         raise wrong(f"--checkpoint {args.checkpoint}", "Add --model omfa, which starts from it")
     if args.checkpoint:
-        parameters["omfa"]["checkpoint"] = args.checkpoint
+        for model in starting:
+            parameters[model]["checkpoint"] = args.checkpoint
     protocols = _protocols(args)
     dataset = open_stores(args)
     runs = {
         (protocol, model, seed): {
             "seed": seed,
             "parameters": parameters[model],
-            "transductive": args.transductive and model == "omfa",
+            "transductive": args.transductive and model in starting,
             "out": args.out,
         }
         for protocol in protocols

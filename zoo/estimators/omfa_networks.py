@@ -26,6 +26,7 @@ from omfa.zoo.estimators.settings import (
     ARCHITECTURE,
     LOGISTIC,
     OmfaSettings,
+    Smooth,
     Training,
     omfa_and_training_from,
 )
@@ -110,7 +111,13 @@ def omfa(
     architecture, start = _architecture(checkpoint, own)
     if own.head == LOGISTIC:
         _check_probe(settings)
-        return _probe(start or _random_encoder(**architecture), how)
+        return _probe(start or _random_encoder(**architecture), how, own.smooth)
+    if own.smooth is not None:
+        raise DataError(
+            f"Setting omfa up with head={own.head}",
+            f"smooth={own.smooth!r} given, and what a network reads is not smoothed",
+            f"Leave it out, or use head={LOGISTIC}",
+        )
     freeze = own.freeze or ("first-epoch" if checkpoint else "none")
     frozen = freeze == "encoder"
     if start is None and frozen:
@@ -155,10 +162,10 @@ def _check_probe(settings: Mapping[str, Any]) -> None:
         )
 
 
-def _probe(encoder: nn.Module, how: Training) -> FeatureClassifier:
+def _probe(encoder: nn.Module, how: Training, smooth: Smooth | None) -> FeatureClassifier:
     embeddings = Embeddings(encoder, device=how.device, threads=how.threads)
     prepare = make_pipeline(FunctionTransformer(_flat), filled_and_scaled())
-    return FeatureClassifier(embeddings, prepare, logistic())
+    return FeatureClassifier(embeddings, prepare, logistic(), smooth=smooth)
 
 
 def omfa_from_scratch(*, seed: int = 0, **parameters: Any) -> Network | FeatureClassifier:
