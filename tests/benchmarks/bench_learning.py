@@ -2,9 +2,9 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_learning.py [--quick] [PART ...]
 
-``power``: the effect lies in the power of rhythms. ``coupling``: in the phase between two rhythms,
-which no channel shows by itself. ``waveform``: in bursts, which no spectrum shows. ``nil``: there is
-none. ``labels``: pre-trained against scratch with few labelled trials. All signals are simulated:
+``power``: the effect lies in the power of rhythms. ``coupling``: in the phase between two
+rhythms, which no channel shows by itself. ``waveform``: in bursts, which no spectrum shows.
+``nil``: there is none. ``labels``: pre-trained against scratch with few labelled trials. All signals are simulated:
 that software learns what was planted says nothing about emotion.
 """
 

@@ -38,8 +38,13 @@ models (--model, repeatable; the others are tested against the first):
                                     frozen where it is frozen; beside --checkpoint it is added
   omfa:scratch                      its other control: fitted wholly, from random weights
   braindecode:EEGNet                any of braindecode's classification models
-  relative-band-power+logistic, tangent-space+logistic, differential-entropy+ridge,
-  differential-entropy+svm, majority
+  relative-band-power+logistic, log-spectrum+logistic, tangent-space+logistic,
+  differential-entropy+ridge, differential-entropy+svm
+                                    features of a window and a linear model
+  NAME+non-causal-lds               one of these, or omfa with --head logistic, whose features are
+  NAME+non-causal-average           smoothed over the windows of a trial; --smooth does it to all
+  clusters-without-labels           groups of a person's windows: what needs no label to be found
+  majority                          the commonest class
   module:function                   one of your own, see docs/evaluation.md
 
 protocols (--protocol, repeatable):
@@ -152,32 +157,35 @@ def _protocols(args: argparse.Namespace) -> list[Protocol]:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from omfa.zoo.estimators.names import causal_name
     from omfa.zoo.evaluation.results import compare_table
     from omfa.zoo.evaluation.run import evaluate, plan
 
     how = {"n_jobs": args.workers, "scheduler": args.scheduler, "progress": True}
     if args.rerun is not None:
         return _rerun(args, how)
-    models = args.model or ["omfa"]
-    if args.checkpoint and "omfa" not in models:
+    models = list(args.model or ["omfa"])
+    starting = [model for model in models if causal_name(model) == "omfa"]
+    if args.checkpoint and not starting:
         raise wrong(f"--checkpoint {args.checkpoint}", "Add --model omfa, which starts from it")
-    if args.checkpoint and RANDOM not in models and not args.no_control:
-        after = models.index("omfa") + 1
-        models = [*models[:after], RANDOM, *models[after:]]
+    for model in starting if args.checkpoint and not args.no_control else ():
+        if (control := RANDOM + model.removeprefix("omfa")) in models:
+            continue
+        models.insert(models.index(model) + 1, control)
         print(
-            f"Added: {RANDOM}, random weights under the same recipe (--no-control leaves it out)",
+            f"Added: {control}, random weights under the same recipe (--no-control leaves it out)",
             file=sys.stderr,
         )
     parameters = parameters_of(args, models)
     if args.checkpoint:
-        _match_controls(args, parameters)
+        _match_controls(args, starting, parameters)
     protocols = _protocols(args)
     dataset = open_stores(args)
     runs = {
         (protocol, model, seed): {
             "seed": seed,
             "parameters": parameters[model],
-            "transductive": args.transductive and model == "omfa",
+            "transductive": args.transductive and model in starting,
             "out": args.out,
         }
         for protocol in protocols
@@ -211,18 +219,25 @@ def _evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _match_controls(args: argparse.Namespace, parameters: dict[str, dict[str, Any]]) -> None:
-    """Give the controls of a pre-trained model its architecture and recipe; say what is missing."""
+def _match_controls(
+    args: argparse.Namespace, starting: Sequence[str], parameters: dict[str, dict[str, Any]]
+) -> None:
+    """Give controls of pre-trained models their architecture and recipe; say what is missing."""
     # Here, because baselines run without torch.
     from omfa.zoo.estimators.omfa_networks import controls
 
-    own = parameters["omfa"]
-    own["checkpoint"] = args.checkpoint
-    for model, matched in controls(own).items():
-        if model in parameters:
-            parameters[model] = matched | parameters_of_one(args, model)
-    if SCRATCH not in parameters and own.get("head") != LOGISTIC:  # a probe is fitted nowhere
-        print(f"Not in the table: {SCRATCH}, fitted wholly (--model {SCRATCH})", file=sys.stderr)
+    for start in starting:
+        own = parameters[start]
+        own["checkpoint"] = args.checkpoint
+        for control, matched in controls(own).items():
+            model = control + start.removeprefix("omfa")
+            if model in parameters:
+                parameters[model] = matched | parameters_of_one(args, model)
+        # A probe is fitted nowhere, and so has no such control.
+        if SCRATCH not in parameters and own.get("head") != LOGISTIC and start == "omfa":
+            print(
+                f"Not in the table: {SCRATCH}, fitted wholly (--model {SCRATCH})", file=sys.stderr
+            )
 
 
 def _rerun(args: argparse.Namespace, how: dict[str, Any]) -> int:

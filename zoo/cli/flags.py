@@ -138,27 +138,31 @@ def parameters_of(
 ) -> dict[str, dict[str, Any]]:
     """Return what a command line gave each model: by flags, and over these by ``--parameters``.
 
-    The settings of ``OmfaSettings`` go to omfa and its controls, those of ``Training`` to
-    braindecode's models as well.
+    The settings of ``OmfaSettings`` go to omfa and its controls, ``smooth`` among them to the
+    baselines that take it as well, and those of ``Training`` to braindecode's models as well.
 
     Raises
     ------
     DataError
         If none of the models takes what was given.
     """
-    omfa = [model for model in models if model in OMFA_MODELS]
+    from omfa.zoo.estimators.names import causal_name, takes_smoothing
+
+    omfa = [model for model in models if causal_name(model) in OMFA_MODELS]
     networks = [model for model in models if model.startswith(("omfa", "braindecode:"))]
+    smoothable = [model for model in models if takes_smoothing(model)]
     found: dict[str, dict[str, Any]] = {model: {} for model in models}
     for kind, takers in ((OmfaSettings, omfa), (Training, networks)):
-        given = flags.given(args, kind)
-        if given and not takers:
-            flag = next(iter(given)).replace("_", "-")
-            raise wrong(f"--{flag} for {', '.join(models)}", "Add --model omfa, which takes it")
-        for model in takers:
-            found[model] |= given
+        for name, value in flags.given(args, kind).items():
+            of = smoothable if name == "smooth" else takers
+            if not of:
+                flag = name.replace("_", "-")
+                raise wrong(f"--{flag} for {', '.join(models)}", "Add --model omfa, which takes it")
+            for model in of:
+                found[model][name] = value
     for key, value in _entries(args.parameters):
         model, _, name = key.rpartition(".")
-        of = [model] if model else networks
+        of = [model] if model else smoothable if name == "smooth" else networks
         if not of or not set(of) <= set(found):
             raise wrong(
                 f"the parameter {key}{nearest(model, models)}",

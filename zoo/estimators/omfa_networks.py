@@ -35,6 +35,7 @@ from omfa.zoo.estimators.settings import (
     SCRATCH,
     SPARING,
     OmfaSettings,
+    Smooth,
     Training,
     omfa_and_training_from,
 )
@@ -169,7 +170,13 @@ def _omfa(
         start = _random_encoder(0, **architecture)
     if own.head == LOGISTIC:
         assert start is not None
-        return _probe(start, how)
+        return _probe(start, how, own.smooth)
+    if own.smooth is not None:
+        raise DataError(
+            f"Setting omfa up with head={own.head}",
+            f"smooth={own.smooth!r} given, and what a network reads is not smoothed",
+            f"Leave it out, or use head={LOGISTIC}",
+        )
     head_and_drops = {name: getattr(own, name) for name in HEAD_AND_DROPS}
 
     def build(windows: Windows) -> nn.Module:
@@ -225,10 +232,10 @@ def _check_probe(settings: Mapping[str, Any]) -> None:
         )
 
 
-def _probe(encoder: nn.Module, how: Training) -> FeatureClassifier:
+def _probe(encoder: nn.Module, how: Training, smooth: Smooth | None) -> FeatureClassifier:
     embeddings = Embeddings(encoder, device=how.device, threads=how.threads)
     prepare = make_pipeline(FunctionTransformer(_flat), filled_and_scaled())
-    return FeatureClassifier(embeddings, prepare, logistic())
+    return FeatureClassifier(embeddings, prepare, logistic(), smooth=smooth)
 
 
 def omfa_from_scratch(*, seed: int = 0, **parameters: Any) -> Network | FeatureClassifier:

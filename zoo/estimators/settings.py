@@ -18,6 +18,13 @@ Head = HeadName | Literal["logistic"]
 
 Freeze = Literal["encoder", "first-epoch", "none"]
 
+Smooth = Literal["average", "lds"]
+"""How features are smoothed over a trial: a moving average, or a linear dynamical system."""
+
+NON_CAUSAL = "+non-causal-"
+"""Between the name of a model and how its features are smoothed: a name is in every table, file
+and picture, so each of them says it."""
+
 LOGISTIC = "logistic"
 """The head that is no network: logistic regression on the embeddings."""
 
@@ -62,6 +69,10 @@ class OmfaSettings:
         adds, alone, without an encoder.
     connectivity : bool
         Also read the coherency between channels out, beside any graph.
+    smooth : {"average", "lds"} or None
+        Smooth features over the windows of a trial before they are classified: with
+        ``head=logistic``, and in baselines. The class of a window then needs those after it, and
+        the model's name says ``non-causal``.
     freeze : {"encoder", "first-epoch", "none"} or None
         How long the encoder stays as it is. ``encoder``: always, so that it is run over every
         window once for all folds. ``first-epoch``, the default with a checkpoint: for one epoch,
@@ -89,6 +100,7 @@ class OmfaSettings:
     tokens_per_second: float | None = None
     head: Head = "gat"
     connectivity: bool = True
+    smooth: Smooth | None = None
     freeze: Freeze | None = None
     encoder_lr_scale: float = 0.1
     layer_decay: float | None = None

@@ -29,7 +29,12 @@ from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import set_aside
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
-from omfa.zoo.estimators.names import Factory, factory_named, resolve
+from omfa.zoo.estimators.names import (
+    Factory,
+    factory_named,
+    resolve,
+    with_smoothing_in_its_name,
+)
 from omfa.zoo.evaluation.folds import (
     Job,
     compute_features,
@@ -359,6 +364,9 @@ def prepare(
         for fold in folds:
             check_fold(dataset.metadata, fold, protocol, dataset.recorded)
     name, factory = resolve(estimator, needs_name=needs_name)
+    marked, parameters = with_smoothing_in_its_name(name, parameters)
+    if marked != name:
+        name, factory = marked, factory_named(marked)
     checkpoint = None
     if parameters.get("checkpoint") is not None:
         from omfa.zoo.checkpoints.folder import load_card

@@ -39,8 +39,11 @@ RESAMPLING: Mapping[Resampling, str] = {
 
 BASELINES = (
     "majority",
+    "clusters-without-labels",
     "differential-entropy+ridge",
+    "differential-entropy+ridge+non-causal-lds",
     "relative-band-power+logistic",
+    "log-spectrum+logistic",
     "tangent-space+logistic",
 )
 """Models that every corpus of a table is also run with: without them an accuracy says little."""

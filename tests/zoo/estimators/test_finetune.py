@@ -232,6 +232,13 @@ def test_a_linear_probe_is_logistic_regression_on_the_embeddings_of_all_channels
     assert (expected == test.y).mean() > 0.9
 
 
+@pytest.mark.parametrize("name", ["omfa", "omfa:scratch"])
+def test_a_probe_is_smoothed_by_its_name(name):
+    probe = {"head": "logistic", "preset": "tiny"}
+    assert factory_named(f"{name}+non-causal-lds")(seed=0, **probe).smooth == "lds"
+    assert factory_named(name)(seed=0, **probe).smooth is None
+
+
 def test_what_is_frozen_when(easy, save):
     checkpoint = save()
     start = digest(OMFA.from_pretrained(checkpoint).encoder)
@@ -300,6 +307,7 @@ def test_settings_that_do_not_fit_are_refused(easy, save):
         ({"learning_rate": 1}, r"no setting 'learning_rate'.* Use some of epochs, lr"),
         ({"head": "logistic", "epochs": 3}, "epochs given, and nothing is trained but a logistic"),
         ({"head": "logistic", "freeze": "none"}, "freeze given, and nothing is trained"),
+        ({"smooth": "lds"}, "what a network reads is not smoothed"),
         ({"epochs": 0}, "epochs=0"),
         ({"warm_up": 1.5}, "warm_up=1.5"),
     ):
