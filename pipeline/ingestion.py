@@ -121,7 +121,8 @@ def _encode(
     doubt = plausible_unit(found)
     aligned = align(found, task.recipe)
     files = encoding.encode(aligned, task.recipe.dtype, task.settings_digest)
-    return files, (*found.notes, *((doubt,) if doubt else ()))
+    notes = aligned.facts["source"].get("notes", [])
+    return files, (*notes, *((doubt,) if doubt else ()))
 
 
 def _stamps(key: Key) -> list[tuple[int, ...]]:

@@ -4,8 +4,8 @@
 
 ``power``: the effect lies in the power of rhythms. ``coupling``: in the phase between two
 rhythms, which no channel shows by itself. ``waveform``: in bursts, which no spectrum shows.
-``nil``: there is none. ``labels``: pre-trained against scratch with few labelled trials. All signals are simulated:
-that software learns what was planted says nothing about emotion.
+``nil``: there is none. ``labels``: pre-trained against scratch with few labelled trials. All
+signals are simulated: that software learns what was planted says nothing about emotion.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=Path("paper"), metavar="DIR", help="(default: paper)")
     add("--quick", action="store_true", help="few steps, folds and epochs: does all of it run?")
     add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
-    add("--dry-run", action="store_true", help="show cells, fits and measured time; train nothing")
+    add("--dry-run", action="store_true", help="show cells and fits; train nothing")
+    add("--timed", action="store_true", help="with --dry-run: measure a few steps of each, minutes")
     flags.add_flags(
         parser.add_argument_group("what all rows share", USUAL_TARGETS),
         GridSettings,
@@ -117,7 +118,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         say=lambda line: print(line, file=sys.stderr),
     )
     if args.dry_run:
-        print(grid.plan())
+        print(grid.plan(timed=args.timed))
         return 0
     report, cells = reproduce(
         grid,

@@ -303,6 +303,7 @@ def plan(
     out: str | Path | None = None,
     n_jobs: int = 1,
     timed: bool = True,
+    tried: bool = True,
     **deciding: Unpack[Deciding],
 ) -> Plan:
     """Return what ``evaluate`` would do with these arguments, and how long it would take.
@@ -314,6 +315,8 @@ def plan(
     timed : bool
         Measure the time: a few steps, or a small fit, on windows of the first fold. Otherwise it
         is NaN.
+    tried : bool
+        Try the model on windows of the data. Where neither is asked for no signal is read.
 
     Returns
     -------
@@ -322,9 +325,10 @@ def plan(
     Raises
     ------
     DataError
-        All that ``evaluate`` raises before it trains anything.
+        All that ``evaluate`` raises before it trains anything; if not ``tried``, nothing that only
+        a look at the signals or a try of the model shows.
     """
-    run = prepare(estimator, dataset, protocol, needs_name=out is not None, **deciding)
+    run = prepare(estimator, dataset, protocol, needs_name=out is not None, tried=tried, **deciding)
     return run.plan(out=out, n_jobs=n_jobs, timed=timed)
 
 
@@ -339,6 +343,7 @@ def prepare(
     pretraining: Pretraining | None = None,
     transductive: bool = False,
     needs_name: bool = False,
+    tried: bool = True,
 ) -> Run:
     """Prepare a run as far as that takes no time, and refuse one that cannot be done.
 
@@ -350,6 +355,8 @@ def prepare(
         See ``Deciding``.
     needs_name : bool
         Refuse a model that cannot be found again by its name, since its result is to be kept.
+    tried : bool
+        As for ``plan``.
 
     Returns
     -------
@@ -402,7 +409,8 @@ def prepare(
         "versions": versions(factory),
     }
     run = Run(config, factory, dataset, labels, folds)
-    run.check()
+    if tried:
+        run.check()
     return run
 
 

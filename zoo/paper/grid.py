@@ -31,7 +31,7 @@ from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
-from omfa.zoo.data.settings import DEFAULT_TARGETS
+from omfa.zoo.data.settings import DEFAULT_TARGETS, Cache, WindowSettings
 from omfa.zoo.estimators.settings import ARCHITECTURE, COHERENCY, SCRATCH, SPARING
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import evaluate, plan
@@ -134,15 +134,15 @@ class Grid:
         if joined and not UCS.intersection(opened):
             raise DataError(doing, "no channel is in all stores", "Leave transfer out")
         self.cells = [(row, one) for row in self.rows for one in self.how.splits(row.dataset)]
-        self._datasets: dict[str, StoreDataset] = {}
+        self._datasets: dict[tuple[str, Cache], StoreDataset] = {}
 
-    def dataset(self, name: str) -> StoreDataset:
+    def dataset(self, name: str, cache: Cache = WindowSettings.cache) -> StoreDataset:
         """Return the windows of a corpus, which are opened once."""
-        if name not in self._datasets:
-            self._datasets[name] = open_dataset(
-                self.stores[name], self.how.window_seconds, target=self.targets[name]
+        if (name, cache) not in self._datasets:
+            self._datasets[name, cache] = open_dataset(
+                self.stores[name], self.how.window_seconds, target=self.targets[name], cache=cache
             )
-        return self._datasets[name]
+        return self._datasets[name, cache]
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -302,13 +302,14 @@ class Grid:
 
     # ---- the plan
 
-    def plan(self, *, timed: bool = True) -> str:
-        """Describe what ``run`` would do: pre-trainings, cells, fits, and the time they take.
+    def plan(self, *, timed: bool = False) -> str:
+        """Describe what ``run`` would do: pre-trainings, cells and fits.
 
         Parameters
         ----------
         timed : bool
-            Take a few steps of each kind of work on this machine.
+            Say how long it would take too, from a few steps of each kind of work on this machine.
+            Otherwise the tables of the stores are read and no signal.
         """
         from omfa.zoo.pretraining import run as pretrain
 
@@ -332,7 +333,9 @@ class Grid:
             like = (row.model, row.dataset)
             if timed and like not in a_fit:
                 self.say(f"timing {row.model} on {row.dataset}")
-            one = self._plan(row, protocol, timed=timed and like not in a_fit)
+            elif not timed and (row.dataset, "stream") not in self._datasets:
+                self.say(f"reading the trial tables of {row.dataset}")
+            one = self._plan(row, protocol, timed=timed and like not in a_fit, tried=timed)
             n_fits[row.dataset, protocol] = one.n_fits
             a_fit.setdefault(like, one.seconds / one.n_fits)
         fits, seconds = 0, 0.0
@@ -348,25 +351,31 @@ class Grid:
             lines.append(
                 f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits, {protocol}{claim}"
             )
-        after = f", about {duration(seconds)}" if timed else ""
+        after = f", about {duration(seconds)} after the pre-training" if timed else ""
         lines.append(
-            f"{len(undone)} pre-trainings, {len(self.cells)} cells of {fits} fits{after} after the "
-            "pre-training; what is finished is read"
+            f"{len(undone)} pre-trainings, {len(self.cells)} cells of {fits} fits{after}; what is "
+            "finished is read"
         )
+        if not timed:
+            lines.append(
+                "--timed measures how long it takes on this machine, by a few steps of each."
+            )
         return "\n".join(lines)
 
-    def _plan(self, row: Row, protocol: Protocol, *, timed: bool) -> Plan:
+    def _plan(self, row: Row, protocol: Protocol, *, timed: bool, tried: bool = True) -> Plan:
         """Plan a row as if from scratch: its checkpoint may not exist yet, and changes no work."""
         parameters = self.parameters(row)
         if row.stage1 is not None:
             parameters |= _architecture(self.settings(row.stage1))
         return plan(
             row.model,
-            self.dataset(row.dataset),
+            # A stream decodes nothing when it is opened.
+            self.dataset(row.dataset, WindowSettings.cache if tried else "stream"),
             protocol,
             parameters=parameters,
             n_jobs=self.workers,
             timed=timed,
+            tried=tried,
         )
 
 

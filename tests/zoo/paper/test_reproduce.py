@@ -181,7 +181,10 @@ def test_the_intersection_is_of_the_channels_of_the_unseen_corpus(made, stores):
     assert {part["dataset"] for card in cards.values() for part in card["saw"]} == {"deap"}
 
 
-def test_the_plan_tells_cells_fits_and_the_paper_and_trains_nothing(stores, tmp_path, capsys):
+def test_the_plan_tells_cells_fits_and_the_paper_and_reads_no_signal(
+    stores, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delattr("omfa.pipeline.store.StoredRecording.stored_signal")
     what = ["--quick", "--table", "transfer", "--out", str(tmp_path / "o"), "--dry-run"]
     code = main(["reproduce", *what, "--stores", *map(str, stores)])
     text = capsys.readouterr().out
@@ -191,6 +194,16 @@ def test_the_plan_tells_cells_fits_and_the_paper_and_trains_nothing(stores, tmp_
     assert LEAKY_LABEL in text
     assert "20 cells of 80 fits" in text
     assert "whose store is not given" in text
+    assert "nan" not in text
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_plan_tells_the_time_where_it_is_asked_for(stores, tmp_path, capsys):
+    what = ["--quick", "--table", "within", "--out", str(tmp_path / "o"), "--dry-run", "--timed"]
+    assert main(["reproduce", *what, "--datasets", "deap", "--stores", *map(str, stores)]) == 0
+    text = capsys.readouterr().out
+    assert "pairs/s on this machine" in text
+    assert re.search(r"fits, about [\d.]+ (s|min|h) after the pre-training", text)
     assert not (tmp_path / "o").exists()
 
 
