@@ -31,7 +31,7 @@ from omfa.pipeline.readers import get_reader, reader_class, reader_options
 from omfa.pipeline.recording import TRIAL_COLUMNS, Auxiliary, Key, Reader, Recording, Segment
 from omfa.pipeline.simulation import Truth
 
-RECIPE = 2
+RECIPE = 3
 """Version of the processing, raised whenever the same settings would give another signal."""
 
 SOFTWARE = ("omfa", "numpy", "scipy", "zarr", "numcodecs")
