@@ -30,6 +30,7 @@ from omfa.pipeline.quality import FREQUENCIES, Quality, assess, spectrum
 from omfa.pipeline.readers import get_reader, reader_class, reader_options
 from omfa.pipeline.recording import TRIAL_COLUMNS, Auxiliary, Key, Reader, Recording, Segment
 from omfa.pipeline.simulation import Truth
+from omfa.pipeline.trialwise import preprocess_units, units
 
 RECIPE = 3
 """Version of the processing, raised whenever the same settings would give another signal."""
@@ -214,16 +215,21 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
     spans = _spans([n_resampled(s.shape[1], recording.sfreq, sfreq) for s in segments])
     signal = np.empty((len(channels), int(spans[:, 1].sum())), np.float32)
     pieces = [signal[:, onset : onset + length] for onset, length in spans]
-    for segment, piece in zip(segments, pieces, strict=True):
-        preprocess(
-            segment,
-            recording.sfreq,
-            settings,
-            channels=channels,
-            positions=positions,
-            bad=quality.bad,
-            out=piece,
-        )
+    trials = _trials(recording, sfreq, spans)
+    known = {"channels": channels, "positions": positions, "bad": quality.bad}
+    for i, (segment, piece) in enumerate(zip(segments, pieces, strict=True)):
+        preprocess(segment, recording.sfreq, settings, out=piece, **known)
+        if settings.filter_within == "trials":
+            alone = units(recording.trials, trials, i, where=where)
+            preprocess_units(
+                segment,
+                recording.sfreq,
+                settings,
+                alone,
+                origin=int(spans[i, 0]),
+                out=piece,
+                **known,
+            )
     return AlignedRecording(
         recording=recording.key.recording,
         subject=recording.key.subject,
@@ -233,7 +239,7 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
         sfreq=float(sfreq),
         signal=signal,
         segments=spans,
-        trials=_trials(recording, sfreq, spans),
+        trials=trials,
         quality=_quality(quality, spectrum(pieces, sfreq)),
         auxiliary=_auxiliary(recording.auxiliary, sfreq, spans) if recipe.keep_auxiliary else None,
         facts={

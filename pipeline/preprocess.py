@@ -85,6 +85,10 @@ class Preprocessing:
         channels that are not bad; channel names, in any spelling, subtract the mean of those.
     interpolate : bool
         Replace bad channels by spherical splines of the others.
+    filter_within : {"segments", "trials"}
+        How far the filters reach: over all that the source holds contiguously, or over each trial
+        by itself, with its own baseline where the two touch, so that no trial holds anything of
+        its neighbours. ``align`` heeds it, which knows the trials.
 
     Raises
     ------
@@ -98,6 +102,7 @@ class Preprocessing:
     notch: tuple[float, ...] = ()
     reference: Literal["source", "average"] | tuple[str, ...] = "source"
     interpolate: bool = False
+    filter_within: Literal["segments", "trials"] = "segments"
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -119,6 +124,10 @@ class Preprocessing:
         if self.sfreq is not None and not (np.isfinite(self.sfreq) and self.sfreq > 0):
             raise _impossible(
                 "sfreq", self.sfreq, "a rate is above 0 Hz", "Give a rate such as 128"
+            )
+        if self.filter_within not in ("segments", "trials"):
+            raise _impossible(
+                "filter_within", self.filter_within, "it is unknown", "Use 'segments' or 'trials'"
             )
         if self.transition is not None and not NARROWEST_TRANSITION <= self.transition < np.inf:
             raise _impossible(
@@ -181,7 +190,8 @@ def _ceiling(sfreq: float, settings: Preprocessing) -> float:
 
 
 @lru_cache
-def _ratio(sfreq: float, to: float | None) -> Fraction:
+def rate_ratio(sfreq: float, to: float | None) -> Fraction:
+    """Return the ratio of the new rate ``to`` to the old one, in Hz; 1 where ``to`` is None."""
     if to is None or to == sfreq:
         return Fraction(1)
     # A rate in a file is a decimal number, whose float is not the fraction that was meant.
@@ -202,7 +212,7 @@ def n_resampled(n: int, sfreq: float, to: float | None) -> int:
     sfreq, to : float
         Old and new rate, Hz. ``to=None`` keeps the old.
     """
-    up, down = _ratio(sfreq, to).as_integer_ratio()
+    up, down = rate_ratio(sfreq, to).as_integer_ratio()
     return -(-n * up // down)
 
 
@@ -230,7 +240,7 @@ def resample_spans(
     onset, length : ndarray of int64, shape (n,)
         In samples at ``to``. A length of 0 stays 0.
     """
-    up, down = _ratio(sfreq, to).as_integer_ratio()
+    up, down = rate_ratio(sfreq, to).as_integer_ratio()
     first, n = np.asarray(onset, dtype=np.int64), np.asarray(length, dtype=np.int64)
     start = -(-first * up // down)
     whole, rest = np.divmod(n * up, down)
@@ -302,7 +312,7 @@ def kernel(settings: Preprocessing, sfreq: float) -> npt.NDArray[np.float64]:
         band = _low_pass(high, min(high + falls, ceiling), sfreq)
     # A change of rate needs a low-pass whether or not one was asked for, or what is above the
     # new Nyquist frequency would be cut off without a transition and ring.
-    elif _ratio(sfreq, settings.sfreq) != 1:
+    elif rate_ratio(sfreq, settings.sfreq) != 1:
         band = _low_pass(PASSED_WITHOUT_BAND * ceiling, ceiling, sfreq)
     if low is not None:
         band = _sum(band, -_low_pass(low - min(max(low / 4, 2), low), low, sfreq))
@@ -336,7 +346,7 @@ class _Plan:
 @lru_cache(maxsize=64)
 def _plan(settings: Preprocessing, sfreq: float, n: int) -> _Plan | None:
     taps = kernel(settings, sfreq)
-    up, down = _ratio(sfreq, settings.sfreq).as_integer_ratio()
+    up, down = rate_ratio(sfreq, settings.sfreq).as_integer_ratio()
     if len(taps) == 1:
         return None
     half = len(taps) // 2
@@ -429,7 +439,7 @@ def _filter(segment: Segment, sfreq: float, settings: Preprocessing, out: Float3
         if keeps_offset:
             np.add(target, offset, out=target, casting="same_kind")
         if gaps is not None:
-            target[_spread(gaps, _ratio(sfreq, settings.sfreq), n_out)] = np.nan
+            target[_spread(gaps, rate_ratio(sfreq, settings.sfreq), n_out)] = np.nan
 
 
 @lru_cache(maxsize=64)
