@@ -61,6 +61,8 @@ def lay_store():
         offsets=None,
         seed=0,
         simulated=False,
+        preprocessing=None,
+        history=None,
     ):
         table = pd.DataFrame(list(trials), columns=["onset", "length"])
         table = table.assign(baseline_onset=0, baseline_length=0)
@@ -80,7 +82,7 @@ def lay_store():
                 name = "sub-{}_ses-{}_run-{}".format(*names)
                 segments = np.array([[0, n_times]])
                 quality = {"bad": np.array([c == "T8" for c in channels])}
-                facts = {"source": {"simulated": True}} if simulated else {}
+                facts = {"source": ({"simulated": True} if simulated else {}) | (history or {})}
                 recording = stores.AlignedRecording(
                     *(name, *names, list(channels), sfreq, signal, segments, table, quality),
                     facts=facts,
@@ -94,7 +96,7 @@ def lay_store():
             "settings_digest": "settings",
             "source": source,
             "channels": {"cerebellar": "PO9/PO10", "aliases": {}},
-            "preprocessing": {"band": [0.5, 45.0], "reference": "source"},
+            "preprocessing": {"band": [0.5, 45.0], "reference": "source"} | (preprocessing or {}),
         }
         stores.write_root(stores.locate(folder), settings)
         return folder

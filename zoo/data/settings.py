@@ -36,6 +36,9 @@ class WindowSettings:
         recording's own.
     mask_bad : bool
         Count channels that quality control marked as absent.
+    allow_mixed : bool
+        Join stores that were ingested with different bands, references or notches; a warning then
+        names the differences.
     cache : {"auto", "memory", "memmap", "stream"}
         Where decoded signals lie: in memory, in a mapped file, or nowhere, so that each epoch
         decodes them again. ``auto`` takes the first of these that fits.
@@ -46,4 +49,5 @@ class WindowSettings:
     stride_seconds: float | None = None
     channels: Channels = "union"
     mask_bad: bool = False
+    allow_mixed: bool = False
     cache: Cache = "auto"

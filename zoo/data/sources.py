@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.location import locate
+from omfa.pipeline.signal_path import SignalPath
 from omfa.pipeline.store import StoredRecording
 
 Ints = npt.NDArray[np.int64]
@@ -43,6 +44,8 @@ class Source:
         The channels that quality control marked.
     n_times : int
         Samples of each channel.
+    path : SignalPath
+        What was done to the signal, at its source and at ingest.
     simulated : bool
         Whether the signal is simulated, as ingest recorded.
     """
@@ -56,6 +59,7 @@ class Source:
     channels: tuple[str, ...]
     bad_channels: tuple[str, ...]
     n_times: int
+    path: SignalPath
     simulated: bool = False
 
     @property

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.signal_path import SignalPath
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.pipeline.words import some
 from omfa.zoo.data.sources import Source
@@ -53,7 +54,9 @@ def _table(
     return table.assign(recording=index)
 
 
-def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
+def _source(
+    recording: StoredRecording, attrs: Mapping[str, object], preprocessing: Mapping[str, Any]
+) -> Source:
     return Source(
         address=recording.location.address,
         options=tuple(getattr(recording.location, "options", ())),
@@ -64,6 +67,7 @@ def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
         channels=tuple(recording.channels),
         bad_channels=tuple(recording.bad_channels),
         n_times=int(str(attrs["n_times"])),
+        path=SignalPath.of(preprocessing, attrs, recording.sfreq),
         simulated=recording.simulated,
     )
 
@@ -137,7 +141,7 @@ def read_trials(
             homes[name] = store.path
             spans = _segments(recording) if whole else recording.trials
             tables.append(_table(spans, store.name, attrs, len(sources)))
-            sources.append(_source(recording, attrs))
+            sources.append(_source(recording, attrs, store.settings.get("preprocessing", {})))
     trials = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if not len(trials):
         raise DataError(

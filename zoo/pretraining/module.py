@@ -259,6 +259,8 @@ def open_reads(
         # Without labels all signal can be used, between the trials too.
         cut_from="recordings",
         mask_bad=True,
+        # Views are compared within a recording's own store; what differs is named in a warning.
+        allow_mixed=True,
         device=device,
         **options,
     )
