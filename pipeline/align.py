@@ -258,6 +258,29 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
     )
 
 
+def unreferenced(recording: Recording, recipe: Recipe) -> str | None:
+    """Doubt a recording that no electrode was ever subtracted from, and that is to stay so.
+
+    BioSemi's amplifiers record against the CMS electrode, whose signal keeps all that electrodes
+    have in common, mains above all; their maker asks for a reference to be chosen afterwards.
+
+    Returns
+    -------
+    str or None
+        A warning in three parts, or None where the recording has a reference or gets one.
+    """
+    as_it_was = str(recording.source.get("reference") or "")
+    if recipe.preprocessing.reference != "source" or "CMS" not in as_it_was:
+        return None
+    return str(
+        DataError(
+            f"Checking the reference of {recording.key.recording}",
+            f"it is {as_it_was}: what all channels share, mains among it, is still in each",
+            "Ingest it with --reference average",
+        )
+    )
+
+
 def _rows(segment: Segment, rows: list[int]) -> npt.NDArray[np.float32]:
     # Taking rows copies the whole segment; SEED's, the largest, are in UCS order already.
     if rows != list(range(len(segment))):

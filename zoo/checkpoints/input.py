@@ -152,12 +152,9 @@ def input_path(paths: Sequence[SignalPath]) -> dict[str, Any]:
         ``band``, two edges in Hz, and ``transition`` in Hz if all fall within the same.
     """
     band = [max(path.band[0] for path in paths), min(path.band[1] for path in paths)]
-    transitions = {path.transition for path in paths}
-    falls = {"transition": transitions.pop()} if len(transitions) == 1 else {}
-    return {
-        "band": [band[0] or None, band[1]],
-        **{name: hz for name, hz in falls.items() if hz is not None},
-    }
+    found: dict[str, Any] = {"band": [band[0] or None, band[1]]}
+    falls = {path.transition for path in paths}
+    return found if None in falls or len(falls) > 1 else {**found, "transition": falls.pop()}
 
 
 def scale_input(model: nn.Module, card: Card, unit: str | None) -> None:

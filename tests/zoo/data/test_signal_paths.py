@@ -60,8 +60,8 @@ def test_a_baseline_says_which_of_its_bands_signals_lack(lay_store, tmp_path):
     path = lay_store(tmp_path / "deap.zarr", source="deap", subjects=4, history=DEAP)
     data = open_dataset(path, 1.0, target="emotion")
     with pytest.warns(UserWarning, match=r"4 to 45 Hz hold no delta \(1-4 Hz\), 31-45 Hz of gamma"):
-        evaluate("relative-band-power+logistic", data, "subject-kfold", parameters={})
+        evaluate("relative-band-power+logistic", data, "leave-one-subject-out")
     whole = open_dataset(
         lay_store(tmp_path / "w.zarr", source="w", subjects=4), 1.0, target="emotion"
     )
-    evaluate("relative-band-power+logistic", whole, "subject-kfold")
+    evaluate("relative-band-power+logistic", whole, "leave-one-subject-out")
