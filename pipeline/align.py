@@ -216,7 +216,7 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
     signal = np.empty((len(channels), int(spans[:, 1].sum())), np.float32)
     pieces = [signal[:, onset : onset + length] for onset, length in spans]
     trials = _trials(recording, sfreq, spans)
-    known = {"channels": channels, "positions": positions, "bad": quality.bad}
+    known: dict[str, Any] = {"channels": channels, "positions": positions, "bad": quality.bad}
     for i, (segment, piece) in enumerate(zip(segments, pieces, strict=True)):
         preprocess(segment, recording.sfreq, settings, out=piece, **known)
         if settings.filter_within == "trials":

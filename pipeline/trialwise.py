@@ -49,8 +49,8 @@ def units(source: pd.DataFrame, stored: pd.DataFrame, segment: int, *, where: st
     found: set[Unit] = set()
     for (_, old), (_, new) in zip(source.iterrows(), stored.iterrows(), strict=True):
         trial = _spans(old, new, "") if old["segment"] == segment else None
-        baseline = _spans(old, new, "baseline_")
-        if old["baseline_segment"] != segment or baseline[0] == baseline[1]:
+        baseline = _spans(old, new, "baseline_") if old["baseline_segment"] == segment else None
+        if baseline and baseline[0] == baseline[1]:
             baseline = None
         if trial and baseline and baseline[1] == trial[0]:
             found.add((baseline[0], trial[1], baseline[2], trial[3]))
