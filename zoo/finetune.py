@@ -223,6 +223,7 @@ def _card(
     from omfa.pipeline.store import open_store
     from omfa.zoo.checkpoints.cards import Card
     from omfa.zoo.checkpoints.folder import load_card
+    from omfa.zoo.checkpoints.input import input_path
 
     before = load_card(checkpoint) if checkpoint is not None else None
     saw: dict[str, dict[str, Any]] = {}
@@ -247,7 +248,7 @@ def _card(
             "unit": "uV",
             "scale": 1.0,
             "sfreq": dataset.sfreq,
-            "band": made.get("band"),
+            **input_path(dataset.paths),
             "reference": made.get("reference"),
             "channels": dataset.channels,
             "window_seconds": dataset.recipe["window_seconds"],

@@ -52,7 +52,9 @@ from omfa.zoo.protocols.windows import Estimator, Extract, Extractor, Windows
 Floats = npt.NDArray[np.floating]
 
 BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 14), "beta": (14, 31), "gamma": (31, 50)}
-"""Hz; SEED's five. A band is cut at 0.45 of the sampling rate."""
+"""Hz; SEED's five. A band is cut at 0.45 of the sampling rate, and measures no more than signals
+hold: of a store that ends at 45 Hz, the default, gamma is 31-45 Hz and the fall to 49 Hz.
+"""
 
 SPECTRUM_ENDS_AT = 45
 """Hz; the last bin of the log spectrum, where the default band of a store ends."""
@@ -237,6 +239,9 @@ class BandCovariance(Extractor):
 
 band_covariance = BandCovariance()
 
+BAND_FEATURES: tuple[Extract, ...] = (differential_entropy, relative_band_power, band_covariance)
+"""The features that are measured by band."""
+
 
 def _usable(covariances: Floats) -> tuple[Rows, Rows]:
     """Return the windows that have a channel, and the channels that all of them have."""
@@ -337,6 +342,7 @@ class FeatureClassifier(Estimator):
     ) -> None:
         self.features, self.prepare, self.candidates = features, prepare, candidates
         self.smooth = smooth
+        self.bands = BANDS if features in BAND_FEATURES else None
 
     def fit(self, train: Windows, validation: Windows) -> Self:
         """Choose on ``validation`` and fit on both."""

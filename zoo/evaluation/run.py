@@ -26,6 +26,7 @@ import joblib
 import pandas as pd
 
 from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.signal_path import lacking
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import set_aside
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
@@ -448,6 +449,17 @@ class Run:
         model.check(windows)
         if found := doubtful_unit(windows):
             warnings.warn(found, DataWarning, stacklevel=4)
+        named = model.bands or {}
+        for low, high in sorted({path.band for path in self.dataset.paths}):
+            # Half of a band is still that band; the fall above 45 Hz takes a quarter of gamma.
+            if lacking((low, high), named, least=0.5):
+                warnings.warn(
+                    f"{self.config['estimator']} measures power by band, and signals of {low:g} to "
+                    f"{high:g} Hz hold {', '.join(lacking((low, high), named))}: of the rest it "
+                    "measures what the filters left",
+                    DataWarning,
+                    stacklevel=4,
+                )
 
     def _check_centring(self, model: Estimator, by: str) -> None:
         """Refuse a model of signals, and a test side from which centring would take the class."""
