@@ -217,39 +217,49 @@ def n_resampled(n: int, sfreq: float, to: float | None) -> int:
 
 
 def resample_spans(
-    onset: npt.ArrayLike, length: npt.ArrayLike, sfreq: float, to: float | None, *, n_times: int
+    onset: npt.ArrayLike, duration: npt.ArrayLike, to: float, *, n_times: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which samples of a resampled segment belong to spans of the original.
+    """Return which samples of a resampled segment belong to spans of time.
 
-    A span's first sample is the first that is not before it. Its length follows from its duration
-    alone, as the length of a window does, and not from its two ends, whose roundings would make
-    spans of one duration differ by a sample: one of d seconds has ``round(d * to)`` samples. It is
-    shorter only where it would reach into a span that begins after it, or past the segment's end.
+    A span's length follows from its duration alone, as the length of a window does, and not from
+    its two ends, whose roundings would make spans of one duration differ by a sample: one of d
+    seconds has ``round(d * to)`` samples. It is shorter only where the segment ends before. A span
+    begins with the first sample that is not before it; with the last one that is, where it would
+    else reach past the segment's end or into a span that begins after it. So two spans that touch
+    share at most one sample.
 
     Parameters
     ----------
-    onset, length : array of int, shape (n,)
-        All spans of one segment, in samples at ``sfreq`` from its start.
-    sfreq, to : float
-        Old and new rate, Hz. ``to=None`` keeps the old.
+    onset, duration : array of float, shape (n,)
+        All spans of one segment, in seconds from its first sample.
+    to : float
+        Rate of the resampled segment, Hz.
     n_times : int
-        Samples of the resampled segment.
+        Its samples.
 
     Returns
     -------
     onset, length : ndarray of int64, shape (n,)
-        In samples at ``to``. A length of 0 stays 0.
+        In samples. A duration of 0 gives a length of 0.
     """
-    up, down = rate_ratio(sfreq, to).as_integer_ratio()
-    first, n = np.asarray(onset, dtype=np.int64), np.asarray(length, dtype=np.int64)
-    start = -(-first * up // down)
-    whole, rest = np.divmod(n * up, down)
-    # A half goes to the even number, as numpy rounds the width of a window.
-    count = whole + (2 * rest + whole % 2 > down)
-    begins = np.sort(first[n > 0])
-    limits = np.append(np.minimum(-(-begins * up // down), n_times), n_times)
-    stop = np.minimum(start + count, limits[np.searchsorted(begins, first + n)])
-    return start, np.where(n > 0, np.maximum(stop - start, 0), 0)
+    first, lasting = np.asarray(onset, dtype=float), np.asarray(duration, dtype=float)
+    after, before = _after(first, to), np.floor(first * to + _EXACT).astype(np.int64)
+    count = np.round(lasting * to).astype(np.int64)
+    begins = np.sort(first[lasting > 0])
+    # Seconds to float's precision: a span that begins where another ends comes after it.
+    following = np.searchsorted(begins, first + lasting - _EXACT / to)
+    limits = np.append(np.minimum(_after(begins, to), n_times), n_times)
+    start = np.where(after + count > limits[following], before, after)
+    return start, np.clip(count, 0, np.maximum(n_times - start, 0))
+
+
+_EXACT = 1e-6
+"""Samples; seconds that were computed from samples miss them by less, other samples by more."""
+
+
+def _after(seconds: npt.NDArray[np.float64], to: float) -> npt.NDArray[np.int64]:
+    """Return the first sample that is not before a time."""
+    return np.ceil(seconds * to - _EXACT).astype(np.int64)
 
 
 # --- filter design ------------------------------------------------------------------------------

@@ -90,6 +90,8 @@ def preprocess_units(
 ) -> None:
     """Replace stretches of a preprocessed segment by what they are when filtered by themselves.
 
+    A stored sample that two of them share is of the first, in whose time it lies.
+
     Parameters
     ----------
     segment : ndarray, shape (n_chans, n_times)
@@ -108,10 +110,13 @@ def preprocess_units(
     """
     up, down = rate_ratio(sfreq, settings.sfreq).as_integer_ratio()
     half = len(kernel(settings, sfreq)) // 2
+    free = 0
     for first, stop, start, end in alone:
         # As many samples before it as bring the new grid to where the segment's own has it.
         before = half + (first - half) % down
         piece = np.pad(segment[:, first:stop], ((0, 0), (before, half + down)), mode="symmetric")
         at = start - origin - (first - before) // down * up
         filtered = preprocess(piece, sfreq, settings, **known)[:, at : at + end - start]
-        out[:, start - origin : end - origin] = filtered
+        begin = max(start - origin, free)
+        free = end - origin
+        out[:, begin:free] = filtered[:, begin - (start - origin) :]

@@ -280,40 +280,42 @@ def test_an_end_disturbs_half_a_kernel_and_no_more():
 
 @given(
     sfreq=RATES,
-    to=st.none() | RATES,
+    to=RATES,
     onset=st.integers(0, 10**8),
     length=st.integers(1, 10**6),
     after=st.integers(0, 10**4),
 )
-def test_the_length_of_a_trial_follows_from_its_duration(sfreq, to, onset, length, after):
+def test_a_trial_of_whole_samples_has_the_length_of_its_duration(sfreq, to, onset, length, after):
     n_times = n_resampled(onset + length + after, sfreq, to)
-    (start,), (n,) = resample_spans([onset], [length], sfreq, to, n_times=n_times)
-    old, new = 1 / Fraction(sfreq), 1 / Fraction(to or sfreq)
-    assert (start - 1) * new < onset * old <= start * new
-    assert n == min(round(length * old / new), n_times - start)
-    if (length * old / new).denominator == 1:  # a whole number of samples is always whole
-        assert n * new == length * old
+    (start,), (n,) = resample_spans([onset / sfreq], [length / sfreq], to, n_times=n_times)
+    exact = onset * Fraction(to) / Fraction(sfreq)
+    assert start == -(-exact // 1) or (start == exact // 1 and start + n == n_times)
+    assert n == round(length * Fraction(to) / Fraction(sfreq))
+
+
+SECONDS = st.integers(0, 10**6).map(lambda ms: ms / 1000) | st.floats(0, 1000)
 
 
 @given(
-    sfreq=RATES,
-    to=st.none() | RATES,
-    steps=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 3000)), min_size=1, max_size=20),
+    to=RATES,
+    steps=st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=20),
+    lost=st.integers(0, 3000),
 )
-def test_trials_that_touch_do_not_overlap_and_none_reaches_past_the_end(sfreq, to, steps):
-    gaps, lengths = np.array(steps).T
-    onset = np.cumsum(gaps + lengths) - lengths
-    n_times = n_resampled(int(onset[-1] + lengths[-1]), sfreq, to)
-    start, n = resample_spans(onset, lengths, sfreq, to, n_times=n_times)
-    there = lengths > 0
-    assert (start[there][1:] >= (start + n)[there][:-1]).all()
-    assert (start + n <= n_times)[there].all()
-    ratio = Fraction(to or sfreq) / Fraction(sfreq)
-    full = np.array([round(int(length) * ratio) for length in lengths])
-    assert (full - n <= 1).all()
-    assert (full >= n).all()
-    apart = np.append(gaps[1:] > 2 + 2 / ratio, False)
-    assert_array_equal(n[apart], full[apart])
+def test_trials_of_any_seconds_have_their_length_unless_the_recording_ends_before(to, steps, lost):
+    gaps, durations = np.array(steps).T
+    onset = np.cumsum(gaps + durations) - durations
+    whole = int(np.ceil((onset + durations).max() * to - 1e-6))
+    for n_times in (whole, max(whole - lost, 1)):
+        start, n = resample_spans(onset, durations, to, n_times=n_times)
+        full = np.array([round(float(seconds) * to) for seconds in durations])
+        fits = np.floor(onset * to + 1e-6) + full <= n_times
+        assert_array_equal(n[fits], full[fits])
+        assert (n <= full).all()
+        assert (start + n <= n_times)[n > 0].all()
+        assert (np.abs(start - onset * to) < 1 + 1e-5).all()
+        # Trials that touch share a sample at most, and only where their lengths were rounded up.
+        there = durations > 0
+        assert ((start + n)[there][:-1] - start[there][1:] <= 1).all()
 
 
 @given(
@@ -323,9 +325,8 @@ def test_trials_that_touch_do_not_overlap_and_none_reaches_past_the_end(sfreq, t
     onset=st.integers(0, 10**6),
 )
 def test_a_trial_as_long_as_the_window_gives_one(rate, to, seconds, onset):
-    length = int(seconds * rate)
-    n_times = n_resampled(onset + length + rate, rate, to)
-    _, (n,) = resample_spans([onset], [length], rate, to, n_times=n_times)
+    n_times = n_resampled(onset + round(seconds * rate) + rate, rate, to)
+    _, (n,) = resample_spans([onset / rate], [seconds], to, n_times=n_times)
     assert n == np.round(seconds * to)
 
 
@@ -336,7 +337,8 @@ def test_the_new_length_covers_the_old_time(n, sfreq, to):
 
 
 def test_spans_are_taken_together_and_an_absent_baseline_stays_absent():
-    start, n = resample_spans([0, 200, 300], [200, 0, 47001], 200, 128, n_times=30273)
+    onset, duration = np.array([0, 200, 300]) / 200, np.array([200, 0, 47001]) / 200
+    start, n = resample_spans(onset, duration, 128, n_times=30273)
     assert_array_equal(start, [0, 128, 192])
     assert_array_equal(n, [128, 0, 30081])
     assert n_resampled(47001, 200, 128) == 30081

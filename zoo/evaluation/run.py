@@ -30,7 +30,12 @@ from omfa.pipeline.signal_path import lacking
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import set_aside
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
-from omfa.zoo.estimators.names import Factory, factory_named, resolve
+from omfa.zoo.estimators.names import (
+    Factory,
+    factory_named,
+    resolve,
+    with_smoothing_in_its_name,
+)
 from omfa.zoo.evaluation.folds import (
     Job,
     compute_features,
@@ -55,6 +60,7 @@ from omfa.zoo.evaluation.results import (
     folds_from_table,
     prediction_table,
 )
+from omfa.zoo.protocols.identity import doubles
 from omfa.zoo.protocols.protocol import (
     CENTRED_BY,
     SIDES,
@@ -117,9 +123,11 @@ def evaluate(
     Parameters
     ----------
     estimator : str or callable
-        A name in ``BASELINES``, ``"omfa"``, ``"braindecode:EEGNet"`` (any of braindecode's
-        classification models), ``"module:function"``, or the function itself; called as
-        ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
+        A name in ``BASELINES``, ``"omfa"``, ``"omfa:random"``, ``"omfa:scratch"``,
+        ``"braindecode:EEGNet"`` (any of braindecode's classification models),
+        ``"module:function"``, or the function itself; called as ``function(seed=...,
+        **parameters)`` for each fold, it returns an ``Estimator``. If it takes a ``run_seed``, it
+        also gets ``seed`` as it is given here, for what all folds start from.
     dataset : Dataset
     protocol : str or Protocol, default="within-subject"
         A name in ``PROTOCOLS`` or ``PROTOCOL_PRESETS``, or a protocol with settings.
@@ -224,7 +232,7 @@ def rerun(
     folds = folds_from_table(old.folds, dataset.metadata, labels)
     for fold in folds:
         # A file can be edited: its folds are proved like those of a splitter.
-        check_fold(dataset.metadata, fold, old.protocol)
+        check_fold(dataset.metadata, fold, old.protocol, dataset.recorded)
     config = {**old.config, "dataset": described, "versions": versions(factory)}
     # Of the run of then; this one gets its own.
     for key in ("created", "seconds"):
@@ -240,6 +248,17 @@ def rerun(
                 f"the weights of the checkpoint {name} are not those it was made with",
                 "Put the checkpoint of then in its place, or evaluate the new one",
             )
+        # Of today's card and digests: what was not found then may be found now.
+        claim = pretraining_of(name, dataset, folds, transductive=True)
+        claim.check(dataset.metadata, folds, old.protocol, dataset.recorded)
+        if claim.kind != (before := config["pretraining"]["kind"]):
+            warnings.warn(
+                f"{doing}: its pre-training was called {before!r}, and by the digests of the "
+                f"checkpoint's card it is {claim.kind!r}, as the new result says",
+                DataWarning,
+                stacklevel=2,
+            )
+        config["pretraining"] = asdict(claim)
     run = Run(config, factory, dataset, labels, folds)
     run.check()
     return run.run(out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress, anew=True)
@@ -285,6 +304,7 @@ def plan(
     out: str | Path | None = None,
     n_jobs: int = 1,
     timed: bool = True,
+    tried: bool = True,
     **deciding: Unpack[Deciding],
 ) -> Plan:
     """Return what ``evaluate`` would do with these arguments, and how long it would take.
@@ -296,6 +316,8 @@ def plan(
     timed : bool
         Measure the time: a few steps, or a small fit, on windows of the first fold. Otherwise it
         is NaN.
+    tried : bool
+        Try the model on windows of the data. Where neither is asked for no signal is read.
 
     Returns
     -------
@@ -304,9 +326,10 @@ def plan(
     Raises
     ------
     DataError
-        All that ``evaluate`` raises before it trains anything.
+        All that ``evaluate`` raises before it trains anything; if not ``tried``, nothing that only
+        a look at the signals or a try of the model shows.
     """
-    run = prepare(estimator, dataset, protocol, needs_name=out is not None, **deciding)
+    run = prepare(estimator, dataset, protocol, needs_name=out is not None, tried=tried, **deciding)
     return run.plan(out=out, n_jobs=n_jobs, timed=timed)
 
 
@@ -321,6 +344,7 @@ def prepare(
     pretraining: Pretraining | None = None,
     transductive: bool = False,
     needs_name: bool = False,
+    tried: bool = True,
 ) -> Run:
     """Prepare a run as far as that takes no time, and refuse one that cannot be done.
 
@@ -332,6 +356,8 @@ def prepare(
         See ``Deciding``.
     needs_name : bool
         Refuse a model that cannot be found again by its name, since its result is to be kept.
+    tried : bool
+        As for ``plan``.
 
     Returns
     -------
@@ -342,7 +368,13 @@ def prepare(
     protocol, parameters = as_protocol(protocol), dict(parameters or {})
     labels = labels_of(dataset, target)
     folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
+    if doubles(dataset.recorded):  # split has proved the folds by name
+        for fold in folds:
+            check_fold(dataset.metadata, fold, protocol, dataset.recorded)
     name, factory = resolve(estimator, needs_name=needs_name)
+    marked, parameters = with_smoothing_in_its_name(name, parameters)
+    if marked != name:
+        name, factory = marked, factory_named(marked)
     checkpoint = None
     if parameters.get("checkpoint") is not None:
         from omfa.zoo.checkpoints.folder import load_card
@@ -357,10 +389,10 @@ def prepare(
         checkpoint = describe_checkpoint(parameters["checkpoint"])
         check_input(load_card(parameters["checkpoint"]), dataset)
         pretraining = pretraining_of(
-            parameters["checkpoint"], dataset.metadata, folds, transductive=transductive
+            parameters["checkpoint"], dataset, folds, transductive=transductive
         )
     pretraining = pretraining or Pretraining()
-    pretraining.check(dataset.metadata, folds, protocol)
+    pretraining.check(dataset.metadata, folds, protocol, dataset.recorded)
     config = {
         "format": FORMAT,
         "leaky": protocol.leaky,
@@ -378,7 +410,8 @@ def prepare(
         "versions": versions(factory),
     }
     run = Run(config, factory, dataset, labels, folds)
-    run.check()
+    if tried:
+        run.check()
     return run
 
 

@@ -138,7 +138,7 @@ def pretrain_encoder(
     if (done / "card.json").exists():
         return done
     model = Contrastive(settings, reads)
-    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets)
+    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets, hold_out)
     run = RunSettings(
         accelerator=accelerator,
         devices=devices,
@@ -418,6 +418,7 @@ def export(
             resampling=settings.resampling,
             tokens_per_second=settings.tokens_per_second,
         )
+    assert model.encoder is not None  # one head alone reads none
     model.encoder.load_state_dict(encoder.state_dict())
     return save_checkpoint(folder, model, card)
 

@@ -21,6 +21,7 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.signal_path import SignalPath
+from omfa.zoo.protocols.identity import Recorded
 from omfa.zoo.protocols.protocol import CENTRED_BY, TRIAL, Rows, codes
 
 COLUMNS = (*TRIAL, "stimulus", "i_window_in_trial", "i_start_in_trial", "i_stop_in_trial")
@@ -58,6 +59,10 @@ class Dataset(ABC):
     chs_info : list of dict or None
         ``ch_name``, ``kind`` and ``loc`` of each channel, as braindecode's models take them; None
         where the names alone are known.
+    recorded : sequence of Recorded
+        The recordings that it was made of, with their digests, by which data are known again under
+        another name. Those that have windows are called as the metadata's ``dataset`` and
+        ``subject_session_run``. Empty where no digests are known.
     known_features : KnownFeatures or None
         The features that were last computed of it. ``evaluate`` keeps them here if there is a
         recipe: signals of stores do not change.
@@ -100,6 +105,11 @@ class Dataset(ABC):
     def simulated(self) -> bool:
         """Whether any of the signals are simulated."""
         return False
+
+    @property
+    def recorded(self) -> Sequence[Recorded]:
+        """The recordings with their digests."""
+        return ()
 
     @property
     def chs_info(self) -> list[dict[str, Any]] | None:
@@ -164,7 +174,9 @@ class _OwnDataset(Dataset):
 
     metadata, sfreq, channels = map(_of_own, ("metadata", "sfreq", "channels"))
     recipe, classes, rule = map(_of_own, ("recipe", "classes", "rule"))
-    simulated, chs_info, paths = map(_of_own, ("simulated", "chs_info", "paths"))
+    simulated, recorded, chs_info, paths = map(
+        _of_own, ("simulated", "recorded", "chs_info", "paths")
+    )
 
     def __init__(self, own: Any) -> None:
         self.own = own
