@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from omfa.pipeline import cluster, encoding
 from omfa.pipeline import store as stores
-from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
+from omfa.pipeline.align import Recipe, align, recipe_for, unchanged, unreferenced
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content, Location, locate, this_run
 from omfa.pipeline.outcomes import Outcome, Summary, failed
@@ -118,10 +118,11 @@ def _encode(
     """Return a recording's files, and what is doubtful about it."""
     if isinstance(found, Exception):
         raise found
-    doubt = plausible_unit(found)
+    doubts = (plausible_unit(found), unreferenced(found, task.recipe))
     aligned = align(found, task.recipe)
     files = encoding.encode(aligned, task.recipe.dtype, task.settings_digest)
-    return files, (*found.notes, *((doubt,) if doubt else ()))
+    notes = aligned.facts["source"].get("notes", [])
+    return files, (*notes, *(doubt for doubt in doubts if doubt))
 
 
 def _stamps(key: Key) -> list[tuple[int, ...]]:

@@ -241,7 +241,8 @@ def last_until_next(
     table = table.sort_values("onset", kind="stable").reset_index(drop=True)
     onset = table["onset"].to_numpy(float)
     later = np.searchsorted(onset, onset, side="right")
-    until_next = np.append(onset, end)[later] - onset
+    # A difference of seconds is rounded to what they can be known to.
+    until_next = np.round(np.append(onset, end)[later] - onset, 9)
     own = table["duration"].to_numpy(float)
     if notes is not None and duration is None and (own < 0).any():
         at = ", ".join(f"{when:g} s" for when in onset[own < 0][:4])

@@ -64,6 +64,8 @@ def lay_store():
         files=None,
         repeated=False,
         bad=(),
+        preprocessing=None,
+        history=None,
     ):
         table = pd.DataFrame(list(trials), columns=["onset", "length"])
         table = table.assign(baseline_onset=0, baseline_length=0)
@@ -85,7 +87,7 @@ def lay_store():
                 name = "sub-{}_ses-{}_run-{}".format(*names)
                 segments = np.array([[0, n_times]])
                 quality = {"bad": np.array([c in bad for c in channels])}
-                facts = {"source": {"simulated": True}} if simulated else {}
+                facts = {"source": ({"simulated": True} if simulated else {}) | (history or {})}
                 if files is not None:
                     sha256 = f"{files}{subject}{session}".ljust(64, "0")
                     facts["source_files"] = [{"name": "a.edf", "size": 9, "sha256": sha256}]
@@ -102,7 +104,7 @@ def lay_store():
             "settings_digest": "settings",
             "source": source,
             "channels": {"cerebellar": "PO9/PO10", "aliases": {}},
-            "preprocessing": {"band": [0.5, 45.0], "reference": "source"},
+            "preprocessing": {"band": [0.5, 45.0], "reference": "source"} | (preprocessing or {}),
         }
         stores.write_root(stores.locate(folder), settings)
         return folder

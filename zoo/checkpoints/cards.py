@@ -49,7 +49,9 @@ class Card:
         Version of the channel schema that ``input["channels"]`` is written in.
     input : dict
         The signals that the model was trained on: ``unit``; ``scale``, a factor from that unit to
-        the model's input; ``sfreq`` (Hz); ``band`` (two edges in Hz, None for an open one);
+        the model's input; ``sfreq`` (Hz); ``band`` (two edges in Hz, None for an open one), of what
+        source and store leave together; ``transition`` (Hz in which the low-pass falls above it;
+        left out by stores until recipe 2, which fall as MNE does);
         ``reference``; ``channels`` (UCS names); ``window_seconds``.
     saw : list of dict
         All data that influenced any weight: ``dataset``, ``subjects``, ``hours``;

@@ -25,6 +25,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from omfa.pipeline.channels import UCS, ChannelSchema
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.signal_path import SignalPath
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.targets import Target
 from omfa.zoo.data.tiers import Tier
@@ -172,6 +173,11 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
                 "Read it from each batch, or select windows of one kind",
             )
         return found[0]
+
+    @cached_property
+    def paths(self) -> list[SignalPath]:
+        """The different ways that recordings with windows went, at their sources and at ingest."""
+        return list(dict.fromkeys(self.sources[i].path for i in np.unique(self.source)))
 
     @property
     def simulated(self) -> bool:

@@ -37,6 +37,9 @@ class WindowSettings:
     mask_bad : bool
         Count channels that quality control marked as absent. Both stages do by default, which is
         our choice: docs/zoo.md has the measurement.
+    allow_mixed : bool
+        Join stores that were ingested with different bands, references or notches; a warning then
+        names the differences.
     cache : {"auto", "memory", "memmap", "stream"}
         Where decoded signals lie: in memory, in a mapped file, or nowhere, so that each epoch
         decodes them again. ``auto`` takes the first of these that fits.
@@ -47,4 +50,5 @@ class WindowSettings:
     stride_seconds: float | None = None
     channels: Channels = "union"
     mask_bad: bool = True
+    allow_mixed: bool = False
     cache: Cache = "auto"

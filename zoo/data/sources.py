@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.location import locate
+from omfa.pipeline.signal_path import SignalPath
 from omfa.pipeline.store import StoredRecording
 from omfa.zoo.protocols.identity import Recorded
 
@@ -46,6 +47,8 @@ class Source:
         Samples of each channel.
     recorded : Recorded
         Its names and digests, by which it is known again under another name.
+    path : SignalPath
+        What was done to the signal, at its source and at ingest.
     simulated : bool
         Whether the signal is simulated, as ingest recorded.
     """
@@ -60,6 +63,7 @@ class Source:
     bad_channels: tuple[str, ...]
     n_times: int
     recorded: Recorded
+    path: SignalPath
     simulated: bool = False
 
     @property

@@ -17,6 +17,7 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.readers import UNNAMED
+from omfa.pipeline.signal_path import SignalPath
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.pipeline.words import some
 from omfa.zoo.data.sources import Source
@@ -55,7 +56,12 @@ def _table(
     return table.assign(recording=index)
 
 
-def _source(recording: StoredRecording, attrs: Mapping[str, Any], dataset: str) -> Source:
+def _source(
+    recording: StoredRecording,
+    attrs: Mapping[str, Any],
+    dataset: str,
+    preprocessing: Mapping[str, Any],
+) -> Source:
     return Source(
         address=recording.location.address,
         options=tuple(getattr(recording.location, "options", ())),
@@ -66,6 +72,7 @@ def _source(recording: StoredRecording, attrs: Mapping[str, Any], dataset: str) 
         channels=tuple(recording.channels),
         bad_channels=tuple(recording.bad_channels),
         n_times=int(str(attrs["n_times"])),
+        path=SignalPath.of(preprocessing, attrs, recording.sfreq),
         simulated=recording.simulated,
         recorded=Recorded(
             dataset,
@@ -167,7 +174,8 @@ def read_trials(
             homes[name] = store.path
             spans = _segments(recording) if whole else recording.trials
             tables.append(_table(spans, store.name, attrs, len(sources)))
-            sources.append(_source(recording, attrs, store.name))
+            preprocessing = store.settings.get("preprocessing", {})
+            sources.append(_source(recording, attrs, store.name, preprocessing))
             recorded[sources[-1].recorded] = store.path
     _check_doubles(recorded)
     trials = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()

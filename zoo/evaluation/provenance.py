@@ -20,6 +20,7 @@ import pandas as pd
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.readers import UNNAMED
 from omfa.pipeline.words import some
+from omfa.zoo.checkpoints.cards import Card
 from omfa.zoo.estimators.names import Factory
 from omfa.zoo.protocols.identity import bare, same
 from omfa.zoo.protocols.protocol import SUBJECT, Fold, Pretraining
@@ -32,11 +33,37 @@ _SHOWING = ("cli", "paper", "reports")
 
 
 def describe_checkpoint(name: str) -> dict[str, Any]:
-    """Describe a checkpoint by its name and a digest of its weights."""
+    """Describe a checkpoint by its name, digests of its weights and its recipe, and its seed.
+
+    Checkpoints with one ``recipe`` differ by the seed of their training alone.
+    """
     from omfa.zoo.checkpoints.folder import digest, load, load_card
 
     card = load_card(name)
-    return {"name": card.name, "simulated": card.simulated, "weights": digest(load(name))}
+    return {
+        "name": card.name,
+        "simulated": card.simulated,
+        "weights": digest(load(name)),
+        "recipe": _recipe_digest(card),
+        "pretraining_seed": card.recipe.get("seed"),
+    }
+
+
+def _recipe_digest(card: Card) -> str:
+    """Digest all that a card says of a training but its seed, its command and where it ran."""
+    settings = {k: v for k, v in card.recipe.get("settings", {}).items() if k != "seed"}
+    about = [
+        *(card.preset, card.stage, card.ucs_version, card.input, card.saw),
+        settings,
+        # A fine-tuned model's is made of other parts, which are all told apart.
+        {
+            key: value
+            for key, value in card.recipe.items()
+            if key not in ("settings", "seed", "command", "versions", "commit")
+        },
+    ]
+    # 64 bits are enough that no two recipes meet by chance.
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def pretraining_of(

@@ -26,10 +26,16 @@ import joblib
 import pandas as pd
 
 from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.signal_path import lacking
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import set_aside
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
-from omfa.zoo.estimators.names import Factory, factory_named, resolve
+from omfa.zoo.estimators.names import (
+    Factory,
+    factory_named,
+    resolve,
+    with_smoothing_in_its_name,
+)
 from omfa.zoo.evaluation.folds import (
     Job,
     compute_features,
@@ -117,9 +123,11 @@ def evaluate(
     Parameters
     ----------
     estimator : str or callable
-        A name in ``BASELINES``, ``"omfa"``, ``"braindecode:EEGNet"`` (any of braindecode's
-        classification models), ``"module:function"``, or the function itself; called as
-        ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
+        A name in ``BASELINES``, ``"omfa"``, ``"omfa:random"``, ``"omfa:scratch"``,
+        ``"braindecode:EEGNet"`` (any of braindecode's classification models),
+        ``"module:function"``, or the function itself; called as ``function(seed=...,
+        **parameters)`` for each fold, it returns an ``Estimator``. If it takes a ``run_seed``, it
+        also gets ``seed`` as it is given here, for what all folds start from.
     dataset : Dataset
     protocol : str or Protocol, default="within-subject"
         A name in ``PROTOCOLS`` or ``PROTOCOL_PRESETS``, or a protocol with settings.
@@ -296,6 +304,7 @@ def plan(
     out: str | Path | None = None,
     n_jobs: int = 1,
     timed: bool = True,
+    tried: bool = True,
     **deciding: Unpack[Deciding],
 ) -> Plan:
     """Return what ``evaluate`` would do with these arguments, and how long it would take.
@@ -307,6 +316,8 @@ def plan(
     timed : bool
         Measure the time: a few steps, or a small fit, on windows of the first fold. Otherwise it
         is NaN.
+    tried : bool
+        Try the model on windows of the data. Where neither is asked for no signal is read.
 
     Returns
     -------
@@ -315,9 +326,10 @@ def plan(
     Raises
     ------
     DataError
-        All that ``evaluate`` raises before it trains anything.
+        All that ``evaluate`` raises before it trains anything; if not ``tried``, nothing that only
+        a look at the signals or a try of the model shows.
     """
-    run = prepare(estimator, dataset, protocol, needs_name=out is not None, **deciding)
+    run = prepare(estimator, dataset, protocol, needs_name=out is not None, tried=tried, **deciding)
     return run.plan(out=out, n_jobs=n_jobs, timed=timed)
 
 
@@ -332,6 +344,7 @@ def prepare(
     pretraining: Pretraining | None = None,
     transductive: bool = False,
     needs_name: bool = False,
+    tried: bool = True,
 ) -> Run:
     """Prepare a run as far as that takes no time, and refuse one that cannot be done.
 
@@ -343,6 +356,8 @@ def prepare(
         See ``Deciding``.
     needs_name : bool
         Refuse a model that cannot be found again by its name, since its result is to be kept.
+    tried : bool
+        As for ``plan``.
 
     Returns
     -------
@@ -357,6 +372,9 @@ def prepare(
         for fold in folds:
             check_fold(dataset.metadata, fold, protocol, dataset.recorded)
     name, factory = resolve(estimator, needs_name=needs_name)
+    marked, parameters = with_smoothing_in_its_name(name, parameters)
+    if marked != name:
+        name, factory = marked, factory_named(marked)
     checkpoint = None
     if parameters.get("checkpoint") is not None:
         from omfa.zoo.checkpoints.folder import load_card
@@ -392,7 +410,8 @@ def prepare(
         "versions": versions(factory),
     }
     run = Run(config, factory, dataset, labels, folds)
-    run.check()
+    if tried:
+        run.check()
     return run
 
 
@@ -430,6 +449,17 @@ class Run:
         model.check(windows)
         if found := doubtful_unit(windows):
             warnings.warn(found, DataWarning, stacklevel=4)
+        named = model.bands or {}
+        for low, high in sorted({path.band for path in self.dataset.paths}):
+            # Half of a band is still that band; the fall above 45 Hz takes a quarter of gamma.
+            if lacking((low, high), named, least=0.5):
+                warnings.warn(
+                    f"{self.config['estimator']} measures power by band, and signals of {low:g} to "
+                    f"{high:g} Hz hold {', '.join(lacking((low, high), named))}: of the rest it "
+                    "measures what the filters left",
+                    DataWarning,
+                    stacklevel=4,
+                )
 
     def _check_centring(self, model: Estimator, by: str) -> None:
         """Refuse a model of signals, and a test side from which centring would take the class."""

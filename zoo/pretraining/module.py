@@ -260,6 +260,8 @@ def open_reads(
         # Without labels all signal can be used, between the trials too.
         cut_from="recordings",
         mask_bad=WindowSettings.mask_bad,  # as in stage 2
+        # Views are compared within a recording's own store; what differs is named in a warning.
+        allow_mixed=True,
         device=device,
         **options,
     )

@@ -8,13 +8,15 @@ import sys
 import tracemalloc
 from copy import deepcopy
 
+import mne
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from omfa.pipeline import DataError, open_store
+from omfa.pipeline import DataError, ingest, open_store
+from omfa.pipeline.preprocess import Preprocessing
 from omfa.zoo import TrialsLeftOut, open_dataset
 from omfa.zoo.data.streamed import Streamed
 from omfa.zoo.data.targets import Rating, parse_rule, rule_text
@@ -202,6 +204,45 @@ def test_numbers_and_no_target(rated):
     assert numbers[0][1] == 4.5
     nothing = open_dataset(rated, 1.0, cache="stream")
     assert set(nothing.y.tolist()) == {-1}
+
+
+@given(
+    source=st.sampled_from([100.0, 125.0, 160.0, 200.0, 250.0, 256.0, 500.0, 512.0]),
+    to=st.sampled_from([100.0, 125.0, 128.0, 200.0]),
+    ms=st.integers(100, 2000),
+    gaps=st.lists(st.integers(0, 700), min_size=1, max_size=4),
+    by=st.sampled_from(["table", "annotations"]),
+)
+@example(source=125.0, to=128.0, ms=500, gaps=[0, 0, 0, 0], by="table")  # half a sample too long
+@example(source=125.0, to=128.0, ms=500, gaps=[0, 0, 0, 0], by="annotations")
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.filterwarnings("error::omfa.zoo.TrialsLeftOut")
+def test_a_trial_as_long_as_the_window_gives_one_from_any_file(
+    tmp_path_factory, source, to, ms, gaps, by
+):
+    folder = tmp_path_factory.mktemp("raw")
+    seconds, gaps = ms / 1000, np.array(gaps) / 1000
+    onset = np.round(np.cumsum(gaps + seconds) - seconds, 3)
+    n_times = int(np.ceil((onset[-1] + seconds) * source - 1e-6))  # it ends with the last trial
+    signal = np.random.default_rng(0).normal(0, 2e-5, (2, n_times))
+    raw = mne.io.RawArray(signal, mne.create_info(["Fp1", "Cz"], source, "eeg"), verbose="error")
+    options = {"labels_from": by}
+    if by == "table":
+        rows = "".join(f"a_raw.fif,{at},{seconds},x\n" for at in onset)
+        (folder / "trials.csv").write_text(f"file,onset,duration,stimulus\n{rows}")
+        options = {"labels_from": "trials.csv"}
+    else:
+        raw.set_annotations(mne.Annotations(onset, seconds, "x"))
+    raw.save(folder / "a_raw.fif", verbose="error")
+    preprocessing = Preprocessing(sfreq=to, band=None)
+    store = folder / "a.zarr"
+    assert ingest(
+        "files", folder, store, serial=True, preprocessing=preprocessing, **options
+    ).complete
+    data = open_dataset(store, seconds)
+    assert data.trials["length"].tolist() == [round(seconds * to)] * len(onset)
+    assert (np.abs(data.trials["onset"] / to - onset) < 1 / to).all()
+    assert len(data) == len(onset)
 
 
 @given(low=st.floats(-9, 9), width=st.floats(0, 9), sign=st.sampled_from([">", ">="]))
