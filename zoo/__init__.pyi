@@ -20,6 +20,7 @@ from .data.trials import TrialsLeftOut as TrialsLeftOut
 from .estimators.baselines import BASELINES as BASELINES
 from .estimators.baselines import FeatureClassifier as FeatureClassifier
 from .estimators.network import Network as Network
+from .estimators.omfa_networks import controls as controls
 from .estimators.settings import Training as Training
 from .evaluation.results import Result as Result
 from .evaluation.results import compare as compare

@@ -55,8 +55,10 @@ def fine_tune(
     checkpoint : str, optional
         Name or folder of the checkpoint to start from.
     protocol : str or Protocol, optional
-        How validation, on which the epoch is chosen, is set apart: ``"within-subject"`` (trials)
-        or ``"cross-subject"`` (subjects). By default subjects where there are three or more.
+        How validation is set apart, where ``parameters`` ask for an epoch to be chosen on it
+        (``patience``) or for it to be watched alone (``refit=False``): ``"within-subject"``
+        (trials) or ``"cross-subject"`` (subjects). By default subjects where there are three or
+        more. All else learns from all windows.
     name : str, optional
         Name of the new checkpoint; by default the folder's.
     seed : int
@@ -101,7 +103,7 @@ def fine_tune(
             "seed": seed,
             "target": dataset.target.rule,
             "classes": list(dataset.classes),
-            "validation": {
+            "validation": {  # none where all was learned from
                 "subjects": sorted(validation.metadata["subject"].astype(str).unique()),
                 "windows": len(validation),
                 **network.best_,
@@ -132,11 +134,16 @@ def plan_fine_tuning(
     network.check(train)
     sample = train.at(np.linspace(0, len(train) - 1, min(len(train), BATCH)).astype(np.int64))
     seconds = network.expected_seconds(sample, [(len(train), len(validation), 0)])
+    apart = (
+        f", {len(validation)} of {validation.metadata['subject'].nunique()} to judge each epoch on"
+        if len(validation)
+        else ""
+    )
+    most = "at most " * (network.training.patience is not None)
     return (
-        f"{len(train)} windows of {train.metadata['subject'].nunique()} subjects to train on, "
-        f"{len(validation)} of {validation.metadata['subject'].nunique()} to choose the epoch on; "
-        f"classes {', '.join(train.classes)}; at most {network.training.epochs} epochs, about "
-        f"{duration(seconds)}"
+        f"{len(train)} windows of {train.metadata['subject'].nunique()} subjects to train on"
+        f"{apart}; classes {', '.join(train.classes)}; {most}{network.training.epochs} epochs, "
+        f"about {duration(seconds)}"
     )
 
 
@@ -158,15 +165,6 @@ def _to_fine_tune(
         )
     if checkpoint is not None:
         check_input(load_card(checkpoint), dataset)
-    y = dataset.metadata["target"].to_numpy(np.int64)
-    subjects = dataset.metadata[list(SUBJECT)].drop_duplicates()
-    # Of two subjects, validation would leave one to train on.
-    usual = "cross-subject" if len(subjects) >= 3 else "within-subject"
-    fold = hold_out(dataset.metadata, y, protocol or usual)
-    train, validation = (
-        Windows(dataset, rows, classes=dataset.classes, y=y[rows])
-        for rows in (fold.train, fold.validation)
-    )
     network = omfa(seed=seed, checkpoint=checkpoint, **(parameters or {}))
     if not isinstance(network, Network):
         raise DataError(
@@ -174,6 +172,23 @@ def _to_fine_tune(
             f"head={LOGISTIC} is a probe of an encoder, not a model to keep",
             "Use it with evaluate, or choose a head that is a network",
         )
+    y = dataset.metadata["target"].to_numpy(np.int64)
+    rows = np.flatnonzero(y >= 0), np.zeros(0, np.int64)
+    if network.training.chooses:
+        subjects = dataset.metadata[list(SUBJECT)].drop_duplicates()
+        # Of two subjects, validation would leave one to train on.
+        usual = "cross-subject" if len(subjects) >= 3 else "within-subject"
+        fold = hold_out(dataset.metadata, y, protocol or usual)
+        rows = fold.train, fold.validation
+    elif protocol is not None:
+        raise DataError(
+            f"Fine-tuning on {dataset!r}",
+            f"validation is to be set apart by {protocol}, and all windows are learned from",
+            "Leave the protocol out, or choose the epoch on validation: patience=10",
+        )
+    train, validation = (
+        Windows(dataset, side, classes=dataset.classes, y=y[side]) for side in rows
+    )
     return network, train, validation
 
 

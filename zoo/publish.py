@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.cards import CARD, FILES, README, Card
 from omfa.zoo.checkpoints.downloads import (
@@ -27,6 +28,7 @@ from omfa.zoo.checkpoints.downloads import (
     registry_text,
 )
 from omfa.zoo.checkpoints.folder import build, locate, obtain, write_files
+from omfa.zoo.estimators.settings import LOGISTIC, RANDOM, SCRATCH
 
 if TYPE_CHECKING:
     from omfa.zoo.evaluation.results import Result
@@ -119,15 +121,21 @@ def publish(
             for part in card.saw
         ]
         card = replace(card, saw=saw)
+    weights = digest(model)
+    if results and (gone := _missing_controls(results, weights)):
+        warnings.warn(
+            f"{doing}: beside its results there is no {' and no '.join(gone)}, so that they do not "
+            "show what pre-training is worth. Evaluate these on the same folds too.",
+            DataWarning,
+            stacklevel=2,
+        )
     card = replace(
         card,
         name=name or card.name,
         licence=licence or card.licence,
         use=use or card.use or USE[card.stage],
         limits=limits or card.limits or LIMITS[card.simulated],
-        results=card.results
-        if results is None
-        else _rows(results, name or card.name, digest(model)),
+        results=card.results if results is None else _rows(results, name or card.name, weights),
     )
     if not card.licence:
         raise DataError(
@@ -175,6 +183,26 @@ def _check_size(entry: Entry, doing: str) -> None:
         )
 
 
+def _missing_controls(results: Sequence[Result], weights: str) -> list[str]:
+    """Name the controls that some results from these weights have no row of."""
+
+    def control(result: Result) -> str:
+        how = result.config["parameters"]
+        fitted = how.get("freeze") != "encoder" and how.get("head") != LOGISTIC
+        # Before it had a name of its own, the first control was omfa:scratch, frozen.
+        return RANDOM if result.estimator == SCRATCH and not fitted else result.estimator
+
+    places = {(r.data, r.label) for r in results if _started_from(r, weights)}
+    found = [
+        {control(r) for r in results if (r.data, r.label) == place} for place in sorted(places)
+    ]
+    return [name for name in (RANDOM, SCRATCH) if not all(name in here for here in found)]
+
+
+def _started_from(result: Result, weights: str) -> bool:
+    return (result.config.get("checkpoint") or {}).get("weights") == weights
+
+
 def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, Any]]:
     """Average results over seeds: a card's row for each model under each protocol.
 
@@ -210,8 +238,6 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
 
 
 def _model(result: Result, name: str, weights: str) -> str:
-    from omfa.zoo.estimators.omfa_networks import LOGISTIC
-
     checkpoint, parameters = result.config.get("checkpoint"), result.config["parameters"]
     if parameters.get("head") == LOGISTIC:
         model = f"linear probe of {result.estimator}"
@@ -222,7 +248,7 @@ def _model(result: Result, name: str, weights: str) -> str:
         model = f"{frozen}{result.estimator}{head}{bare}"
     if checkpoint is None:
         return model
-    start = name if checkpoint["weights"] == weights else checkpoint["name"]
+    start = name if _started_from(result, weights) else checkpoint["name"]
     return f"{model} from {start} ({result.config['pretraining']['kind']})"
 
 

@@ -19,8 +19,10 @@ from omfa.zoo.cli.flags import (
     describe,
     open_stores,
     parameters_of,
+    parameters_of_one,
     wrong,
 )
+from omfa.zoo.estimators.settings import LOGISTIC, RANDOM, SCRATCH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +34,9 @@ if TYPE_CHECKING:
 EVALUATE = """\
 models (--model, repeatable; the others are tested against the first):
   omfa                              from --checkpoint, or from scratch without one
-  omfa:scratch                      from scratch in any case, to compare with
+  omfa:random                       its control: random weights in the encoder, the same recipe,
+                                    frozen where it is frozen; beside --checkpoint it is added
+  omfa:scratch                      its other control: fitted wholly, from random weights
   braindecode:EEGNet                any of braindecode's classification models
   relative-band-power+logistic, tangent-space+logistic, differential-entropy+ridge,
   differential-entropy+svm, majority
@@ -68,6 +72,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", action="append", metavar="NAME", help="see below; repeatable (default: omfa)")
     add("--checkpoint", metavar="NAME", help="name or folder that the model omfa starts from")
+    add(
+        "--no-control",
+        action="store_true",
+        help="do not add omfa:random, without which a table does not show what pre-training is "
+        "worth",
+    )
     add(
         "--transductive",
         action="store_true",
@@ -149,11 +159,18 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.rerun is not None:
         return _rerun(args, how)
     models = args.model or ["omfa"]
-    parameters = parameters_of(args, models)
     if args.checkpoint and "omfa" not in models:
         raise wrong(f"--checkpoint {args.checkpoint}", "Add --model omfa, which starts from it")
+    if args.checkpoint and RANDOM not in models and not args.no_control:
+        after = models.index("omfa") + 1
+        models = [*models[:after], RANDOM, *models[after:]]
+        print(
+            f"Added: {RANDOM}, random weights under the same recipe (--no-control leaves it out)",
+            file=sys.stderr,
+        )
+    parameters = parameters_of(args, models)
     if args.checkpoint:
-        parameters["omfa"]["checkpoint"] = args.checkpoint
+        _match_controls(args, parameters)
     protocols = _protocols(args)
     dataset = open_stores(args)
     runs = {
@@ -192,6 +209,20 @@ def _evaluate(args: argparse.Namespace) -> int:
         every += results
     print(_inflated(compare_table(every)), end="")
     return 0
+
+
+def _match_controls(args: argparse.Namespace, parameters: dict[str, dict[str, Any]]) -> None:
+    """Give the controls of a pre-trained model its architecture and recipe; say what is missing."""
+    # Here, because baselines run without torch.
+    from omfa.zoo.estimators.omfa_networks import controls
+
+    own = parameters["omfa"]
+    own["checkpoint"] = args.checkpoint
+    for model, matched in controls(own).items():
+        if model in parameters:
+            parameters[model] = matched | parameters_of_one(args, model)
+    if SCRATCH not in parameters and own.get("head") != LOGISTIC:  # a probe is fitted nowhere
+        print(f"Not in the table: {SCRATCH}, fitted wholly (--model {SCRATCH})", file=sys.stderr)
 
 
 def _rerun(args: argparse.Namespace, how: dict[str, Any]) -> int:

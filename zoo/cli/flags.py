@@ -20,7 +20,7 @@ from omfa.pipeline import flags
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
 from omfa.zoo.data.settings import DEFAULT_TARGETS, WindowSettings
-from omfa.zoo.estimators.settings import OmfaSettings, Training
+from omfa.zoo.estimators.settings import OMFA_MODELS, OmfaSettings, Training
 from omfa.zoo.pretraining.settings import Settings, with_changes
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def parameters_of(
 ) -> dict[str, dict[str, Any]]:
     """Return what a command line gave each model: by flags, and over these by ``--parameters``.
 
-    The settings of ``OmfaSettings`` go to omfa and omfa:scratch, those of ``Training`` to
+    The settings of ``OmfaSettings`` go to omfa and its controls, those of ``Training`` to
     braindecode's models as well.
 
     Raises
@@ -146,7 +146,7 @@ def parameters_of(
     DataError
         If none of the models takes what was given.
     """
-    omfa = [model for model in models if model in ("omfa", "omfa:scratch")]
+    omfa = [model for model in models if model in OMFA_MODELS]
     networks = [model for model in models if model.startswith(("omfa", "braindecode:"))]
     found: dict[str, dict[str, Any]] = {model: {} for model in models}
     for kind, takers in ((OmfaSettings, omfa), (Training, networks)):
@@ -167,6 +167,12 @@ def parameters_of(
         for one in of:
             found[one][name] = value
     return found
+
+
+def parameters_of_one(args: argparse.Namespace, model: str) -> dict[str, Any]:
+    """Return what ``--parameters`` gave one model alone, as MODEL.KEY=VALUE."""
+    named = ((*key.rpartition("."), value) for key, value in _entries(args.parameters))
+    return {name: value for of, _, name, value in named if of == model}
 
 
 def _entries(given: Sequence[str]) -> Iterator[tuple[str, Any]]:

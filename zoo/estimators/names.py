@@ -8,6 +8,7 @@ from functools import partial
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
+from omfa.zoo.estimators.settings import OMFA_MODELS, RANDOM, SCRATCH
 from omfa.zoo.protocols.windows import Estimator
 
 Factory = Callable[..., Estimator]
@@ -57,8 +58,8 @@ def factory_named(name: str, *, allow_code: bool = True) -> Factory:
     Parameters
     ----------
     name : str
-        Of a baseline, ``"omfa"``, ``"omfa:scratch"``, ``"braindecode:MODEL"`` or
-        ``"module:function"``.
+        Of a baseline, ``"omfa"``, ``"omfa:random"``, ``"omfa:scratch"``, ``"braindecode:MODEL"``
+        or ``"module:function"``.
     allow_code : bool
         Import any function that is named. False where the name comes out of a file that somebody
         else may have written: the function would be called, with the arguments in that file.
@@ -73,13 +74,17 @@ def factory_named(name: str, *, allow_code: bool = True) -> Factory:
     if name in BASELINES:
         return BASELINES[name]
     module, _, function = name.partition(":")
-    if name in ("omfa", "omfa:scratch") or module == "braindecode":
+    if name in OMFA_MODELS or module == "braindecode":
         # Here, because baselines run without torch.
         from omfa.zoo.estimators import braindecode_networks, omfa_networks
 
         if module == "braindecode":
             return partial(braindecode_networks.braindecode, model=function)
-        return omfa_networks.omfa if name == "omfa" else omfa_networks.omfa_from_scratch
+        own: dict[str, Factory] = {
+            RANDOM: omfa_networks.omfa_of_random_weights,
+            SCRATCH: omfa_networks.omfa_from_scratch,
+        }
+        return own.get(name, omfa_networks.omfa)
     if not allow_code:
         raise DataError(
             f"Looking for the model {name!r}",
@@ -90,11 +95,12 @@ def factory_named(name: str, *, allow_code: bool = True) -> Factory:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        near = nearest(name, ("omfa", "omfa:scratch", *BASELINES))
+        near = nearest(name, (*OMFA_MODELS, *BASELINES))
         raise DataError(
             f"Looking for the model {name!r}",
             f"there is none of that name{near} ({error})",
-            "Use 'omfa', 'omfa:scratch', 'braindecode:EEGNet' or another of braindecode's, "
+            "Use 'omfa', 'omfa:random', 'omfa:scratch', 'braindecode:EEGNet' or another of "
+            "braindecode's, "
             f"'module:function', or one of {', '.join(BASELINES)}",
         ) from error
     factory: Factory = found

@@ -19,6 +19,7 @@ import pandas as pd
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
+from omfa.zoo.estimators.settings import LOGISTIC, OMFA_MODELS
 from omfa.zoo.protocols.comparisons import Comparison, holm, mean_interval, paired_test
 from omfa.zoo.protocols.metrics import (
     BOUNDS,
@@ -30,8 +31,11 @@ from omfa.zoo.protocols.metrics import (
 )
 from omfa.zoo.protocols.protocol import LEAKY_LABEL, SIDES, SUBJECT, TRIAL, Fold, Protocol, codes
 
-FORMAT = 1
+FORMAT = 2
 """The version of the result file's layout."""
+
+DEFAULTS_OF_1 = {"patience": 10, "refit": False}
+"""What format 1 left unsaid of a network's training: the defaults of its time."""
 
 WINDOW = (*TRIAL, "i_window_in_trial")
 
@@ -258,11 +262,29 @@ class Result:
                 f"it is damaged or no result ({error or type(error).__name__})",
                 "Run the evaluation again",
             ) from error
-        if config.get("format") != FORMAT:
+        if config.get("format") not in (1, FORMAT):
             raise DataError(
                 doing, f"it is of format {config.get('format')}, not {FORMAT}", "Update omfa"
             )
-        return cls(config, folds, predictions, path)
+        return cls(_in_words_of_today(config), folds, predictions, path)
+
+
+def _in_words_of_today(config: dict[str, Any]) -> dict[str, Any]:
+    """Say in a configuration of format 1 what it left to defaults that have changed since.
+
+    So that the model that is made of it is still the one that it describes.
+    """
+    model, parameters = str(config.get("estimator")), config.get("parameters")
+    if config["format"] == FORMAT or not isinstance(parameters, dict):
+        return config
+    unsaid: dict[str, Any] = {}
+    own = model in OMFA_MODELS
+    if (own or model.startswith("braindecode:")) and parameters.get("head") != LOGISTIC:
+        unsaid |= DEFAULTS_OF_1
+    # Only this head read the coherency, whatever was asked of another.
+    if own and parameters.get("head", "gat") not in ("gat", LOGISTIC):
+        parameters = {**parameters, "connectivity": False}
+    return {**config, "format": FORMAT, "parameters": {**unsaid, **parameters}}
 
 
 def _check_sizes(parts: Sequence[zipfile.ZipInfo], largest: int, doing: str) -> None:

@@ -116,9 +116,11 @@ def evaluate(
     Parameters
     ----------
     estimator : str or callable
-        A name in ``BASELINES``, ``"omfa"``, ``"braindecode:EEGNet"`` (any of braindecode's
-        classification models), ``"module:function"``, or the function itself; called as
-        ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
+        A name in ``BASELINES``, ``"omfa"``, ``"omfa:random"``, ``"omfa:scratch"``,
+        ``"braindecode:EEGNet"`` (any of braindecode's classification models),
+        ``"module:function"``, or the function itself; called as ``function(seed=...,
+        **parameters)`` for each fold, it returns an ``Estimator``. If it takes a ``run_seed``, it
+        also gets ``seed`` as it is given here, for what all folds start from.
     dataset : Dataset
     protocol : str or Protocol, default="within-subject"
         A name in ``PROTOCOLS`` or ``PROTOCOL_PRESETS``, or a protocol with settings.

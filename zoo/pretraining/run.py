@@ -423,6 +423,7 @@ def export(
             resampling=settings.resampling,
             tokens_per_second=settings.tokens_per_second,
         )
+    assert model.encoder is not None  # one head alone reads none
     model.encoder.load_state_dict(encoder.state_dict())
     return save_checkpoint(folder, model, card)
 

@@ -293,8 +293,9 @@ def curves(runs: Mapping[str, pd.DataFrame]) -> Markup:
 
 
 def history(name: str, table: pd.DataFrame) -> Markup:
-    """Return the learning curve of a fine-tuning, as HTML; dotted is the epoch that was kept."""
-    return _part("fine_tuning", png=figures.fine_tuning_curves(table, name), name=name)
+    """Return the learning curve of a fine-tuning, as HTML; dotted is the epoch that was chosen."""
+    png = figures.fine_tuning_curves(table, name)
+    return _part("fine_tuning", png=png, name=name, chosen="validation_loss" in table)
 
 
 def attention(name: str, table: pd.DataFrame) -> Markup:
