@@ -134,7 +134,15 @@ def markdown(cells: Sequence[Cell]) -> str:
         if len(ran):
             n = int(ran["n_subjects"].iloc[0])
             lines += [_about(task, n, float(ran["chance"].iloc[0])), ""]
-        head = "row", "balanced accuracy", "95 %", "vs. first row", "p", "could show", "pre-training"
+        head = (
+            "row",
+            "balanced accuracy",
+            "95 %",
+            "vs. first row",
+            "p",
+            "could show",
+            "pre-training",
+        )
         lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
         lines += [f"| {' | '.join(_cells(row))} |" for _, row in rows.iterrows()] + [""]
     return "\n".join(lines)

@@ -49,7 +49,7 @@ OMFA = (
 )
 
 PAIRS = tuple((OMFA[k].name, OMFA[k + 1].name) for k in range(0, len(OMFA), 2))
-"""Each pre-trained row and its control, which differs in nothing but the encoder's first weights."""
+"""Each pre-trained row and its control, which differs only in the encoder's first weights."""
 
 FEATURES = tuple(
     Row(name, name, kind="features", trained=False)

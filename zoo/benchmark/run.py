@@ -149,7 +149,9 @@ class Benchmark:
             self.say(f"ingesting {recordings.name} of {recordings.source}")
             folder, store = self._ingest_arguments(recordings)
             made = ingest(_reader(recordings), folder, store, workers=max(1, self.workers))
-            if bad := [outcome.recording for outcome in made.outcomes if outcome.status == "failed"]:
+            if bad := [
+                outcome.recording for outcome in made.outcomes if outcome.status == "failed"
+            ]:
                 raise DataError(
                     f"Ingesting {recordings.name} from {folder}",
                     f"{len(bad)} recordings failed ({some(bad)})",

@@ -50,8 +50,8 @@ SOURCES = {
             "CC0 1.0",
             "Kalunga et al., Neurocomputing 2016;191:55-68",
             "https://github.com/sylvchev/dataset-ssvep-exoskeleton",
-            "S01_1.edf to S12_3.edf: the authors' FIF files as EDF, with an annotation of 5 s (rest, "
-            "13, 17, 21) for each trial",
+            "S01_1.edf to S12_3.edf: the authors' FIF files as EDF, with an annotation of 5 s "
+            "(rest, 13, 17, 21) for each trial",
         ),
         Source(
             "eegmat",

@@ -29,11 +29,11 @@ examples:
   omfa-zoo benchmark --stores fists.zarr ssvep.zarr --out last --split held-out \\
       --checkpoints runs/seed0 runs/seed1 runs/seed2
 
-Folders are of the public files as they are distributed; what is missing is named, with where to get
-it. Models are chosen with --split development; --split held-out is for the last word, once. `omfa-zoo
-pretrain --hold-out benchmark` leaves the same people out. DIR gets report.html, summary.csv,
-subjects.csv, tables.md and benchmark.json. Run the same command again to go on after an interruption;
-what is finished is read.
+Folders are of the public files as they are distributed; what is missing is named, with where to
+get it. Choices are made with --split development; --split held-out is for the last word, once.
+`omfa-zoo pretrain --hold-out benchmark` leaves the same people out. DIR gets report.html,
+summary.csv, subjects.csv, tables.md and benchmark.json. Run the same command again to go on after
+an interruption; what is finished is read.
 """
 
 
@@ -42,7 +42,7 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         _benchmark,
-        "Test pre-trained OMFA, its matched controls and other models on tasks that measure states.",
+        "Test pre-trained OMFA, its matched controls and others on tasks that measure states.",
         BENCHMARK,
         usage="--out DIR [--DATASET FOLDER] [options]",
     )

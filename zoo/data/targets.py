@@ -123,8 +123,8 @@ class Merged:
 
 
 OneTarget = str | Rating | Merged
-"""A column of labels, or a rule on one: as text (``"valence>5"``, ``"event:left|right=fist,rest"``),
-as ``Rating`` or as ``Merged``."""
+"""A column of labels, or a rule on one, as text (``"valence>5"``, ``"event:left,right"``), as
+``Rating`` or as ``Merged``."""
 
 TargetSpec = OneTarget | Mapping[str, OneTarget] | None
 """One target for all datasets, or a target for each dataset by name, or None."""
@@ -304,7 +304,9 @@ def _merge(doing: str, values: pd.Series, merged: Merged) -> Target:
     code = {value: k for k, (_, members) in enumerate(merged.groups) for value in members}
     if lost := sorted(set(code) - set(texts)):
         raise DataError(
-            doing, f"no window is {lost[0]!r}; there are {some(sorted(set(texts)), 8)}", "Name these"
+            doing,
+            f"no window is {lost[0]!r}; there are {some(sorted(set(texts)), 8)}",
+            "Name these",
         )
     codes = texts.map(code).fillna(-1).to_numpy(np.int64)
     return Target.of_classes(codes, [name for name, _ in merged.groups], str(merged))
@@ -408,9 +410,9 @@ def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Targ
     trials : pandas.DataFrame
         The table of ``read_trials``.
     target : str, Rating, Merged, mapping or None
-        A label's column, a rule as text, ``Rating`` or ``Merged``, one of these for each dataset by name
-        (scales differ: DEAP's middle is 5, DREAMER's 3), or None. A column of whole numbers or of
-        text gives classes in sorted order, another one numbers.
+        A label's column, a rule as text, ``Rating`` or ``Merged``, one of these for each dataset
+        by name (scales differ: DEAP's middle is 5, DREAMER's 3), or None. A column of whole numbers
+        or of text gives classes in sorted order, another one numbers.
     where : str
         The stores, for the error.
 

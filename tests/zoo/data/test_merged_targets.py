@@ -27,7 +27,7 @@ def fists(lay_store, tmp_path_factory):
         (" event : right , left", ("right", "left"), [1, None, 0]),
         ("event:rest=still,left|right", ("still", "left|right"), [1, 0, 1]),
         ("code:1=one,3=three", ("one", "three"), [0, None, 1]),
-        (Merged("event", (("left", ("left",)), ("rest", ("rest",)))), ("left", "rest"), [0, 1, None]),
+        (Merged("event", (("a", ("left",)), ("b", ("rest",)))), ("a", "b"), [0, 1, None]),
     ],
 )  # fmt: skip
 def test_values_become_classes_in_the_order_given(fists, target, names, classes):

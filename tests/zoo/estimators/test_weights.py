@@ -14,16 +14,16 @@ from omfa.zoo.estimators.braindecode_networks import braindecode
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from omfa.models.omfa import OMFA  # noqa: F401 - braindecode is importable after it
-
     from braindecode.models import EEGNet
+
+    from omfa.models.omfa import OMFA  # noqa: F401 - braindecode is importable after it
 
 
 @pytest.fixture(scope="module")
 def data(make_table):
     table = make_table(subjects=4, sessions=1, trials=4, windows=2)
     X = np.random.default_rng(0).normal(0, 20, (len(table), 4, 128)).astype(np.float32)
-    return ArrayDataset(X, table, ["O1", "O2", "P3", "P4"], 128.0)
+    return ArrayDataset(X, table, sfreq=128.0, channels=["O1", "O2", "P3", "P4"])
 
 
 def network(n_outputs=2, **options):
@@ -62,8 +62,8 @@ def without(state, name):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda s: without(s, "bnorm_2.weight"), "18 of its 19 tensors .*bnorm_2.weight is missing"),
-        (lambda s: s | {"mask_token": torch.ones(3)}, "19 of its 19 .*mask_token is none of its own"),
+        (lambda s: without(s, "bnorm_2.weight"), "18 of its 19 tensors .*bnorm_2.weight is"),
+        (lambda s: s | {"mask_token": torch.ones(3)}, "19 of its 19 .*mask_token is none of"),
         (lambda s: s | {"bnorm_2.weight": torch.ones(3)}, r"18 of its 19 .*shape \(3,\), not \("),
         (lambda s: {"model": s}, "no table of tensors by name"),
     ],
@@ -99,8 +99,8 @@ def test_a_result_says_which_weights_it_started_from(data, saved, tmp_path):
             "braindecode:EEGNet", data, protocol, out=tmp_path / "r", parameters=parameters
         )
 
-    (tmp_path / "copy.pt").write_bytes((folder / "eegnet.pt").read_bytes())
-    first, copied, scratch = run(folder / "eegnet.pt"), run(tmp_path / "copy.pt"), run(None)
+    (tmp_path / "eegnet.pt").write_bytes((folder / "eegnet.pt").read_bytes())
+    first, copied, scratch = run(tmp_path / "eegnet.pt"), run(folder / "eegnet.pt"), run(None)
     assert first.path == copied.path != scratch.path
     config = Result.load(first.path).config
     assert config["weights"]["tensors"] == 19
@@ -108,5 +108,9 @@ def test_a_result_says_which_weights_it_started_from(data, saved, tmp_path):
     assert config["pretraining"]["kind"] == "unknown"
     assert "weights" not in scratch.config
     assert str(folder) not in json.dumps(config)
-    again = rerun(copied.path, data) if (tmp_path / "r" / config["parameters"]["weights"]).exists() else copied
+    again = (
+        rerun(copied.path, data)
+        if (tmp_path / "r" / config["parameters"]["weights"]).exists()
+        else copied
+    )
     assert again.predictions.equals(first.predictions)
