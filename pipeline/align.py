@@ -310,11 +310,12 @@ def _trials(recording: Recording, sfreq: float, spans: npt.NDArray[np.int64]) ->
         times[: len(table)] = np.where(said, recording.times, times[: len(table)])
     for number, (first, n_times) in enumerate(spans):
         own = segment == number
-        start, length[own] = resample_spans(*times[own].T, sfreq, n_times=int(n_times))
+        begin, lasting = times[own].T
+        start, length[own] = resample_spans(begin, lasting, sfreq, n_times=int(n_times))
         onset[own] = start + first
     columns: dict[str, Any] = {}
-    for part, begin, n in zip(parts, np.split(onset, 2), np.split(length, 2), strict=True):
-        columns |= {part + "onset": begin, part + "length": n}
+    for part, first, n in zip(parts, np.split(onset, 2), np.split(length, 2), strict=True):
+        columns |= {part + "onset": first, part + "length": n}
     columns["stimulus"] = table["stimulus"].to_numpy()
     labels = encoding.label_names(recording.labels)
     return pd.DataFrame(columns | {new: table[name].to_numpy() for name, new in labels.items()})

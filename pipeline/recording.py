@@ -303,7 +303,9 @@ class Reader(Protocol):
     it is read. An option that is added to a reader in use has ``metadata={"quiet": True}``.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What a store calls the data, where nothing else names them."""
 
     def discover(self, root: str | Path) -> Sequence[Key]:
         """List the recordings below a folder, cheaply: names are read, signals are not.

@@ -328,7 +328,7 @@ def _merge(doing: str, values: pd.Series, merged: Merged) -> Target:
             f"no window is {lost[0]!r}; there are {some(sorted(set(texts)), 8)}",
             "Name these",
         )
-    codes = texts.map(code).fillna(-1).to_numpy(np.int64)
+    codes = np.asarray(texts.map(code).fillna(-1), np.int64)
     return Target.of_classes(codes, [name for name, _ in merged.groups], str(merged))
 
 

@@ -587,7 +587,8 @@ def compare_table(
         people can give, the effect size and the difference that could have been shown. Where there
         are leaky runs with their honest twins, also the columns of ``inflations``.
     """
-    rows, tests = [], []
+    rows: list[dict[str, Any]] = []
+    tests: list[Comparison | None] = []
     for one in results:
         seeds = _as_seeds(one)
         _check_same_folds(seeds)
@@ -611,8 +612,10 @@ def compare_table(
         }
         rows.append(row)
         # A row differs from itself by 0, with no p.
-        apart = reference is None or one is reference or not _same_folds(one, reference)
-        tests.append(None if apart else compare(one, reference, metric))
+        if reference is None or one is reference or not _same_folds(one, reference):
+            tests.append(None)
+        else:
+            tests.append(compare(one, reference, metric))
     table = pd.DataFrame(rows)
     if reference is not None:
         table = table.join(compared(tests))

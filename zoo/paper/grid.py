@@ -381,7 +381,7 @@ class Grid:
 
 def _rate(store: Store) -> float:
     """Return the rate of a store's recordings in Hz; NaN if they have several, or there is none."""
-    rates = store.recordings()["sfreq"].dropna().unique()
+    rates = store.recordings["sfreq"].dropna().unique()
     return float(rates[0]) if len(rates) == 1 else math.nan
 
 

@@ -193,7 +193,7 @@ def _summary(entries: Sequence[Entry], metric: str) -> pd.DataFrame:
             row[name] = value / 100 if value is not None and metric == "accuracy" else np.nan
         rows.append(row | {"paper_words": entry.paper_words})
     tests = [_difference(entry, first[entry.place], metric) for entry in entries]
-    families = [
+    families: list[pd.DataFrame | pd.Series] = [
         # What is corrected together: comparisons with one row, and leaky runs of one data.
         _by_family(
             [entry.place for entry in entries], lambda own: compared([tests[i] for i in own])
