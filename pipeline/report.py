@@ -223,8 +223,17 @@ def _facts(survey: Survey) -> list[tuple[str, str, str]]:
         ("stored as", ", ".join(sorted(survey.dtypes)) or "–", ""),
         ("round-trip error", f"{survey.round_trip:.2g} µV", "RMS, the worst channel"),
         ("bad channels", bad, repaired),
-        *([("without checksums", f"{survey.unchecked} of {read}", "of an earlier omfa; the ingest "
-            "command with --rewrite adds them to the chunks")] if survey.unchecked else []),
+        *(
+            [
+                (
+                    "without checksums",
+                    f"{survey.unchecked} of {read}",
+                    "of an earlier omfa; the ingest command with --rewrite adds them to the chunks",
+                )
+            ]
+            if survey.unchecked
+            else []
+        ),
     ]
 
 

@@ -358,7 +358,9 @@ class Grid:
             "finished is read"
         )
         if not timed:
-            lines.append("--timed measures how long it takes on this machine, by a few steps of each.")
+            lines.append(
+                "--timed measures how long it takes on this machine, by a few steps of each"
+            )
         return "\n".join(lines)
 
     def _n_folds(self, name: str, protocol: Protocol) -> int:
