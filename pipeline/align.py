@@ -30,9 +30,10 @@ from omfa.pipeline.quality import FREQUENCIES, Quality, assess, spectrum
 from omfa.pipeline.readers import get_reader, reader_class, reader_options
 from omfa.pipeline.recording import TRIAL_COLUMNS, Auxiliary, Key, Reader, Recording, Segment
 from omfa.pipeline.simulation import Truth
+from omfa.pipeline.trialwise import preprocess_units, units
 from omfa.pipeline.words import some
 
-RECIPE = 2
+RECIPE = 3
 """Version of the processing, raised whenever the same settings would give another signal."""
 
 SOFTWARE = ("omfa", "numpy", "scipy", "zarr", "numcodecs")
@@ -217,16 +218,20 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
     notes = [*recording.notes, *_emptied(recording, trials, sfreq, where=where)]
     signal = np.empty((len(channels), int(spans[:, 1].sum())), np.float32)
     pieces = [signal[:, onset : onset + length] for onset, length in spans]
-    for segment, piece in zip(segments, pieces, strict=True):
-        preprocess(
-            segment,
-            recording.sfreq,
-            settings,
-            channels=channels,
-            positions=positions,
-            bad=quality.bad,
-            out=piece,
-        )
+    known: dict[str, Any] = {"channels": channels, "positions": positions, "bad": quality.bad}
+    for i, (segment, piece) in enumerate(zip(segments, pieces, strict=True)):
+        preprocess(segment, recording.sfreq, settings, out=piece, **known)
+        if settings.filter_within == "trials":
+            alone = units(recording.trials, trials, i, where=where)
+            preprocess_units(
+                segment,
+                recording.sfreq,
+                settings,
+                alone,
+                origin=int(spans[i, 0]),
+                out=piece,
+                **known,
+            )
     return AlignedRecording(
         recording=recording.key.recording,
         subject=recording.key.subject,
@@ -252,6 +257,29 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
             if settings.interpolate
             else [],
         },
+    )
+
+
+def unreferenced(recording: Recording, recipe: Recipe) -> str | None:
+    """Doubt a recording that no electrode was ever subtracted from, and that is to stay so.
+
+    BioSemi's amplifiers record against the CMS electrode, whose signal keeps all that electrodes
+    have in common, mains above all; their maker asks for a reference to be chosen afterwards.
+
+    Returns
+    -------
+    str or None
+        A warning in three parts, or None where the recording has a reference or gets one.
+    """
+    as_it_was = str(recording.source.get("reference") or "")
+    if recipe.preprocessing.reference != "source" or "CMS" not in as_it_was:
+        return None
+    return str(
+        DataError(
+            f"Checking the reference of {recording.key.recording}",
+            f"it is {as_it_was}: what all channels share, mains among it, is still in each",
+            "Ingest it with --reference average",
+        )
     )
 
 

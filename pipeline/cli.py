@@ -37,7 +37,7 @@ examples:
   omfa-ingest seed SEED/ seed.zarr                   all of SEED, one process per core
   omfa-ingest deap DEAP/ deap.zarr --band 4 45 --sfreq 128 --workers 8
   omfa-ingest dreamer DREAMER/ s3://bucket/dreamer.zarr --scheduler tcp://head:8786
-  omfa-ingest files EDF/ rest.zarr --pattern 'Subject{{subject}}_{{condition}}.edf'
+  omfa-ingest files EDF/ rest.zarr --name rest --pattern 'Subject{{subject}}_{{condition}}.edf'
   omfa-ingest seed SEED/ seed.zarr --dry-run         what would be done, how large, how long
   omfa-ingest simulate deap DEAP-simulated/ --subjects 4
   omfa-ingest demo                                   all of it on small simulated corpora

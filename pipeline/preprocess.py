@@ -2,7 +2,8 @@
 
 Method. The filters are linear-phase FIR low-passes, windowed by Hamming's window and applied
 without delay; a high-pass is the unit impulse less a low-pass, a notch the unit impulse less the
-difference of two. Lengths and transition bands are those of MNE's ``Raw.filter`` [1]_, [2]_. An FIR
+difference of two. Lengths and the transition below the band are those of MNE's ``Raw.filter``
+[1]_, [2]_; the transition above it is narrower by default, which takes the mains out. An FIR
 filter's reach is finite and known, so what an edge or a gap disturbs is known too; and its phase is
 exactly zero, which an IIR filter comes near only by running forwards and backwards.
 
@@ -73,6 +74,10 @@ class Preprocessing:
         Hz of the result. None keeps the source's.
     band : (float or None, float or None) or None
         Edges of the pass band in Hz. None leaves a side, or both, open.
+    transition : float or None
+        Hz above the band's upper edge in which the low-pass falls. 4 takes 50 Hz mains out of a
+        signal that ends at 45 Hz. None falls as MNE does, within a quarter of the edge and at
+        least 2 Hz: 11.25 Hz above 45, which leaves most of the mains in.
     notch : tuple of float
         Frequencies in Hz to take out.
     reference : "source", "average" or tuple of str
@@ -80,6 +85,10 @@ class Preprocessing:
         channels that are not bad; channel names, in any spelling, subtract the mean of those.
     interpolate : bool
         Replace bad channels by spherical splines of the others.
+    filter_within : {"segments", "trials"}
+        How far the filters reach: over all that the source holds contiguously, or over each trial
+        by itself, with its own baseline where the two touch, so that no trial holds anything of
+        its neighbours. ``align`` heeds it, which knows the trials.
 
     Raises
     ------
@@ -89,9 +98,11 @@ class Preprocessing:
 
     sfreq: float | None = 128.0
     band: tuple[float | None, float | None] | None = (0.5, 45.0)
+    transition: float | None = 4.0
     notch: tuple[float, ...] = ()
     reference: Literal["source", "average"] | tuple[str, ...] = "source"
     interpolate: bool = False
+    filter_within: Literal["segments", "trials"] = "segments"
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -102,6 +113,8 @@ class Preprocessing:
                 raise _impossible("band", self.band, "it takes two edges", "Give LOW HIGH in Hz")
             low, high = (float(edge) if edge else None for edge in self.band)
             set_(self, "band", None if low is None and high is None else (low, high))
+        if self.transition is not None:
+            set_(self, "transition", float(self.transition))
         set_(self, "notch", tuple(float(frequency) for frequency in self.notch))
         if self.reference not in ("source", "average"):
             names = (self.reference,) if isinstance(self.reference, str) else self.reference
@@ -111,6 +124,17 @@ class Preprocessing:
         if self.sfreq is not None and not (np.isfinite(self.sfreq) and self.sfreq > 0):
             raise _impossible(
                 "sfreq", self.sfreq, "a rate is above 0 Hz", "Give a rate such as 128"
+            )
+        if self.filter_within not in ("segments", "trials"):
+            raise _impossible(
+                "filter_within", self.filter_within, "it is unknown", "Use 'segments' or 'trials'"
+            )
+        if self.transition is not None and not NARROWEST_TRANSITION <= self.transition < np.inf:
+            raise _impossible(
+                "transition",
+                self.transition,
+                f"a low-pass needs at least {NARROWEST_TRANSITION} Hz to fall off",
+                "Give its width in Hz, such as 4, or None for MNE's",
             )
         self.check_edges(np.inf if self.sfreq is None else self.sfreq / 2)
 
@@ -166,7 +190,8 @@ def _ceiling(sfreq: float, settings: Preprocessing) -> float:
 
 
 @lru_cache
-def _ratio(sfreq: float, to: float | None) -> Fraction:
+def rate_ratio(sfreq: float, to: float | None) -> Fraction:
+    """Return the ratio of the new rate ``to`` to the old one, in Hz; 1 where ``to`` is None."""
     if to is None or to == sfreq:
         return Fraction(1)
     # A rate in a file is a decimal number, whose float is not the fraction that was meant.
@@ -187,7 +212,7 @@ def n_resampled(n: int, sfreq: float, to: float | None) -> int:
     sfreq, to : float
         Old and new rate, Hz. ``to=None`` keeps the old.
     """
-    up, down = _ratio(sfreq, to).as_integer_ratio()
+    up, down = rate_ratio(sfreq, to).as_integer_ratio()
     return -(-n * up // down)
 
 
@@ -268,8 +293,8 @@ def _notch_edges(frequency: float) -> tuple[float, float, float, float]:
 def kernel(settings: Preprocessing, sfreq: float) -> npt.NDArray[np.float64]:
     """Return the impulse response at the source's rate of all that the settings filter.
 
-    Transition bands are ``min(max(f / 4, 2), f)`` Hz wide below a low edge f and
-    ``max(f / 4, 2)`` above a high one, or as much as the lower Nyquist frequency leaves. Where the
+    Transition bands are ``min(max(f / 4, 2), f)`` Hz wide below a low edge f and ``transition``
+    above a high one, or as much as the lower Nyquist frequency leaves. Where the
     rate changes and no high edge is set, the pass band ends at 0.9 of that Nyquist frequency.
 
     Parameters
@@ -293,10 +318,11 @@ def kernel(settings: Preprocessing, sfreq: float) -> npt.NDArray[np.float64]:
     impulse = np.ones(1)
     band = impulse
     if high is not None:
-        band = _low_pass(high, min(high + max(high / 4, 2), ceiling), sfreq)
+        falls = max(high / 4, 2) if settings.transition is None else settings.transition
+        band = _low_pass(high, min(high + falls, ceiling), sfreq)
     # A change of rate needs a low-pass whether or not one was asked for, or what is above the
     # new Nyquist frequency would be cut off without a transition and ring.
-    elif _ratio(sfreq, settings.sfreq) != 1:
+    elif rate_ratio(sfreq, settings.sfreq) != 1:
         band = _low_pass(PASSED_WITHOUT_BAND * ceiling, ceiling, sfreq)
     if low is not None:
         band = _sum(band, -_low_pass(low - min(max(low / 4, 2), low), low, sfreq))
@@ -330,7 +356,7 @@ class _Plan:
 @lru_cache(maxsize=64)
 def _plan(settings: Preprocessing, sfreq: float, n: int) -> _Plan | None:
     taps = kernel(settings, sfreq)
-    up, down = _ratio(sfreq, settings.sfreq).as_integer_ratio()
+    up, down = rate_ratio(sfreq, settings.sfreq).as_integer_ratio()
     if len(taps) == 1:
         return None
     half = len(taps) // 2
@@ -423,7 +449,7 @@ def _filter(segment: Segment, sfreq: float, settings: Preprocessing, out: Float3
         if keeps_offset:
             np.add(target, offset, out=target, casting="same_kind")
         if gaps is not None:
-            target[_spread(gaps, _ratio(sfreq, settings.sfreq), n_out)] = np.nan
+            target[_spread(gaps, rate_ratio(sfreq, settings.sfreq), n_out)] = np.nan
 
 
 @lru_cache(maxsize=64)

@@ -104,6 +104,11 @@ class Store:
             )
         return StoredRecording(self.location, recording)
 
+    def keep(self, recordings: Collection[str]) -> Store:
+        """Return the store with these of its recordings only, by name; nothing is opened for it."""
+        listed = {name: row for name, row in self._listed.items() if name in recordings}
+        return Store(self.location, self.settings, listed, self._known)
+
     @property
     def path(self) -> str:
         """The store's address."""

@@ -45,10 +45,10 @@ def relative(found, expected):
 
 
 def by_mne(data, sfreq, to, **resampling):
-    """Filter 0.5-45 Hz and resample by MNE in float64, MNE's own designs."""
+    """Filter 0.5-45 Hz and resample by MNE in float64, MNE's own design of the default path."""
     raw = mne.io.RawArray(data * 1e-6, mne.create_info(len(data), sfreq, "eeg"), verbose="ERROR")
     # "symmetric" is the mirror image; MNE's own choice of continuation shows at the ends alone.
-    raw.filter(0.5, 45.0, fir_design="firwin", pad="symmetric", verbose="ERROR")
+    raw.filter(0.5, 45.0, h_trans_bandwidth=4.0, pad="symmetric", verbose="ERROR")
     if to != sfreq:
         raw.resample(to, pad="symmetric", verbose="ERROR", **resampling)
     return raw.get_data() * 1e6
@@ -124,7 +124,7 @@ def test_interpolation_is_mnes():
 
 
 def test_the_kernel_has_the_transition_bands_that_are_documented():
-    taps = kernel(Preprocessing(sfreq=128, notch=(30,)), 200)
+    taps = kernel(Preprocessing(sfreq=128, transition=None, notch=(30,)), 200)
     at, response = signal.freqz(taps, worN=1 << 16, fs=200)
     size = np.abs(response)
     assert_allclose(taps, taps[::-1], atol=1e-15)
@@ -132,6 +132,57 @@ def test_the_kernel_has_the_transition_bands_that_are_documented():
     assert size[at < 0.01].max() < 10 ** (-50 / 20)
     assert size[(at > 29.93) & (at < 30.07)].max() < 10 ** (-48 / 20)
     assert size[at > 45 + 45 / 4].max() < 10 ** (-49 / 20)
+
+
+def gain(frequency, sfreq, how):
+    """Measure what a path leaves of a tone, away from the ends."""
+    at = np.arange(int(20 * sfreq)) / sfreq
+    tone = np.exp(2j * np.pi * frequency * at)
+    parts = preprocess(np.stack([tone.real, tone.imag]), sfreq, how)
+    middle = slice(parts.shape[1] * 2 // 5, parts.shape[1] * 3 // 5)
+    return float(np.sqrt(np.mean(np.sum(parts[:, middle] ** 2, axis=0))))
+
+
+# In dB, of a Hamming-windowed sinc between 45 and 49 Hz (or 45 and 56.25) less one between 0 and
+# 0.5 Hz at 200 Hz, summed term by term in float64 by the definition of both, without omfa or SciPy.
+GOLDEN = {
+    "transition": {0.25: -6.1, 10: 0.0, 45: 0.0, 46: -1.2, 47: -6.0, 48: -18.0, 49: -50.6},
+    "mne": {0.25: -6.1, 10: 0.0, 45: 0.0, 47: -0.6, 50: -4.5, 55: -30.1},
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        (Preprocessing(), GOLDEN["transition"]),
+        (Preprocessing(transition=None), GOLDEN["mne"]),
+        (Preprocessing(sfreq=None), GOLDEN["transition"]),
+    ],
+)
+def test_the_default_path_has_the_gains_that_are_documented(how, expected):
+    found = {at: 20 * np.log10(gain(at, 200.0, how)) for at in expected}
+    assert found == pytest.approx(expected, abs=0.1)
+
+
+def test_the_default_kernel_is_scipys_of_the_documented_edges():
+    sfreq, (low, high) = 250.0, (0.5, 45.0)
+    lengths = [int(np.rint(3.3 * sfreq / width)) // 2 * 2 + 1 for width in (0.5, 4.0)]
+    wide, narrow = (
+        signal.firwin(n, at, window="hamming", fs=sfreq)
+        for n, at in zip(lengths, (low / 2, high + 2), strict=True)
+    )
+    expected = -wide
+    half = len(narrow) // 2
+    expected[len(wide) // 2 - half : len(wide) // 2 + half + 1] += narrow
+    assert_allclose(kernel(Preprocessing(), sfreq), expected, atol=1e-12)
+
+
+@given(sfreq=RATES.filter(lambda sfreq: sfreq > 100), to=st.sampled_from([128.0, 200.0, None]))
+@settings(deadline=None, max_examples=12)
+def test_the_default_path_takes_the_mains_out(sfreq, to):
+    for mains in (50.0, 60.0):
+        assert gain(mains, sfreq, Preprocessing(sfreq=to)) < 10 ** (-55 / 20)
+    assert gain(50.0, sfreq, Preprocessing(sfreq=to, transition=None)) > 0.5
 
 
 @given(sfreq=RATES, to=RATES, frequency=st.floats(1, 44), phase=st.floats(0, 6.3))
@@ -398,12 +449,13 @@ def test_interpolation_needs_positions_and_good_channels():
 @given(
     sfreq=st.none() | st.integers(100, 500) | st.floats(100, 500),
     band=st.none() | st.tuples(st.none() | st.floats(0.1, 5), st.none() | st.integers(6, 45)),
+    transition=st.none() | st.floats(0.5, 10) | st.integers(1, 10),
     notch=st.lists(st.sampled_from([16.7, 20]), unique=True),
     reference=st.sampled_from(["source", "average", "Cz", ("M1", "M2"), ["t3", "T4"]]),
     interpolate=st.booleans(),
 )
-def test_settings_survive_json(sfreq, band, notch, reference, interpolate):
-    how = Preprocessing(sfreq, band, tuple(notch), reference, interpolate)
+def test_settings_survive_json(sfreq, band, transition, notch, reference, interpolate):
+    how = Preprocessing(sfreq, band, transition, tuple(notch), reference, interpolate)
     assert Preprocessing(**json.loads(json.dumps(asdict(how)))) == how
     assert hash(how) == hash(Preprocessing(**asdict(how)))
 
@@ -418,6 +470,8 @@ def test_settings_survive_json(sfreq, band, notch, reference, interpolate):
         ({"band": (70, None)}, "below 64 Hz"),
         ({"band": (-1, 45)}, "not above 0 Hz"),
         ({"band": (1, 2, 3)}, "two edges"),
+        ({"transition": 0}, "at least 0.5 Hz to fall off"),
+        ({"transition": float("nan")}, "at least 0.5 Hz"),
         ({"notch": (0,)}, "reaches 0 Hz"),
         ({"notch": (50, 100)}, "below 64 Hz.*Leave 100 Hz out"),
         ({"reference": "nose tip"}, "not in the channel schema"),

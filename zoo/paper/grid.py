@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +25,7 @@ import pandas as pd
 
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.store import open_store
+from omfa.pipeline.store import Store, open_store
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.input import InputWarning
@@ -32,7 +33,7 @@ from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.settings import DEFAULT_TARGETS, Cache, WindowSettings
 from omfa.zoo.data.targets import labels_of
-from omfa.zoo.estimators.settings import ARCHITECTURE
+from omfa.zoo.estimators.settings import ARCHITECTURE, COHERENCY, SCRATCH, SPARING
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import evaluate, plan
 from omfa.zoo.paper.settings import GridSettings as GridSettings
@@ -107,6 +108,7 @@ class Grid:
             raise DataError(doing, f"there is no table {unknown[0]!r}", f"Use {', '.join(TABLES)}")
         opened = [open_store(store) for store in stores]
         names = [store.name for store in opened]
+        rates = dict(zip(names, map(_rate, opened), strict=True))
         self.stores = {name: str(given) for name, given in zip(names, stores, strict=True)}
         if double := [name for name in names if names.count(name) > 1]:
             raise DataError(doing, f"two stores are of {double[0]}", "Give one for each corpus")
@@ -122,7 +124,7 @@ class Grid:
         self.rows: list[Row] = []
         self.missing: list[str] = []
         for table in TABLES:
-            rows, missing = rows_of(table, names) if table in tables else ([], [])
+            rows, missing = rows_of(table, names, rates) if table in tables else ([], [])
             self.rows += [row for row in rows if row.dataset in (self.how.datasets or names)]
             self.missing += missing
         if unknown := [name for name in self.how.datasets if name not in names]:
@@ -201,9 +203,10 @@ class Grid:
         shared = {**self.how.parameters, **row.parameters}
         if row.stage1 is not None:
             return shared
-        # These spare an encoder that has learned something; one from scratch has nothing to spare.
-        for name in ("freeze", "encoder_lr_scale", "layer_decay"):
-            shared.pop(name, None)
+        if row.model == SCRATCH:
+            shared = {name: value for name, value in shared.items() if name not in SPARING}
+        if shared.get("head") == COHERENCY:  # of an architecture it has the width of the readout
+            return {"preset": self.how.settings.preset} | shared
         return _architecture(self.how.settings) | shared
 
     def check(self) -> None:
@@ -384,6 +387,12 @@ class Grid:
         )
 
 
+def _rate(store: Store) -> float:
+    """Return the rate of a store's recordings in Hz; NaN if they have several, or there is none."""
+    rates = store.recordings()["sfreq"].dropna().unique()
+    return float(rates[0]) if len(rates) == 1 else math.nan
+
+
 def _architecture(settings: Settings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in ARCHITECTURE}
 
@@ -421,7 +430,6 @@ def attend(
             dataset,
             tuned,
             checkpoint=str(checkpoint),
-            protocol="within-subject",
             parameters=parameters,
             report=history.append,
         )

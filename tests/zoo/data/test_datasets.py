@@ -21,6 +21,7 @@ from omfa.zoo import TrialsLeftOut, open_dataset
 from omfa.zoo.data.streamed import Streamed
 from omfa.zoo.data.targets import Rating, parse_rule, rule_text
 from omfa.zoo.data.tiers import choose
+from omfa.zoo.pretraining.module import Settings, open_reads
 
 TIERS = ("memory", "memmap", "stream")
 RATINGS = {"valence": [4.5, 5.0, 7.25], "emotion": [1, 0, -1]}
@@ -274,7 +275,7 @@ def test_labels_that_are_missing(lay_store, rated, tmp_path):
 
 
 def test_a_rule_for_each_dataset(lay_store, rated, tmp_path):
-    other = lay_store(tmp_path / "o.zarr", source="five", labels={"score": [1, 3, 5]})
+    other = lay_store(tmp_path / "o.zarr", source="five", labels={"score": [1, 3, 5]}, seed=1)
     rules = {"tiny": "valence>5", "five": "score>3"}
     data = open_dataset([rated, other], 1.0, target=rules, cache="stream")
     table = data.metadata.groupby(["dataset", "trial"])["target"].first()
@@ -344,10 +345,16 @@ def test_a_channel_with_a_missing_sample_is_absent_in_that_window(
     assert np.isfinite(X).all()
 
 
-def test_bad_channels_can_count_as_absent(store):
-    data = open_dataset(store, 1.0, mask_bad=True, cache="memory")
-    _, present, _ = data.take([0])
-    assert [c for c, p in zip(data.channels, present[0], strict=True) if not p] == ["T8"]
+def test_bad_channels_count_as_absent_in_both_stages_unless_asked(lay_store, tmp_path):
+    store = lay_store(tmp_path / "b.zarr", bad=("T8",))
+    stage1 = open_reads([str(store)], Settings(window_seconds=1, lag_seconds=(1, 2)))
+    for data, absent in (
+        (open_dataset(store, 1.0), ["T8"]),
+        (stage1, ["T8"]),
+        (open_dataset(store, 1.0, mask_bad=False), []),
+    ):
+        _, present, _ = data.take([0])
+        assert [c for c, p in zip(data.channels, present[0], strict=True) if not p] == absent
 
 
 def test_stores_that_do_not_go_together(lay_store, two, tmp_path):
@@ -379,6 +386,24 @@ def test_stores_that_do_not_go_together(lay_store, two, tmp_path):
         open_dataset(two[0], 1.0, cache="disk")
     with pytest.raises(DataError, match="channels='all'"):
         open_dataset(two[0], 1.0, channels="all")
+
+
+def test_one_corpus_under_two_names_is_refused(lay_store, tmp_path):
+    one, other, again, apart = (
+        lay_store(tmp_path / f"{name}.zarr", source=name, seed=seed, files=files)
+        for name, seed, files in (("a", 1, "f"), ("b", 1, None), ("c", 2, "f"), ("d", 3, "g"))
+    )
+    same_signals = r"'a' and 'b' are one corpus under two names: 2 recordings .* a/sub-01_ses-1_run"
+    with pytest.raises(DataError, match=same_signals):
+        open_dataset([one, apart, other], 1.0)
+    # Another recipe gives other signals of the same files.
+    with pytest.raises(DataError, match="'a' and 'c' are one corpus under two names: 2 recordings"):
+        open_dataset([again, one][::-1], 1.0, cut_from="recordings")
+    assert len(open_dataset([one, apart], 1.0)) == 2 * len(open_dataset(apart, 1.0))
+    twice = lay_store(tmp_path / "t.zarr", repeated=True)
+    found = "it holds one recording under two names.*sub-01_ses-1_run-1 and tiny/sub-02"
+    with pytest.raises(DataError, match=found):
+        open_dataset(twice, 1.0)
 
 
 def test_native_rates_come_in_batches_of_one_rate(lay_store, two, tmp_path):
