@@ -18,7 +18,12 @@ from omfa.zoo.protocols.metrics import METRICS
 from omfa.zoo.protocols.protocol import LEAKY_LABEL
 
 # A trial of these short recordings has 2 s, and a window 3.
-pytestmark = pytest.mark.filterwarnings("ignore::omfa.zoo.TrialsLeftOut")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::omfa.zoo.TrialsLeftOut"),
+    # DEAP's release begins at 4 Hz and is average referenced, as DREAMER is not.
+    pytest.mark.filterwarnings("ignore::omfa.zoo.SignalPathWarning"),
+    pytest.mark.filterwarnings("ignore:.* measures power by band"),
+]
 
 COMMAND = "omfa-zoo reproduce --out '<script>alert(1)</script>'"
 
