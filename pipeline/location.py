@@ -313,7 +313,7 @@ class Bucket:
         return True
 
     def commit(self, folder: str, content: Mapping[str, Content], *, last: str, owner: str) -> None:
-        """Put a mark in place of the file ``last``, then the new set, and its ``last`` at the end."""
+        """Put a mark in place of ``last``, then the new set, and its ``last`` at the end."""
         base = self._path / folder
         self.write(f"{folder}/{last}", json.dumps({_WRITING: owner}).encode())
         for stale in set(self.files(folder)) - content.keys() - {last}:

@@ -46,7 +46,7 @@ _MOMENT = 0.05
 _LOOKS = 5
 
 # In an object store a run leaves its mark where it writes. Putting a recording of an hour takes
-# seconds; a mark that stands this many seconds longer than all else takes to check is of a dead run.
+# seconds; a mark that stands this many seconds longer than a check of all else is of a dead run.
 _PATIENCE = 30.0
 _UNFINISHED = "a run began to write it and has not finished"
 

@@ -320,6 +320,19 @@ def test_a_table_is_read_in_the_encodings_that_spreadsheets_save(tmp_path, encod
     assert recording.trials["mood"].tolist() == ["fröhlich"]
 
 
+@pytest.mark.parametrize("suffix", ["edf", "bdf"])
+def test_samples_that_look_like_an_annotation_are_none(tmp_path, suffix):
+    file = tmp_path / f"S1.{suffix}"
+    write(file, [(2, 4, "happy")])
+    content = bytearray(file.read_bytes())
+    first_sample = 256 * (1 + len(NAMES) + 1)
+    content[first_sample : first_sample + 12] = b"+7\x153\x14false\x14\x00"
+    file.write_bytes(content)
+    recording = annotated(tmp_path)
+    assert recording.trials["event"].tolist() == ["happy"]
+    assert not recording.notes
+
+
 def test_texts_of_an_edf_in_another_encoding(tmp_path):
     write(tmp_path / "S1.edf", [(2, 4, "gl?cklich")])
     for encoding, text in (("latin-1", "glücklich"), ("cp1251", "глuцklich")):

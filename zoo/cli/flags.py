@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -223,8 +224,11 @@ def open_stores(args: argparse.Namespace) -> StoreDataset:
         target = {name: DEFAULT_TARGETS[name] for name in names}
         chosen = ", ".join(f"{name} {target[name]}" for name in names)
         print(f"Target, as none was given: {chosen}", file=sys.stderr)
-    elif all(part.partition("=")[0] in names for part in settings.target.split(",")):
-        target = pairs(settings.target.split(","))
+    else:
+        # A target may hold commas itself: only those before a dataset's name part two targets.
+        parts = re.split(rf",(?=(?:{'|'.join(map(re.escape, names))})=)", settings.target)
+        if all(part.partition("=")[0] in names for part in parts):
+            target = pairs(parts)
     return open_dataset(args.stores, **(asdict(settings) | {"target": target}))
 
 

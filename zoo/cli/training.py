@@ -63,7 +63,8 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DATASET/SUBJECT",
-        help="leave subjects out, * and ? as in file names; repeatable",
+        help="leave subjects out, * and ? as in file names; 'benchmark' for all that the benchmark "
+        "holds out; repeatable",
     )
     add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
     add_stage1_flags(parser.add_argument_group("what is learned"))

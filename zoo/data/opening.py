@@ -206,7 +206,7 @@ def open_dataset(
     channels : {"union", "intersection", "native"}
         Rows of a window: every channel of any recording, with a presence mask; those that all
         recordings have; or each recording's own, for batches of one montage.
-    target : str, Rating, mapping or None
+    target : str, Rating, Merged, mapping or None
         A label's column (``"emotion"``), a rule on a rating (``"valence>5"``, ``"valence>=5"``,
         ``"valence<4.5|>5.5"``, which leaves the middle out), or one of these for each dataset by
         name. None for windows without a target.

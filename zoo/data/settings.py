@@ -25,8 +25,9 @@ class WindowSettings:
     Attributes
     ----------
     target : str or None
-        A label's column, or a rule on a rating: 'valence>5', 'valence>=5', 'valence<4.5|>5.5'; or
-        DATASET=TARGET,... By default the usual one of a dataset.
+        A label's column; a rule on a rating: 'valence>5', 'valence>=5', 'valence<4.5|>5.5'; classes
+        of some values: 'event:left,right', 'event:left|right=fist,rest'; or DATASET=TARGET,... By
+        default the usual one of a dataset.
     window_seconds : float
         Length of a window.
     stride_seconds : float or None

@@ -28,7 +28,7 @@ from omfa.zoo.protocols.windows import Dataset
 
 _PACKAGES = ("omfa", "numpy", "scipy", "pandas", "scikit-learn", "pyriemann", "joblib", "torch")
 
-_SHOWING = ("cli", "paper", "reports")
+_SHOWING = ("benchmark", "cli", "paper", "reports")
 """Folders of the zoo whose code decides no result."""
 
 
@@ -64,6 +64,19 @@ def _recipe_digest(card: Card) -> str:
     ]
     # 64 bits are enough that no two recipes meet by chance.
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe_weights(file: str) -> dict[str, Any]:
+    """Describe a file of weights that a network starts from: name, digest, tensors to match.
+
+    Their number is that of the network's own tensors but for its classifier, all of which have to
+    be in the file: otherwise the network is refused.
+    """
+    from omfa.zoo.estimators.braindecode_networks import read_weights
+
+    tensors = len(read_weights(file))
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return {"name": Path(file).name, "sha256": digest, "tensors": tensors}
 
 
 def pretraining_of(
@@ -201,6 +214,8 @@ def without_author(config: Mapping[str, Any], home: Path) -> dict[str, Any]:
         dataset["recipe"] = {**dataset["recipe"], "stores": stores, "cache_dir": None}
     if (checkpoint := parameters.get("checkpoint")) is not None and Path(checkpoint).is_dir():
         parameters["checkpoint"] = _as_seen_from(home, checkpoint)
+    if config.get("weights") is not None:
+        parameters["weights"] = _as_seen_from(home, parameters["weights"])
     return {**config, "dataset": dataset, "parameters": parameters}
 
 

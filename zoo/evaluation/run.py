@@ -47,6 +47,7 @@ from omfa.zoo.evaluation.folds import (
 from omfa.zoo.evaluation.provenance import (
     describe_checkpoint,
     describe_dataset,
+    describe_weights,
     found_again,
     pretraining_of,
     versions,
@@ -86,9 +87,9 @@ class Deciding(TypedDict, total=False):
 
     Attributes
     ----------
-    target : str, Rating or None
-        A label's column, a rating and the rule that makes classes of it, or None for the
-        dataset's ``target``.
+    target : str, Rating, Merged or None
+        A label's column, a rule that makes classes of one, or None for the dataset's
+        ``target``.
     seed : int
         Of the models; each fold's is derived from it. The split has its own.
     parameters : mapping, optional
@@ -259,6 +260,16 @@ def rerun(
                 stacklevel=2,
             )
         config["pretraining"] = asdict(claim)
+    if config.get("weights") is not None:
+        name = config["parameters"]["weights"]
+        near = str(Path(path).parent / name)  # an absolute one stays as it is
+        config["parameters"] = {**config["parameters"], "weights": near}
+        if describe_weights(near) != config["weights"]:
+            raise DataError(
+                doing,
+                f"the weights {name} are not those it was made with",
+                "Put the file of then in its place",
+            )
     run = Run(config, factory, dataset, labels, folds)
     run.check()
     return run.run(out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress, anew=True)
@@ -391,6 +402,11 @@ def prepare(
         pretraining = pretraining_of(
             parameters["checkpoint"], dataset, folds, transductive=transductive
         )
+    weights = None
+    if name.startswith("braindecode:") and parameters.get("weights") is not None:
+        weights = describe_weights(parameters["weights"])
+        # Whose signals a file of weights saw is not in it.
+        pretraining = pretraining or Pretraining("unknown")
     pretraining = pretraining or Pretraining()
     pretraining.check(dataset.metadata, folds, protocol, dataset.recorded)
     config = {
@@ -409,6 +425,8 @@ def prepare(
         "dataset": describe_dataset(dataset),
         "versions": versions(factory),
     }
+    if weights is not None:
+        config["weights"] = weights
     run = Run(config, factory, dataset, labels, folds)
     if tried:
         run.check()
@@ -578,8 +596,9 @@ def _file_name(config: Mapping[str, Any]) -> str:
     # How the data are cached does not decide the result; their fingerprint is in the digest.
     # Neither does where a checkpoint lies; its weights are.
     deciding = {**config, "dataset": {**config["dataset"], "recipe": None}}
-    if config.get("checkpoint") is not None:
-        deciding["parameters"] = {**config["parameters"], "checkpoint": None}
+    for name in ("checkpoint", "weights"):
+        if config.get(name) is not None:
+            deciding["parameters"] = {**deciding["parameters"], name: None}
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:10]
     model = "".join(c if c.isalnum() or c in "+-" else "-" for c in config["estimator"])
     return f"{config['protocol']['name']}_{model}_{digest}.zip"

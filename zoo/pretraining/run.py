@@ -85,7 +85,8 @@ def pretrain_encoder(
         TensorBoard), and at the end ``checkpoint/``, which ``omfa.zoo.load`` reads.
     settings : Settings, optional
     hold_out : sequence of str
-        ``"dataset/subject"`` of those left out, with ``*`` and ``?``.
+        ``"dataset/subject"`` of those left out, with ``*`` and ``?``; ``"benchmark"`` for all that
+        the benchmark holds out.
     channels : {"native", "intersection"}
         Each recording's own, or those that all recordings have, of those left out too.
     name : str, optional

@@ -86,6 +86,7 @@ class Protocol:
     tested : tuple of str
         ``cross-subject``: test on these alone, as ``"dataset/subject"`` with ``*`` and ``?``; all
         others learn in every fold. For figures on subjects on whom nothing was chosen. Empty: all.
+        With ``n_folds=1`` they are tested in one fold, and none of them learns.
     train_subjects : int or None
         ``cross-subject``: as many subjects, drawn anew for every fold, learn in place of all; those
         of a smaller number are among those of a larger one. For curves of few labels.
@@ -112,7 +113,9 @@ class Protocol:
         doing = f"Choosing the protocol {self.name!r}"
         if self.name not in PROTOCOLS:
             raise DataError(doing, "there is none of that name", f"Use {', '.join(PROTOCOLS)}")
-        if (self.n_folds is not None and self.n_folds < 2) or self.n_stimulus_folds < 2:
+        # One fold is enough where only those named are tested: all others learn in it.
+        fewest = 1 if self.tested else 2
+        if (self.n_folds is not None and self.n_folds < fewest) or self.n_stimulus_folds < 2:
             raise DataError(
                 doing,
                 f"n_folds={self.n_folds}, n_stimulus_folds={self.n_stimulus_folds}",
@@ -157,6 +160,8 @@ class Protocol:
             name += f", trained on the first {self.train_trials} trials"
         if self.train_subjects is not None:
             name += f", trained on {self.train_subjects} subjects"
+        if self.tested and self.n_folds == 1:
+            name += ", trained on those who are not tested"
         if self.centred is None:
             return name
         return f"{name} (centred by {self.centred}: tested windows are known without labels)"
@@ -404,15 +409,19 @@ def describe_folds(metadata: pd.DataFrame, folds: Sequence[Fold], y: Rows) -> pd
     return pd.DataFrame(rows)
 
 
+Kind = typing.Literal["none", "inductive", "transductive", "dataset held out", "unknown"]
+
+
 @dataclass(frozen=True)
 class Pretraining:
     """What a model's pre-training saw.
 
     Parameters
     ----------
-    kind : {"none", "inductive", "transductive", "dataset held out"}
+    kind : {"none", "inductive", "transductive", "dataset held out", "unknown"}
         ``inductive``: nothing of the test side; ``transductive``: test signals without labels;
-        ``dataset held out``: nothing of the datasets that are tested.
+        ``dataset held out``: nothing of the datasets that are tested; ``unknown``: weights whose
+        source does not say.
     seen : tuple of str
         ``"dataset/subject"`` of everybody whose signals were used, or ``"dataset"`` for all of
         it. Checked against the test sides, so a claim that does not hold is refused.
@@ -424,7 +433,7 @@ class Pretraining:
         alone for some, who would not be found under another name.
     """
 
-    kind: typing.Literal["none", "inductive", "transductive", "dataset held out"] = "none"
+    kind: Kind = "none"
     seen: tuple[str, ...] = field(default=())
     recordings: tuple[str, ...] = field(default=())
     compared: typing.Literal["names", "digests"] = "names"
@@ -432,7 +441,7 @@ class Pretraining:
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", tuple(self.seen))
         object.__setattr__(self, "recordings", tuple(self.recordings))
-        kinds = ("none", "inductive", "transductive", "dataset held out")
+        kinds = typing.get_args(Kind)
         if self.kind not in kinds:
             raise DataError(
                 "Saying what pre-training saw", f"kind={self.kind!r}", f"Use {', '.join(kinds)}"
@@ -475,7 +484,7 @@ class Pretraining:
                 "the tested dataset may have been seen",
                 "Pre-train without it and say 'dataset held out'",
             )
-        if self.kind in ("none", "transductive"):
+        if self.kind in ("none", "transductive", "unknown"):
             return
         rows = np.unique(np.concatenate([fold.test for fold in folds]))
         pairs = metadata.iloc[rows][list(SUBJECT)].astype(str).drop_duplicates().to_numpy()

@@ -152,9 +152,9 @@ def summary_table(entries: Sequence[Entry], metrics: Sequence[str] = METRICS) ->
         over the leaky entries of the table and data; and what the paper states, as a share like all
         else.
     """
-    parts = [_summary(entries, metric) for metric in metrics]
     if not entries:
         return pd.DataFrame(columns=[*_FACTS, *_NUMBERS])
+    parts = [_summary(entries, metric) for metric in metrics]
     # Stable: the metrics of an entry follow one another.
     return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
 
@@ -215,7 +215,7 @@ def _by_family(
     for i, family in enumerate(families):
         own.setdefault(family, []).append(i)
     parts = [of(rows).set_axis(rows, axis=0) for rows in own.values()]
-    return pd.concat(parts).sort_index() if parts else pd.DataFrame()
+    return pd.concat(parts).sort_index()
 
 
 def _difference(entry: Entry, first: Entry, metric: str) -> Comparison | None:

@@ -840,10 +840,33 @@ def test_absent_channels_never_count(make_table):
     for name in BASELINES:
         score = evaluate(name, dataset, IN_TWO).summary()["mean"]["accuracy"]
         assert score > 0.85 or name in UNLEARNED
-    with pytest.raises(DataError, match="lacks a channel that all training windows have"):
+    dataset.present[rows, 2:] = False
+    with pytest.raises(DataError, match="lacks more than half of the channels"):
         evaluate(
             "tangent-space+logistic", dataset, Protocol("cross-dataset", target_dataset="set1")
         )
+
+
+def test_what_a_window_lacks_is_completed_from_the_others_and_the_mean():
+    rows = np.random.default_rng(1).normal(size=(12, 1, 4, 9))
+    covariance = rows @ rows.swapaxes(-1, -2)
+    some = covariance.copy()
+    some[3, :, 1, :] = some[3, :, :, 1] = np.nan
+    space = baselines.BandTangentSpace().fit(some)
+    assert space.channels_.tolist() == [0, 1, 2, 3]
+    mapped = space.transform(some)
+    assert np.isfinite(mapped).all()
+    (inner,) = space.spaces_
+    whole = inner.inverse_transform(mapped)
+    present = np.array([0, 2, 3])
+    known = np.ix_(present, present)
+    assert np.allclose(whole[3][known], covariance[3, 0][known])
+    # By the precision matrix: given the present channels, the absent one is as in the mean.
+    expected = np.linalg.inv(inner.reference_)[1]
+    assert np.allclose(np.linalg.inv(whole[3])[1], expected)
+    at_mean = inner.reference_[None, None].copy()
+    at_mean[..., 2, :] = at_mean[..., 2] = np.nan
+    assert np.allclose(space.transform(at_mean), 0, atol=1e-6)
 
 
 def test_a_window_without_any_channel_is_at_the_mean_of_the_tangent_space():
