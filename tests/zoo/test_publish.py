@@ -69,7 +69,14 @@ def run(tmp_path, model):
             "stage": "pretrained",
             "ucs_version": 1,
             "input": INPUT,
-            "saw": [{"dataset": "deap", "subjects": ["sub-01", "sub-02"], "hours": 1.25}],
+            "saw": [
+                {
+                    "dataset": "deap",
+                    "subjects": ["sub-01", "sub-02"],
+                    "hours": 1.25,
+                    "recordings": ["sub-01_ses-1_run-1 a b", "sub-02_ses-1_run-1 c d"],
+                }
+            ],
             "recipe": {
                 "command": "omfa-zoo pretrain deap.zarr --out runs/three",
                 "settings": {"lr": None, "lag_seconds": (4.0, 10.0)},
