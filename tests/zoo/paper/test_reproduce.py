@@ -157,7 +157,7 @@ def test_the_plan_tells_cells_fits_and_the_paper_and_trains_nothing(stores, tmp_
     assert "93.05 %" in text
     assert "94.08 %" in text
     assert LEAKY_LABEL in text
-    assert "18 cells of 72 fits" in text
+    assert "24 cells of 96 fits" in text
     assert "whose store is not given" in text
     assert not (tmp_path / "o").exists()
 
