@@ -26,6 +26,7 @@ person's recordings a window is from.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Self, get_args
@@ -45,14 +46,16 @@ from threadpoolctl import threadpool_limits
 from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.settings import NON_CAUSAL, Smooth
 from omfa.zoo.estimators.smoothing import smoothed
-from omfa.zoo.protocols.metrics import confusion_matrix
+from omfa.zoo.protocols.metrics import confusion_matrix, scores
 from omfa.zoo.protocols.protocol import SUBJECT, Rows, codes
 from omfa.zoo.protocols.windows import Estimator, Extract, Extractor, Windows
 
 Floats = npt.NDArray[np.floating]
 
 BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 14), "beta": (14, 31), "gamma": (31, 50)}
-"""Hz; SEED's five. A band is cut at 0.45 of the sampling rate."""
+"""Hz; SEED's five. A band is cut at 0.45 of the sampling rate, and measures no more than signals
+hold: of a store that ends at 45 Hz, the default, gamma is 31-45 Hz and the fall to 49 Hz.
+"""
 
 SPECTRUM_ENDS_AT = 45
 """Hz; the last bin of the log spectrum, where the default band of a store ends."""
@@ -237,6 +240,9 @@ class BandCovariance(Extractor):
 
 band_covariance = BandCovariance()
 
+BAND_FEATURES: tuple[Extract, ...] = (differential_entropy, relative_band_power, band_covariance)
+"""The features that are measured by band."""
+
 
 def _usable(covariances: Floats) -> tuple[Rows, Rows]:
     """Return the windows that have a channel, and the channels that all of them have."""
@@ -261,12 +267,52 @@ def _shrunk(covariance: Floats, n_present: npt.NDArray[np.int64], n_samples: int
     return (1 - rho)[:, None, None] * covariance + floor * np.eye(covariance.shape[1])
 
 
+def _completed(covariances: Floats, mean: Floats) -> npt.NDArray[np.float64]:
+    """Fill what absent channels lack from those present, as they go together in the mean.
+
+    Absent channels m become what regression on the present ones p predicts, A = M_mp M_pp^-1, and
+    keep the rest of their variance in the mean: C_mp = A C_pp, C_mm = M_mm - A M_pm + A C_pp A'. Of
+    all completions it is the one by which m says nothing that p and the mean do not, and it is
+    positive definite where both are.
+
+    Parameters
+    ----------
+    covariances : ndarray of float, shape (n_windows, n_chans, n_chans)
+        NaN in the rows and columns of absent channels.
+    mean : ndarray of float, shape (n_chans, n_chans)
+    """
+    out = np.array(covariances, np.float64)
+    there = np.isfinite(np.diagonal(out, axis1=1, axis2=2))
+    for pattern in np.unique(there[~there.all(axis=1)], axis=0):
+        rows = np.flatnonzero((there == pattern).all(axis=1))
+        p, m = np.flatnonzero(pattern), np.flatnonzero(~pattern)
+        predict = np.linalg.solve(mean[np.ix_(p, p)], mean[np.ix_(p, m)]).T
+        across = predict @ _pick(out[rows], p)
+        rest = mean[np.ix_(m, m)] - predict @ mean[np.ix_(p, m)]
+        out[np.ix_(rows, m, p)] = across
+        out[np.ix_(rows, p, m)] = across.swapaxes(-1, -2)
+        out[np.ix_(rows, m, m)] = rest + across @ predict.T
+    return out
+
+
+def _mean_of_known(covariances: Floats) -> npt.NDArray[np.float64]:
+    """Average each pair of channels over the windows that have both, made positive definite."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a pair that no window has: unrelated
+        mean = np.nan_to_num(np.nanmean(covariances, axis=0, dtype=np.float64))
+    values, vectors = np.linalg.eigh(mean)
+    # Pairs are averaged over different windows, which need not give a covariance.
+    return np.asarray((vectors * np.maximum(values, 1e-6 * values.max())) @ vectors.T)
+
+
 class BandTangentSpace(TransformerMixin, BaseEstimator):
     """Covariances of each band as vectors in the tangent space at the training mean.
 
-    Uses the channels that all training windows have. A channel that a window to be predicted lacks
-    is an error: there is no honest value to put in its place. A window without any channel, such as
-    a gap in a recording, says nothing: it is left out of the mean and mapped to it.
+    Uses the channels that at least three quarters of the training windows have. What a window lacks
+    of them, such as bad channels, is completed from the others and the training mean. To lack more
+    than half is an error: there is no honest value to put in its place. A window without any
+    channel, such as a gap in a recording, says nothing: it is left out of the mean and mapped to
+    it. Both shares are our choice.
     """
 
     def fit(self, X: Floats, y: object = None) -> Self:
@@ -274,27 +320,43 @@ class BandTangentSpace(TransformerMixin, BaseEstimator):
         # Imported here: it takes five seconds.
         from pyriemann.tangentspace import TangentSpace
 
-        usable, self.channels_ = _usable(X)
+        there = np.isfinite(np.diagonal(X[:, 0], axis1=1, axis2=2))
+        usable = np.flatnonzero(there.any(axis=1))
+        self.channels_ = (
+            np.flatnonzero(there[usable].mean(axis=0) >= 0.75) if len(usable) else usable
+        )
         if not len(self.channels_):
             raise DataError(
                 "Fitting the tangent space",
-                "no channel is in all training windows",
+                "no channel is in three quarters of the training windows",
                 "Open the dataset with channels='intersection'",
             )
+        self._known(X[usable])
         some = _pick(X[usable][:: max(1, len(usable) // MEAN_OF_AT_MOST)], self.channels_)
-        self.spaces_ = [TangentSpace().fit(some[:, k]) for k in range(X.shape[1])]
+        self.spaces_ = [
+            TangentSpace().fit(_completed(part, _mean_of_known(part)))
+            for part in (some[:, k] for k in range(X.shape[1]))
+        ]
         return self
+
+    def _known(self, X: Floats) -> npt.NDArray[np.bool_]:
+        """Return which windows have a channel; refuse one that has some and too few."""
+        there = np.isfinite(np.diagonal(X[:, 0], axis1=1, axis2=2))
+        known = np.asarray(there.any(axis=1))
+        if (2 * there[known][:, self.channels_].sum(axis=1) < len(self.channels_)).any():
+            raise DataError(
+                "Mapping covariances to the tangent space",
+                "a window lacks more than half of the channels that the training windows have",
+                "Open the dataset with channels='intersection', or skip that recording",
+            )
+        return known
 
     def transform(self, X: Floats) -> Floats:
         """Map (n, n_bands, n_chans, n_chans) to (n, n_bands * n_pairs)."""
-        silent = np.isnan(X).all(axis=(1, 2, 3))
+        silent = ~self._known(X)
         picked = _pick(X[~silent], self.channels_)
-        if not np.isfinite(picked).all():
-            raise DataError(
-                "Mapping covariances to the tangent space",
-                "a window lacks a channel that all training windows have",
-                "Open the dataset with channels='intersection'",
-            )
+        for k, space in enumerate(self.spaces_):
+            picked[:, k] = _completed(picked[:, k], space.reference_)
         n_pairs = len(self.channels_) * (len(self.channels_) + 1) // 2
         # 0 is the mean's own place in the tangent space: where windows without a channel belong.
         out = np.zeros((len(X), len(self.spaces_) * n_pairs))
@@ -317,7 +379,9 @@ class FeatureClassifier(Estimator):
     candidates : sequence of scikit-learn classifiers
         From the most regularised on. The first whose balanced accuracy on validation is within one
         standard error of the best (Breiman et al. 1984) is fitted again on training and validation
-        together; the best itself would be the luck of a few validation trials or subjects.
+        together; the best itself would be the luck of a few validation trials or subjects. The
+        error is that of a mean over people where validation has three or more, for windows of one
+        person are not independent; else the binomial one over windows.
     smooth : {"average", "lds"}, optional
         Smooth what ``prepare`` gives over the windows of each trial on a side (``smoothed``), in
         training and in prediction: then the class of a window needs those after it.
@@ -335,6 +399,7 @@ class FeatureClassifier(Estimator):
     ) -> None:
         self.features, self.prepare, self.candidates = features, prepare, candidates
         self.smooth = smooth
+        self.bands = BANDS if features in BAND_FEATURES else None
 
     def fit(self, train: Windows, validation: Windows) -> Self:
         """Choose on ``validation`` and fit on both."""
@@ -379,8 +444,18 @@ class FeatureClassifier(Estimator):
 
 
 def _recall(predicted: npt.NDArray[np.int64], windows: Windows) -> tuple[float, float]:
-    """Return balanced accuracy and its binomial standard error."""
-    confusion = confusion_matrix(windows.y, predicted, len(windows.classes))
+    """Return balanced accuracy and its standard error: over people, or else over windows."""
+    n_outputs = len(windows.classes)
+    person = codes(windows.metadata, SUBJECT)
+    people = np.unique(person)
+    # Of two an error has one degree of freedom: it says next to nothing.
+    if len(people) >= 3:
+        recalls = [
+            scores(confusion_matrix(windows.y[own], predicted[own], n_outputs))["balanced_accuracy"]
+            for own in (person == one for one in people)
+        ]
+        return float(np.mean(recalls)), float(np.std(recalls, ddof=1) / np.sqrt(len(recalls)))
+    confusion = confusion_matrix(windows.y, predicted, n_outputs)
     n = confusion.sum(axis=1)
     occurs = n > 0
     n, right = n[occurs], confusion.diagonal()[occurs]

@@ -9,13 +9,10 @@ from typing import Any, get_args
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
-from omfa.zoo.estimators.settings import NON_CAUSAL, Smooth
+from omfa.zoo.estimators.settings import NON_CAUSAL, OMFA_MODELS, RANDOM, SCRATCH, Smooth
 from omfa.zoo.protocols.windows import Estimator
 
 Factory = Callable[..., Estimator]
-
-OMFA = ("omfa", "omfa:scratch")
-"""The names of OMFA itself."""
 
 
 def causal_name(name: str) -> str:
@@ -65,7 +62,7 @@ def takes_smoothing(name: str) -> bool:
     """Return whether a model has features that can be smoothed."""
     from omfa.zoo.estimators.baselines import FEATURE_BASELINES
 
-    return causal_name(name) in (*OMFA, *FEATURE_BASELINES)
+    return causal_name(name) in (*OMFA_MODELS, *FEATURE_BASELINES)
 
 
 def resolve(estimator: str | Factory, *, needs_name: bool) -> tuple[str, Factory]:
@@ -112,8 +109,8 @@ def factory_named(name: str, *, allow_code: bool = True) -> Factory:
     Parameters
     ----------
     name : str
-        Of a baseline, ``"omfa"``, ``"omfa:scratch"`` (with ``+non-causal-lds`` for a smoothed
-        probe), ``"braindecode:MODEL"`` or ``"module:function"``.
+        Of a baseline, ``"omfa"``, ``"omfa:random"``, ``"omfa:scratch"`` (with ``+non-causal-lds``
+        for a smoothed probe), ``"braindecode:MODEL"`` or ``"module:function"``.
     allow_code : bool
         Import any function that is named. False where the name comes out of a file that somebody
         else may have written: the function would be called, with the arguments in that file.
@@ -128,16 +125,20 @@ def factory_named(name: str, *, allow_code: bool = True) -> Factory:
     if name in BASELINES:
         return BASELINES[name]
     plain, mark, smooth = name.partition(NON_CAUSAL)
-    if mark and plain in OMFA and smooth in get_args(Smooth):
+    if mark and plain in OMFA_MODELS and smooth in get_args(Smooth):
         return partial(factory_named(plain), smooth=smooth)
     module, _, function = name.partition(":")
-    if name in OMFA or module == "braindecode":
+    if name in OMFA_MODELS or module == "braindecode":
         # Here, because baselines run without torch.
         from omfa.zoo.estimators import braindecode_networks, omfa_networks
 
         if module == "braindecode":
             return partial(braindecode_networks.braindecode, model=function)
-        return omfa_networks.omfa if name == "omfa" else omfa_networks.omfa_from_scratch
+        own: dict[str, Factory] = {
+            RANDOM: omfa_networks.omfa_of_random_weights,
+            SCRATCH: omfa_networks.omfa_from_scratch,
+        }
+        return own.get(name, omfa_networks.omfa)
     if not allow_code:
         raise DataError(
             f"Looking for the model {name!r}",
@@ -148,11 +149,12 @@ def factory_named(name: str, *, allow_code: bool = True) -> Factory:
     try:
         found = getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
-        near = nearest(name, (*OMFA, *BASELINES))
+        near = nearest(name, (*OMFA_MODELS, *BASELINES))
         raise DataError(
             f"Looking for the model {name!r}",
             f"there is none of that name{near} ({error})",
-            "Use 'omfa', 'omfa:scratch', 'braindecode:EEGNet' or another of braindecode's, "
+            "Use 'omfa', 'omfa:random', 'omfa:scratch', 'braindecode:EEGNet' or another of "
+            "braindecode's, "
             f"'module:function', or one of {', '.join(BASELINES)}",
         ) from error
     factory: Factory = found
