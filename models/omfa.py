@@ -226,7 +226,7 @@ class OMFA(EEGModuleMixin, nn.Module):
         self.channel_drop_prob = float(channel_drop_prob)
         size = size_of(preset)
         self.encoder: nn.Module | None = None
-        self.nodes: nn.Module | None = None
+        self.nodes: Nodes | None = None
         if head != "coherency":
             self.encoder = make_encoder(
                 encoder,
