@@ -186,9 +186,7 @@ def test_the_readme_is_a_model_card(run, tmp_path, licence, told):
     assert "omfa-zoo pretrain deap.zarr" in card.text
 
 
-def test_results_of_evaluate_go_into_the_card_with_their_seeds(
-    run, tmp_path, make_table, capsys
-):
+def test_results_of_evaluate_go_into_the_card_with_their_seeds(run, tmp_path, make_table, capsys):
     metadata = make_table(sessions=1)
     X = np.random.default_rng(0).standard_normal((len(metadata), 2, 64))
     dataset = ArrayDataset(X, metadata, sfreq=128.0, channels=["Fp1", "O2"])
