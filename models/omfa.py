@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from omfa.models.compat import EEGModuleMixin
 from omfa.models.connectivity import N_CONNECTIVITY, Connectivity
-from omfa.models.encoders import PRESETS, make_encoder
+from omfa.models.encoders import make_encoder, size_of
 from omfa.models.front_end import F0, PlaceWarning, UnitWarning, doubtful_unit, recorded
 from omfa.models.graph import electrode_positions
 from omfa.models.heads import Nodes, drop_channels, make_head
@@ -87,7 +87,8 @@ class OMFA(EEGModuleMixin, nn.Module):
       pooling.
     - ``nodes``: embedding, power, power relative to the other channels, and place on the head.
     - ``head`` (GATv2 by default): the graph over the channels, attention biased by the 3-D distance
-      of the electrodes, and attention readout; beside it a readout of the channels' coherency.
+      of the electrodes, and attention readout; beside any head a readout of the channels'
+      coherency.
     - ``final_layer``: linear.
 
     .. rubric:: Temporal, Spatial, and Spectral Encoding
@@ -120,8 +121,9 @@ class OMFA(EEGModuleMixin, nn.Module):
     ----------
     preset : {"tiny", "small", "base", "large"}
         Size: about 0.13, 0.92, 4.9 and 26 million parameters.
-    head : {"gat", "gcn", "gcn_learned", "mean", "transformer"}
-        The graph over the channels.
+    head : {"gat", "gcn", "gcn_learned", "mean", "transformer", "coherency"}
+        The graph over the channels. With ``"coherency"`` the readout of their coherency is all
+        there is: no encoder, no nodes, no graph.
     encoder : {"art", "art_no_rotary", "patch", "cnn"}
         The encoder of single channels.
     resampling : {"off", "rate", "rate+content"}
@@ -130,7 +132,7 @@ class OMFA(EEGModuleMixin, nn.Module):
     tokens_per_second : float
         ART's tokens for every second of signal.
     connectivity : bool
-        With ``head="gat"``: also read the coherency between channels out.
+        Also read the coherency between channels out, beside any head.
     activation : type of nn.Module
         Activation of the convolutions and the density network.
     drop_prob : float
@@ -220,21 +222,25 @@ class OMFA(EEGModuleMixin, nn.Module):
                 stacklevel=2,
             )
         self._unit_was_doubted = False
+        self._looked_at: set[tuple[str, bool]] = set()
         self.channel_drop_prob = float(channel_drop_prob)
-        self.encoder = make_encoder(
-            encoder,
-            preset,
-            sfreq=rate,
-            resampling=resampling,
-            tokens_per_second=tokens_per_second,
-            drop_prob=encoder_drop_prob,
-            drop_path_prob=drop_path_prob,
-            activation=activation,
-        )
-        size = PRESETS[preset]
+        size = size_of(preset)
+        self.encoder: nn.Module | None = None
+        self.nodes: nn.Module | None = None
+        if head != "coherency":
+            self.encoder = make_encoder(
+                encoder,
+                preset,
+                sfreq=rate,
+                resampling=resampling,
+                tokens_per_second=tokens_per_second,
+                drop_prob=encoder_drop_prob,
+                drop_path_prob=drop_path_prob,
+                activation=activation,
+            )
+            self.nodes = Nodes(size.dim, size.node_dim)
         self.register_buffer("positions", self._electrodes(), persistent=False)
-        self.connectivity = Connectivity(rate) if head == "gat" and connectivity else None
-        self.nodes = Nodes(size.dim, size.node_dim)
+        self.connectivity = Connectivity(rate) if connectivity else None
         self.head = make_head(
             head,
             size.node_dim,
@@ -258,8 +264,8 @@ class OMFA(EEGModuleMixin, nn.Module):
         Parameters
         ----------
         x : Tensor
-            (batch, n_chans, n_times), microvolts. On the CPU a signal that looks like another unit
-            gives a ``UnitWarning``, once per model.
+            (batch, n_chans, n_times), microvolts. A signal that looks like another unit gives a
+            ``UnitWarning``, once per model.
         return_features : bool
             Return the input of the classifier instead of logits.
         mask : Tensor, optional
@@ -300,17 +306,19 @@ class OMFA(EEGModuleMixin, nn.Module):
         present = recorded(x)
         if mask is not None:
             present = present & mask
-        encoded = self.encoder(x.flatten(0, 1), sfreq)  # a row per channel of every window
-        h = encoded.h.view(x.shape[0], n_chans, -1)
-        side = encoded.side.view(x.shape[0], n_chans, -1)
-        # Before channels are dropped, so that a pair's coherency does not vary with the neighbours
-        # that happen to be left.
+        # Before anything is measured: a dropped channel is no neighbour that others are taken
+        # against, as where a montage lacks it.
+        if self.training and self.channel_drop_prob > 0:
+            present = drop_channels(present, self.channel_drop_prob)
         pairs: Tensor | None = None
         if self.connectivity is not None:
             pairs = self.connectivity(x, present, positions, sfreq)
-        if self.training and self.channel_drop_prob > 0:
-            present = drop_channels(present, self.channel_drop_prob)
-        nodes = self.nodes(h, side, present, positions)
+        nodes = x.new_zeros(x.shape[0], n_chans, 1)  # what a head without nodes does not read
+        if self.encoder is not None and self.nodes is not None:
+            encoded = self.encoder(x.flatten(0, 1), sfreq)  # a row per channel of every window
+            h = encoded.h.view(x.shape[0], n_chans, -1)
+            side = encoded.side.view(x.shape[0], n_chans, -1)
+            nodes = self.nodes(h, side, present, positions)
         features = self.head(nodes, present, positions, pairs)
         if return_features:
             if torch.jit.is_scripting():
@@ -321,14 +329,24 @@ class OMFA(EEGModuleMixin, nn.Module):
 
     @torch.jit.unused
     def _doubt_unit(self, x: Tensor) -> None:
-        """Warn once of a signal in another unit, judged by the first window of a batch.
+        """Warn once of a signal in another unit.
 
-        On the CPU alone: elsewhere to look at a value would wait for all that is under way.
+        On the CPU the first window of each batch decides. Elsewhere to look at a value waits for
+        all that is under way, so there it is the first batch in training and the first in
+        evaluation.
         """
         quiet = self._unit_was_doubted or torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if quiet or x.device.type != "cpu" or not len(x):
+        kind = x.device.type
+        if quiet or kind == "meta" or not len(x):
             return
-        if found := doubtful_unit(x[0]):
+        if kind == "cuda" and torch.cuda.is_current_stream_capturing():
+            return
+        if kind != "cpu":
+            seen = str(x.device), self.training
+            if seen in self._looked_at:
+                return
+            self._looked_at.add(seen)
+        if found := doubtful_unit(x[0] if kind == "cpu" else x):
             self._unit_was_doubted = True
             warnings.warn(f"OMFA: {found}.", UnitWarning, stacklevel=4)
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import cloudpickle
@@ -16,10 +17,20 @@ import pytest
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from omfa.pipeline import DataError, Key, Preprocessing, cluster, ingest, location, open_store
+from omfa.pipeline import (
+    DataError,
+    Key,
+    Preprocessing,
+    cluster,
+    encoding,
+    ingest,
+    location,
+    open_store,
+)
 from omfa.pipeline import store as stores
 from omfa.pipeline.cli import main
 from omfa.pipeline.location import STAGING, Folder
+from omfa.pipeline.report import write_report
 
 NAME = "sub-01_ses-1_run-1"
 
@@ -209,8 +220,8 @@ def test_a_signal_is_float32_and_has_finite_sums(tmp_path, reader, tiny_file):
     assert np.isfinite(signal.std(axis=1)).all()
 
 
-def test_a_store_without_checksums_behind_its_chunks_is_read_and_kept(
-    tree, reader, tmp_path, monkeypatch
+def test_a_store_without_checksums_behind_its_chunks_is_read_kept_and_said(
+    tree, reader, tmp_path, monkeypatch, capsys
 ):
     """As omfa wrote them before: no CRC-32C, and no digest of the root."""
     create = zarr.Group.create_array
@@ -229,6 +240,45 @@ def test_a_store_without_checksums_behind_its_chunks_is_read_and_kept(
     assert open_store(store)[NAME].signal().shape == (12, 2560)
     assert damaged(store) == {}
     assert statuses(ingest(reader, tree, store, serial=True)) == ["kept"] * 3
+    assert damaged(store) == {}
+    for command in ("verify", "inspect"):
+        assert main([command, str(store)]) == 0
+        said = capsys.readouterr().err
+        assert "3 of 3 recordings are of an earlier omfa and have no checksum" in said
+        assert "--rewrite" in said
+    assert "3 of 3 that were read" in write_report(
+        [open_store(store)], tmp_path / "r.html"
+    ).read_text(encoding="utf-8")
+    ingest(reader, tree, store, serial=True, rewrite=True)
+    assert main(["verify", str(store)]) == 0
+    assert "checksum" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["signal", "trial_onset", "stimulus"])
+def test_an_array_of_hostile_size_with_a_right_digest_is_refused_before_memory(store, name):
+    path = store / NAME / "zarr.json"
+    document = json.loads(path.read_text())
+    array = document["consolidated_metadata"]["metadata"][name]
+    array["shape"][-1] = 10**12
+    if name == "signal":
+        document["attributes"]["n_times"] = 10**12
+    del document["attributes"]["digest"]
+    document["attributes"]["digest"] = encoding.digest(document)
+    path.write_bytes(encoding.to_json(document))
+    with pytest.warns(UserWarning, match=r"zarr\.json"):
+        opened = open_store(store)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=f"its {name} claims [0-9,]+ bytes and its files have"):
+        opened[NAME].array(name)
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+
+
+def test_metadata_nested_without_end_are_damage_and_no_crash(store, tree, reader):
+    nested = "[" * 200_000 + "]" * 200_000
+    (store / NAME / "zarr.json").write_text(f'{{"attributes": {nested}}}')
+    assert damaged(store).keys() >= {NAME}
+    assert statuses(ingest(reader, tree, store, serial=True)).count("stored") == 1
     assert damaged(store) == {}
 
 

@@ -61,6 +61,11 @@ def lay_store():
         offsets=None,
         seed=0,
         simulated=False,
+        files=None,
+        repeated=False,
+        bad=(),
+        preprocessing=None,
+        history=None,
     ):
         table = pd.DataFrame(list(trials), columns=["onset", "length"])
         table = table.assign(baseline_onset=0, baseline_length=0)
@@ -71,6 +76,8 @@ def lay_store():
         rng = np.random.default_rng(seed)
         for subject in range(1, subjects + 1):
             for session in range(1, sessions + 1):
+                if repeated:
+                    rng = np.random.default_rng(seed)
                 signal = rng.normal(0, 20, (len(channels), n_times)).astype(np.float32)
                 for i, (onset, length) in enumerate(trials if offsets is not None else ()):
                     signal[:, onset : onset + length] += offsets[i]
@@ -79,8 +86,11 @@ def lay_store():
                 names = f"{subject:02d}", f"{session}", "1"
                 name = "sub-{}_ses-{}_run-{}".format(*names)
                 segments = np.array([[0, n_times]])
-                quality = {"bad": np.array([c == "T8" for c in channels])}
-                facts = {"source": {"simulated": True}} if simulated else {}
+                quality = {"bad": np.array([c in bad for c in channels])}
+                facts = {"source": ({"simulated": True} if simulated else {}) | (history or {})}
+                if files is not None:
+                    sha256 = f"{files}{subject}{session}".ljust(64, "0")
+                    facts["source_files"] = [{"name": "a.edf", "size": 9, "sha256": sha256}]
                 recording = stores.AlignedRecording(
                     *(name, *names, list(channels), sfreq, signal, segments, table, quality),
                     facts=facts,
@@ -94,7 +104,7 @@ def lay_store():
             "settings_digest": "settings",
             "source": source,
             "channels": {"cerebellar": "PO9/PO10", "aliases": {}},
-            "preprocessing": {"band": [0.5, 45.0], "reference": "source"},
+            "preprocessing": {"band": [0.5, 45.0], "reference": "source"} | (preprocessing or {}),
         }
         stores.write_root(stores.locate(folder), settings)
         return folder

@@ -101,9 +101,12 @@ def last_word(cells: Sequence[Cell]) -> tuple[Overall | None, str]:
     for cell in cells:
         if cell.task.name in needed and cell.row.name in rows:
             chance = 1 / len(cell.results[0].classes)
-            for (dataset, subject), score in by_subject(cell.results)[METRIC].items():
-                person = f"{dataset}/{subject}"
-                table.append((cell.task.name, person, cell.row.name, score, chance))
+            scores = by_subject(cell.results)[METRIC]
+            people = scores.index.map("/".join)
+            table += [
+                (cell.task.name, person, cell.row.name, score, chance)
+                for person, score in zip(people, scores, strict=True)
+            ]
     columns = ["task", "person", "row", "score", "chance"]
     found = overall_test(effects(pd.DataFrame(table, columns=columns), PAIRS))
     each = ", ".join(f"{name} {value:+.3f}" for name, value in found.tasks.items())

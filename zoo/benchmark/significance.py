@@ -74,8 +74,8 @@ def effects(scores: pd.DataFrame, pairs: tuple[tuple[str, str], ...]) -> pd.Data
         Columns ``task``, ``person``, ``effect``.
     """
     wide = scores.pivot(index=["task", "person", "chance"], columns="row", values="score")
-    mean = sum(wide[one] - wide[other] for one, other in pairs) / len(pairs)
-    found = mean.rename("effect").reset_index()
+    apart = pd.DataFrame({pair: wide[pair[0]] - wide[pair[1]] for pair in pairs})
+    found = apart.mean(axis=1).rename("effect").reset_index()
     found["effect"] /= 1 - found["chance"]
     return found[["task", "person", "effect"]]
 

@@ -36,7 +36,11 @@ class WindowSettings:
         Rows of a window: every channel of any recording, those that all recordings have, or each
         recording's own.
     mask_bad : bool
-        Count channels that quality control marked as absent.
+        Count channels that quality control marked as absent. Both stages do by default, which is
+        our choice: docs/zoo.md has the measurement.
+    allow_mixed : bool
+        Join stores that were ingested with different bands, references or notches; a warning then
+        names the differences.
     cache : {"auto", "memory", "memmap", "stream"}
         Where decoded signals lie: in memory, in a mapped file, or nowhere, so that each epoch
         decodes them again. ``auto`` takes the first of these that fits.
@@ -46,5 +50,6 @@ class WindowSettings:
     window_seconds: float = 4.0
     stride_seconds: float | None = None
     channels: Channels = "union"
-    mask_bad: bool = False
+    mask_bad: bool = True
+    allow_mixed: bool = False
     cache: Cache = "auto"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -77,11 +78,30 @@ class Rating:
                 "Give a margin of 0 or more, and only with the rule 'drop-middle'",
             )
 
+    @classmethod
+    def between(cls, column: str, low: float, high: float) -> Rating:
+        """Make the rule that leaves out ratings from ``low`` to ``high``, both included."""
+        one, other = _decimal(low), _decimal(high)
+        return cls(column, "drop-middle", float((one + other) / 2), float((other - one) / 2))
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """The lowest and the highest rating that is left out, as they are written in decimals.
+
+        In binary 4.85 - 0.75 is a little more than 4.1, and a rating on the edge would stay.
+        """
+        middle, margin = _decimal(self.threshold), _decimal(self.margin)
+        return float(middle - margin), float(middle + margin)
+
     def __str__(self) -> str:
         if self.rule != "drop-middle":
             return f"{self.column} {self.rule} {self.threshold:g}"
-        low, high = self.threshold - self.margin, self.threshold + self.margin
+        low, high = self.edges
         return f"{self.column} > {high:g} against < {low:g}, the rest dropped"
+
+
+def _decimal(value: float) -> Decimal:
+    return Decimal(repr(float(value)))
 
 
 @dataclass(frozen=True)
@@ -214,8 +234,7 @@ def parse_rule(text: str) -> OneTarget:
         if match := _MIDDLE.match(text):
             low, high = float(match["low"]), float(match["high"])
             if low <= high:
-                middle, margin = (low + high) / 2, (high - low) / 2
-                return Rating(match["column"], "drop-middle", middle, margin)
+                return Rating.between(match["column"], low, high)
     except ValueError as error:
         raise _no_rule(text) from error
     raise _no_rule(text)
@@ -241,7 +260,7 @@ def rule_text(rating: Rating) -> str:
     """Return the text that ``parse_rule`` reads as this rule."""
     if rating.rule != "drop-middle":  # by repr: all digits, so that the same number is read
         return f"{rating.column}{rating.rule}{rating.threshold!r}"
-    low, high = rating.threshold - rating.margin, rating.threshold + rating.margin
+    low, high = rating.edges
     return f"{rating.column}<{low!r}|>{high!r}"
 
 
@@ -284,17 +303,18 @@ def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
 def _binarise(values: pd.Series, rating: Rating) -> Target:
     """Make the classes low and high of a rating."""
     try:
-        number = values.to_numpy(dtype=np.float64)
+        number = values.to_numpy(np.float32 if values.dtype == np.float32 else np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"Making classes by {rating}",
             f"{rating.column!r} is not a number everywhere ({values.iloc[0]!r})",
             "Give the name of the column alone to use its values as classes",
         ) from error
-    above = number >= rating.threshold if rating.rule == ">=" else number > rating.threshold
-    codes = above.astype(np.int64)
+    # Compared in the ratings' own precision: 4.1 as a float32 is another number than as a float64.
+    threshold, low, high = map(number.dtype.type, (rating.threshold, *rating.edges))
+    codes = (number >= threshold if rating.rule == ">=" else number > threshold).astype(np.int64)
     if rating.rule == "drop-middle":
-        codes[np.abs(number - rating.threshold) <= rating.margin] = -1
+        codes[(number >= low) & (number <= high)] = -1
     return Target.of_classes(codes, ("low", "high"), str(rating))
 
 
@@ -308,7 +328,7 @@ def _merge(doing: str, values: pd.Series, merged: Merged) -> Target:
             f"no window is {lost[0]!r}; there are {some(sorted(set(texts)), 8)}",
             "Name these",
         )
-    codes = texts.map(code).fillna(-1).to_numpy(np.int64)
+    codes = np.asarray(texts.map(code).fillna(-1), np.int64)
     return Target.of_classes(codes, [name for name, _ in merged.groups], str(merged))
 
 

@@ -26,10 +26,16 @@ import joblib
 import pandas as pd
 
 from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.signal_path import lacking
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import set_aside
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
-from omfa.zoo.estimators.names import Factory, factory_named, resolve
+from omfa.zoo.estimators.names import (
+    Factory,
+    factory_named,
+    resolve,
+    with_smoothing_in_its_name,
+)
 from omfa.zoo.evaluation.folds import (
     Job,
     compute_features,
@@ -55,6 +61,7 @@ from omfa.zoo.evaluation.results import (
     folds_from_table,
     prediction_table,
 )
+from omfa.zoo.protocols.identity import doubles
 from omfa.zoo.protocols.protocol import (
     CENTRED_BY,
     SIDES,
@@ -117,9 +124,11 @@ def evaluate(
     Parameters
     ----------
     estimator : str or callable
-        A name in ``BASELINES``, ``"omfa"``, ``"braindecode:EEGNet"`` (any of braindecode's
-        classification models), ``"module:function"``, or the function itself; called as
-        ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
+        A name in ``BASELINES``, ``"omfa"``, ``"omfa:random"``, ``"omfa:scratch"``,
+        ``"braindecode:EEGNet"`` (any of braindecode's classification models),
+        ``"module:function"``, or the function itself; called as ``function(seed=...,
+        **parameters)`` for each fold, it returns an ``Estimator``. If it takes a ``run_seed``, it
+        also gets ``seed`` as it is given here, for what all folds start from.
     dataset : Dataset
     protocol : str or Protocol, default="within-subject"
         A name in ``PROTOCOLS`` or ``PROTOCOL_PRESETS``, or a protocol with settings.
@@ -224,7 +233,7 @@ def rerun(
     folds = folds_from_table(old.folds, dataset.metadata, labels)
     for fold in folds:
         # A file can be edited: its folds are proved like those of a splitter.
-        check_fold(dataset.metadata, fold, old.protocol)
+        check_fold(dataset.metadata, fold, old.protocol, dataset.recorded)
     config = {**old.config, "dataset": described, "versions": versions(factory)}
     # Of the run of then; this one gets its own.
     for key in ("created", "seconds"):
@@ -240,6 +249,17 @@ def rerun(
                 f"the weights of the checkpoint {name} are not those it was made with",
                 "Put the checkpoint of then in its place, or evaluate the new one",
             )
+        # Of today's card and digests: what was not found then may be found now.
+        claim = pretraining_of(name, dataset, folds, transductive=True)
+        claim.check(dataset.metadata, folds, old.protocol, dataset.recorded)
+        if claim.kind != (before := config["pretraining"]["kind"]):
+            warnings.warn(
+                f"{doing}: its pre-training was called {before!r}, and by the digests of the "
+                f"checkpoint's card it is {claim.kind!r}, as the new result says",
+                DataWarning,
+                stacklevel=2,
+            )
+        config["pretraining"] = asdict(claim)
     if config.get("weights") is not None:
         name = config["parameters"]["weights"]
         near = str(Path(path).parent / name)  # an absolute one stays as it is
@@ -352,7 +372,13 @@ def prepare(
     protocol, parameters = as_protocol(protocol), dict(parameters or {})
     labels = labels_of(dataset, target)
     folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
+    if doubles(dataset.recorded):  # split has proved the folds by name
+        for fold in folds:
+            check_fold(dataset.metadata, fold, protocol, dataset.recorded)
     name, factory = resolve(estimator, needs_name=needs_name)
+    marked, parameters = with_smoothing_in_its_name(name, parameters)
+    if marked != name:
+        name, factory = marked, factory_named(marked)
     checkpoint = None
     if parameters.get("checkpoint") is not None:
         from omfa.zoo.checkpoints.folder import load_card
@@ -367,7 +393,7 @@ def prepare(
         checkpoint = describe_checkpoint(parameters["checkpoint"])
         check_input(load_card(parameters["checkpoint"]), dataset)
         pretraining = pretraining_of(
-            parameters["checkpoint"], dataset.metadata, folds, transductive=transductive
+            parameters["checkpoint"], dataset, folds, transductive=transductive
         )
     weights = None
     if name.startswith("braindecode:") and parameters.get("weights") is not None:
@@ -375,7 +401,7 @@ def prepare(
         # Whose signals a file of weights saw is not in it.
         pretraining = pretraining or Pretraining("unknown")
     pretraining = pretraining or Pretraining()
-    pretraining.check(dataset.metadata, folds, protocol)
+    pretraining.check(dataset.metadata, folds, protocol, dataset.recorded)
     config = {
         "format": FORMAT,
         "leaky": protocol.leaky,
@@ -433,6 +459,17 @@ class Run:
         model.check(windows)
         if found := doubtful_unit(windows):
             warnings.warn(found, DataWarning, stacklevel=4)
+        named = model.bands or {}
+        for low, high in sorted({path.band for path in self.dataset.paths}):
+            # Half of a band is still that band; the fall above 45 Hz takes a quarter of gamma.
+            if lacking((low, high), named, least=0.5):
+                warnings.warn(
+                    f"{self.config['estimator']} measures power by band, and signals of {low:g} to "
+                    f"{high:g} Hz hold {', '.join(lacking((low, high), named))}: of the rest it "
+                    "measures what the filters left",
+                    DataWarning,
+                    stacklevel=4,
+                )
 
     def _check_centring(self, model: Estimator, by: str) -> None:
         """Refuse a model of signals, and a test side from which centring would take the class."""

@@ -16,6 +16,7 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import some
 from omfa.zoo.data.dataset import Batch, Loader, StoreDataset
 from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.data.settings import WindowSettings
 from omfa.zoo.data.tiers import stretches
 from omfa.zoo.estimators.schedule import adamw_and_schedule
 from omfa.zoo.pretraining.augmentations import augment
@@ -259,7 +260,9 @@ def open_reads(
         rates="native",
         # Without labels all signal can be used, between the trials too.
         cut_from="recordings",
-        mask_bad=True,
+        mask_bad=WindowSettings.mask_bad,  # as in stage 2
+        # Views are compared within a recording's own store; what differs is named in a warning.
+        allow_mixed=True,
         device=device,
         **options,
     )
