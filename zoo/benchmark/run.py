@@ -306,16 +306,17 @@ class Benchmark:
         tasks = self.ready()
         self.check(tasks)
         todo = [(task, row) for task in tasks for row in self.rows]
-        # Kept in the order of tasks: each process opens the signals of one after another.
-        if self.workers == 1:
-            done: Iterator[Cell] = (self.cell(task, row) for task, row in todo)
-        else:
-            with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-                parallel = joblib.Parallel(n_jobs=self.workers, return_as="generator")
+        # In the order of tasks: each process opens the signals of one after another. One BLAS
+        # thread a process, or the processes fight for the cores.
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            if self.workers == 1:
+                done: Iterator[Cell] = (self.cell(task, row) for task, row in todo)
+            else:
                 packed, self._opened = pickle.dumps(self), None
+                parallel = joblib.Parallel(n_jobs=self.workers, return_as="generator")
                 done = parallel(joblib.delayed(_cell)(packed, *one) for one in todo)
-        bar = tqdm(done, total=len(todo), unit="cell", disable=None if progress else True)
-        return list(bar)
+            hidden = None if progress else True  # None: tqdm hides it off a terminal
+            return list(tqdm(done, total=len(todo), unit="cell", disable=hidden))
 
     # ---- the plan
 
