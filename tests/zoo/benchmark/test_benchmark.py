@@ -45,7 +45,8 @@ def checkpoint(folder, *subjects, tokens=2.0):
     chs = [{"ch_name": name, "kind": "eeg"} for name in ("O1", "O2")]
     model = OMFA(n_outputs=2, chs_info=chs, n_times=512, sfreq=128.0, preset="tiny",
                  tokens_per_second=tokens)  # fmt: skip
-    saw = [{"dataset": "ssvep", "subjects": list(subjects), "hours": 0.1}]
+    recordings = [f"{subject}_ses-1_run-1 - {subject[-2:] * 8}" for subject in subjects]
+    saw = [{"dataset": "ssvep", "subjects": list(subjects), "hours": 0.1, "recordings": recordings}]
     card = Card(folder.name, "tiny", "pretrained", 1, {}, saw, {})
     return str(save_checkpoint(folder, model, card))
 

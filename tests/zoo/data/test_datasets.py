@@ -237,7 +237,7 @@ def test_a_trial_as_long_as_the_window_gives_one_from_any_file(
     preprocessing = Preprocessing(sfreq=to, band=None)
     store = folder / "a.zarr"
     assert ingest(
-        "files", folder, store, serial=True, preprocessing=preprocessing, **options
+        "files", folder, store, name="made", serial=True, preprocessing=preprocessing, **options
     ).complete
     data = open_dataset(store, seconds)
     assert data.trials["length"].tolist() == [round(seconds * to)] * len(onset)
