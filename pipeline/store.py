@@ -549,7 +549,7 @@ def _is_settings(settings: Mapping[str, Any]) -> bool:
     rules = settings.get("channels")
     return (
         all(isinstance(settings.get(name), str) for name in ("source", "settings_digest"))
-        and isinstance(settings.get("reader"), dict)
+        and isinstance(settings.get("reader", {}), dict)
         and isinstance(settings.get("failures", {}), dict)
         and isinstance(rules, dict)
         and rules.get("cerebellar") in get_args(CerebellarRule)
