@@ -184,11 +184,9 @@ class Folder:
             raise OSError(errno.EINVAL, "it is no file")
         if most is None:
             return path.read_bytes()
-        _check_size(path.stat().st_size, most)
+        _check_size(size := path.stat().st_size, most)
         with path.open("rb") as file:
-            content = file.read(most + 1)  # it may have grown
-        _check_size(len(content), most)
-        return content
+            return file.read(size)  # no more, should it grow
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file of that name."""

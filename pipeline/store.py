@@ -10,7 +10,7 @@ import json
 import math
 import time
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -271,23 +271,26 @@ class StoredRecording:
             # What a chunk claims is taken too, and a shard may be larger than its array.
             items = max(array.size, math.prod(array.shards or array.chunks))
             claimed = items * array.dtype.itemsize
+            if claimed > _LARGE:
+                packed = self._packed(attrs["checksums"], f"{name}/c")
+                if claimed > _LARGE + _MOST_PACKED * packed:
+                    raise self._damaged(
+                        f"its {name} claims {claimed:,} bytes and its files have {packed:,}"
+                    )
             n_chunks = math.prod(map(_ceil, array.shape, array.chunks))
             if n_chunks > _MOST_CHUNKS:
                 raise self._damaged(f"its {name} has {n_chunks:,} chunks, more than any of ours")
-            if claimed <= _LARGE:
-                continue
-            try:
-                packed = sum(
-                    self.location.size(f"{self.recording}/{file}")
-                    for file in attrs["checksums"]
-                    if file.startswith(f"{name}/c")
-                )
-            except FileNotFoundError:  # reading it will say so
-                packed = 0
-            if claimed > _LARGE + _MOST_PACKED * packed:
-                raise self._damaged(
-                    f"its {name} claims {claimed:,} bytes and its files have {packed:,}"
-                )
+
+    def _packed(self, files: Iterable[str], beginning: str) -> int:
+        """Return the bytes of the files that begin so; 0 if one is missing, as reading will say."""
+        try:
+            return sum(
+                self.location.size(f"{self.recording}/{file}")
+                for file in files
+                if file.startswith(beginning)
+            )
+        except FileNotFoundError:
+            return 0
 
     @property
     def attrs(self) -> dict[str, Any]:

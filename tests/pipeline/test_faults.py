@@ -123,8 +123,8 @@ def test_verify_beside_a_rewrite_does_not_cry_damage(store, tree, reader, tmp_pa
     ingest(reader, tree, other, serial=True, dtype="float32")
     read, done = Folder.read, []
 
-    def replaced(here, name):
-        content = read(here, name)
+    def replaced(here, name, *most):
+        content = read(here, name, *most)
         if name == f"{NAME}/zarr.json" and not done:
             done.append(name)
             shutil.rmtree(store / NAME)
@@ -286,8 +286,7 @@ def test_an_array_of_hostile_size_with_a_right_digest_is_refused_before_memory(s
     del document["attributes"]["digest"]
     document["attributes"]["digest"] = encoding.digest(document)
     path.write_bytes(encoding.to_json(document))
-    with pytest.warns(UserWarning, match=r"zarr\.json"):
-        opened = open_store(store)
+    opened = open_store(store)
     tracemalloc.start()
     with pytest.raises(DataError, match=f"its {name} claims [0-9,]+ bytes and its files have"):
         opened[NAME].array(name)
