@@ -33,9 +33,10 @@ from omfa.models.front_end import F0, RESAMPLING, FrontEnd, Resampling
 # more costs time in every step (docs/models.md has the measurements).
 STRIDES = (4, 4)
 
-# Seconds per turn of the fastest and the slowest rotary phase: from the spacing of two tokens to
-# twice the longest window (60 s), so that no two times in a window have the same phases.
-PERIODS = (0.5, 120.0)
+# Tokens, and seconds, per turn of the fastest and the slowest rotary phase. A phase that turned once
+# or more from one token to the next would be blind to it or take it for another step; twice the
+# longest window (60 s) gives no two times in a window the same phases.
+FASTEST_TOKENS, SLOWEST_SECONDS = 2.0, 120.0
 
 # Samples that one pass of the encoder may hold on a CPU. Larger batches go through in slices: the
 # activations then stay in cache and below malloc's mmap threshold, which takes a third off a step.
@@ -210,8 +211,8 @@ def rotary_turns(
     times: Tensor,
     head_dim: int,
     dtype: torch.dtype,
-    fastest: float = PERIODS[0],
-    slowest: float = PERIODS[1],
+    fastest: float,
+    slowest: float = SLOWEST_SECONDS,
 ) -> Tensor:
     """Compute the cosine and sine of the phases of each token.
 
@@ -426,6 +427,8 @@ class ART(nn.Module):
         the tokens evenly; ``"rate+content"`` also places them by a learned density.
     rotary : bool
         Turn queries and keys by the token times. Without, the tokens are a set.
+    rotary_period : float, optional
+        Seconds per turn of the fastest phase; two tokens when None.
     sfreq : float, optional
         Sampling rate in Hz of signals whose rate is not given with the call; 128 when None.
     drop_prob, drop_path_prob : float
@@ -454,6 +457,7 @@ class ART(nn.Module):
         tokens_per_second: float = 2.0,
         resampling: Resampling = "rate",
         rotary: bool = True,
+        rotary_period: float | None = None,
         sfreq: float | None = None,
         drop_prob: float = 0.0,
         drop_path_prob: float = 0.1,
@@ -474,6 +478,11 @@ class ART(nn.Module):
         self.resampler = AdaptiveResampler(
             dim, tokens_per_second, resampling == "rate+content", activation
         )
+        # None alone takes the default: 0 would be a division by zero, and is an error.
+        period = FASTEST_TOKENS / tokens_per_second if rotary_period is None else rotary_period
+        if period <= 0:
+            raise ValueError(f"ART: rotary_period must be positive, got {rotary_period}.")
+        self.rotary_period = float(period)
         # Later layers are dropped more often: the first ones serve all that follow.
         self.blocks = nn.ModuleList(
             Block(dim, n_heads, drop_prob, drop_path_prob * depth / max(1, n_layers - 1))
@@ -524,7 +533,7 @@ class ART(nn.Module):
             token_mask = mask.gather(1, at)
         turns: Tensor | None = None
         if self.rotary:
-            turns = rotary_turns(times, self.head_dim, tokens.dtype)
+            turns = rotary_turns(times, self.head_dim, tokens.dtype, self.rotary_period)
         for block in self.blocks:
             tokens = block(tokens, turns, token_mask)
         tokens = self.norm(tokens)

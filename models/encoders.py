@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omfa.models.art import ART, Block, Encoded, in_slices, rotary_turns
+from omfa.models.art import ART, FASTEST_TOKENS, Block, Encoded, in_slices, rotary_turns
 from omfa.models.front_end import FrontEnd, Resampling
 
 ENCODERS = ("art", "art_no_rotary", "patch", "cnn")
@@ -125,7 +125,7 @@ class PatchTransformer(_Ablation):
         z = F.pad(z, [0, -z.shape[-1] % self.patch])
         tokens = self.embed(z.unflatten(1, [-1, self.patch]))
         index = torch.arange(tokens.shape[1], device=z.device, dtype=torch.float64)[None]
-        turns = rotary_turns(index, self.dim, tokens.dtype)  # (2, 1, n_tokens, 1, dim / 2)
+        turns = rotary_turns(index, self.dim, tokens.dtype, FASTEST_TOKENS)  # (2, 1, n, 1, dim / 2)
         tokens = tokens + torch.cat((turns[0], turns[1]), -1)[:, :, 0]
         for block in self.blocks:
             tokens = block(tokens)
@@ -176,6 +176,7 @@ def make_encoder(
     sfreq: float | None = None,
     resampling: Resampling = "rate",
     tokens_per_second: float = 2.0,
+    rotary_period: float | None = None,
     drop_prob: float = 0.0,
     drop_path_prob: float = 0.1,
     activation: type[nn.Module] = nn.GELU,
@@ -188,7 +189,7 @@ def make_encoder(
         Which encoder.
     preset : {"tiny", "small", "base", "large"}
         Its size.
-    sfreq, resampling, tokens_per_second, drop_prob, drop_path_prob, activation
+    sfreq, resampling, tokens_per_second, rotary_period, drop_prob, drop_path_prob, activation
         As in :class:`omfa.models.art.ART`.
 
     Returns
@@ -217,6 +218,7 @@ def make_encoder(
             tokens_per_second=tokens_per_second,
             resampling=resampling,
             rotary=name == "art",
+            rotary_period=rotary_period,
             sfreq=sfreq,
             drop_prob=drop_prob,
             drop_path_prob=drop_path_prob,

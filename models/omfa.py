@@ -129,6 +129,8 @@ class OMFA(EEGModuleMixin, nn.Module):
         spaces tokens evenly, ``"rate+content"`` also places them by a learned density.
     tokens_per_second : float
         ART's tokens for every second of signal.
+    rotary_period : float, optional
+        Seconds per turn of ART's fastest rotary phase; two tokens when None.
     connectivity : bool
         With ``head="gat"``: also read the coherency between channels out.
     activation : type of nn.Module
@@ -187,6 +189,7 @@ class OMFA(EEGModuleMixin, nn.Module):
         encoder: EncoderName = "art",
         resampling: Resampling = "rate",
         tokens_per_second: float = 2.0,
+        rotary_period: float | None = None,
         connectivity: bool = True,
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.1,
@@ -227,6 +230,7 @@ class OMFA(EEGModuleMixin, nn.Module):
             sfreq=rate,
             resampling=resampling,
             tokens_per_second=tokens_per_second,
+            rotary_period=rotary_period,
             drop_prob=encoder_drop_prob,
             drop_path_prob=drop_path_prob,
             activation=activation,

@@ -61,6 +61,8 @@ def lay_store():
         offsets=None,
         seed=0,
         simulated=False,
+        stimuli=None,
+        signals=None,
     ):
         table = pd.DataFrame(list(trials), columns=["onset", "length"])
         table = table.assign(baseline_onset=0, baseline_length=0)
@@ -70,8 +72,12 @@ def lay_store():
             table[name] = values
         rng = np.random.default_rng(seed)
         for subject in range(1, subjects + 1):
+            if stimuli is not None:
+                table["stimulus"] = stimuli(subject)
             for session in range(1, sessions + 1):
                 signal = rng.normal(0, 20, (len(channels), n_times)).astype(np.float32)
+                if signals is not None:
+                    signal = signals(subject)
                 for i, (onset, length) in enumerate(trials if offsets is not None else ()):
                     signal[:, onset : onset + length] += offsets[i]
                 for row, sample in missing:

@@ -91,6 +91,10 @@ class Settings:
     negatives_from : {"dataset", "subject"}
         Where a batch's negatives come from. With ``dataset`` they include other people, so that
         identity helps to find the positive; with ``subject`` only channel and time do.
+    same_clip : float
+        Share of the steps whose positives are other people under the same clip at the same second,
+        in corpora whose stores name the clips. In these steps all signals of the trials are read,
+        so that decoded signals take twice the memory.
     lr : float or None
         Greatest learning rate. By default the preset's.
     weight_decay : float
@@ -123,6 +127,8 @@ class Settings:
     channels_per_window: int = 16
     # With `subject` the loss hardly leaves chance, and a probe is worse (docs/results.md).
     negatives_from: NegativesFrom = "dataset"
+    # Not measured on real EEG: no corpus with clips was at hand.
+    same_clip: float = 0.0
     lr: float | None = None
     weight_decay: float = 0.05
     # Half and twice of it, three times the steps and 8 tokens/s do no better (docs/results.md).
@@ -152,6 +158,14 @@ class Settings:
         low, high = self.lag_seconds
         if not 0 <= low <= high:
             raise DataError(doing, f"lag_seconds={low}, {high}", "Give least and greatest: 4 10")
+        if not 0 <= self.same_clip <= 1:
+            raise DataError(doing, f"same_clip={self.same_clip}", "Use a share from 0 to 1")
+        if self.same_clip and self.negatives_from == "subject":
+            raise DataError(
+                doing,
+                f"same_clip={self.same_clip} with negatives_from='subject'",
+                "Take negatives from the dataset: the positive is another person",
+            )
         if self.batch_size % self.channels_per_window or self.batch_size < 4:
             raise DataError(
                 doing,
