@@ -31,7 +31,7 @@ from omfa.zoo.pretraining.augmentations import (
 )
 from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.pretraining.module import Contrastive, Settings
-from omfa.zoo.pretraining.probes import probe
+from omfa.zoo.pretraining.probes import probe, residual
 from omfa.zoo.pretraining.run import last_checkpoint, learning_curve, plan, pretrain_encoder
 
 QUICK = Settings(
@@ -443,8 +443,26 @@ def test_probes_score_what_can_be_held_out(store):
     from omfa.models.encoders import make_encoder
 
     found = probe(make_encoder("art", "tiny"), [str(store)], 2.0, targets={"tiny": "emotion"})
-    assert set(found) == {"probe_subject/tiny", "probe_task/tiny", "probe_task_centred/tiny"}
+    task = {"probe_side/tiny", "probe_gain/tiny", "probe_residual/tiny"}
+    assert set(found) == {"probe_subject/tiny", *task}
+    gain = found.pop("probe_gain/tiny")
     assert all(0 <= score <= 1 for score in found.values())
+    assert -1 <= gain <= 1
+
+
+def test_what_side_features_explain_is_taken_out_of_embeddings():
+    rng = np.random.default_rng(0)
+    side, own = rng.normal(size=(200, 3, 6)), rng.normal(size=(200, 3, 4))
+    told = np.stack([side[..., 0] * side[..., 1], side[..., 2] ** 2, side[..., 3]], -1)
+    h = np.concatenate([told, own], -1).astype(np.float32)
+    h[5, 1] = side[5, 1] = np.nan
+    left = residual(h, side.astype(np.float32))
+    assert np.isnan(left[5, 1]).all()
+    there = np.isfinite(left).all(-1)
+    assert there.sum() == 599
+    assert np.abs(left[there][:, :3]).max() < 1e-3
+    # What was drawn on its own stays, but for the share that 28 numbers fit by chance.
+    assert left[there][:, 3:].var() > 0.9 * own[there].var()
 
 
 # ---- bad input ------------------------------------------------------------------------------
