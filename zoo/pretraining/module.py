@@ -89,7 +89,7 @@ class Contrastive(L.LightningModule):
         return _Steps(loader, self.trainer.global_step, self.settings.steps)
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Cut a pair of views for each chosen channel of each window.
+        """Cut a pair of views for each chosen channel of each window, or of it and another.
 
         Returns
         -------
@@ -121,8 +121,11 @@ class Contrastive(L.LightningModule):
         start = torch.where(draw[2] < 0.5, start, start.flip(0))  # no arrow of time
         row = torch.arange(n_windows, device=batch.X.device)[:, None] * n_chans
         flat = batch.X.reshape(-1)
-        x = stretches(flat, (row + channel) * span + start, n_times)
-        other = stretches(flat, (row + beside) * span + start, n_times)
+        swap = torch.rand(n_windows, k, device=batch.X.device) < settings.other_channel
+        one = torch.stack((channel, torch.where(swap, beside, channel)))
+        two = torch.stack((beside, torch.where(swap, channel, beside)))
+        x = stretches(flat, (row + one) * span + start, n_times)
+        other = stretches(flat, (row + two) * span + start, n_times)
         # A channel that was drawn twice in a row would be subtracted from itself.
         other = other * (beside != channel)[..., None]
         return x.flatten(1, 2), other.flatten(1, 2), start.flatten(1) / batch.sfreq
@@ -148,10 +151,12 @@ class Contrastive(L.LightningModule):
             sfreq, unit, recording = batch.sfreq, self._unit[each], self._recording[each]
             # Samples in float64: float32 counts up to 2**24 of them, 4.7 hours at 1000 Hz.
             time = (self._start[each] / sfreq).to(start.device, torch.float32) + start
-        h = []
+        h, side = [], []
         for view, beside in zip(x, other, strict=True):
             seen, rate = augment(view, sfreq, beside, settings.augmentations)
-            h.append(self.encoder(seen, sfreq=rate).h)
+            encoded = self.encoder(seen, sfreq=rate)
+            h.append(encoded.h)
+            side.append(encoded.side[:, :-1])  # but the rate, which is one for the batch
         z = torch.stack([self.projector(each) for each in h])
         loss, accuracy, negatives = nt_xent(
             z,
@@ -159,6 +164,8 @@ class Contrastive(L.LightningModule):
             recording=recording.to(z.device),
             time=time,
             temperature=settings.temperature,
+            side=torch.stack(side),
+            match_width=settings.match_width,
         )
         if not torch.isfinite(loss.detach()):
             raise self._not_finite(loss.item(), data.metadata.iloc[windows])

@@ -36,7 +36,7 @@ class Augmentations:
     stretch : float
         Time runs up to 3 % faster or slower. One factor for a batch.
     noise : float
-        White noise up to ``noise_sd`` standard deviations of the row is added.
+        Noise with the row's own spectrum, up to ``noise_sd`` of its standard deviation, is added.
     noise_sd : float
         Not a chance: the greatest standard deviation of that noise.
     time_mask : float
@@ -55,7 +55,7 @@ class Augmentations:
     rate: float = 0.3
     stretch: float = 0.3
     noise: float = 0.5
-    noise_sd: float = 0.2
+    noise_sd: float = 0.6
     time_mask: float = 0.5
     band_stop: float = 0.3
     phase: float = 0.2
@@ -86,6 +86,13 @@ class Settings:
         Optimizer steps.
     batch_size : int
         Pairs for each step and process.
+    other_channel : float
+        Chance that the positive is another channel of the window instead of the same: what two
+        channels share is the brain's, and not the electrode's.
+    match_width : float or None
+        Negatives weigh by a Gaussian of how far their spread and band powers are from the anchor's,
+        of this many standard deviations, so that what the graph is given anyway tells no positive.
+        None: all weigh alike.
     channels_per_window : int
         Pairs that come from one window, of different channels as far as it has so many.
     negatives_from : {"dataset", "subject"}
@@ -122,6 +129,8 @@ class Settings:
     lag_seconds: tuple[float, float] = (4.0, 10.0)
     steps: int = 20_000
     batch_size: int = 1024
+    other_channel: float = 0.5
+    match_width: float | None = 0.7
     # No others are read of a window: when all 64 were, tiny waited 8.8 % of its time for data
     # (docs/performance.md).
     channels_per_window: int = 16
@@ -158,8 +167,13 @@ class Settings:
         low, high = self.lag_seconds
         if not 0 <= low <= high:
             raise DataError(doing, f"lag_seconds={low}, {high}", "Give least and greatest: 4 10")
-        if not 0 <= self.same_clip <= 1:
-            raise DataError(doing, f"same_clip={self.same_clip}", "Use a share from 0 to 1")
+        for name in ("other_channel", "same_clip"):
+            if not 0 <= (share := getattr(self, name)) <= 1:
+                raise DataError(doing, f"{name}={share}", "Use a share from 0 to 1")
+        if self.match_width is not None and self.match_width <= 0:
+            raise DataError(
+                doing, f"match_width={self.match_width}", "Use a positive number, or none"
+            )
         if self.same_clip and self.negatives_from == "subject":
             raise DataError(
                 doing,

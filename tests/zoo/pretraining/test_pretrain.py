@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from omfa.zoo.pretraining.augmentations import (
     augment,
     change_rate,
     change_spectrum,
+    coloured_noise,
 )
 from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.pretraining.module import Contrastive, Settings
@@ -62,22 +64,27 @@ def store(lay_store, tmp_path_factory):
 # ---- the loss -------------------------------------------------------------------------------
 
 
-def expected_loss(z, unit, recording, time, temperature, reach):
+def expected_loss(z, unit, recording, time, temperature, reach, side=None, width=None):
     """The definition, one anchor after the other."""
     z = z / np.linalg.norm(z, axis=-1, keepdims=True)
     views, n, _ = z.shape
+    if side is not None:
+        side = side / side.reshape(-1, side.shape[-1]).std(0, ddof=1)
     losses = []
     for v in range(views):
         for i in range(n):
             top = math.exp(z[v, i] @ z[1 - v, i] / temperature)
-            below = top
+            terms, weights = [], []
             for w in range(views):
                 for j in range(n):
                     near = recording[i] == recording[j] and abs(time[v, i] - time[w, j]) < reach
-                    if j != i and unit[i] == unit[j] and not near:
-                        below += math.exp(z[v, i] @ z[w, j] / temperature)
-                    elif j == i and w == v:
+                    if j == i or unit[i] != unit[j] or near:
                         continue
+                    terms.append(math.exp(z[v, i] @ z[w, j] / temperature))
+                    apart = 0.0 if side is None else np.sum((side[v, i] - side[w, j]) ** 2)
+                    weights.append(math.exp(-apart / (2 * (width or 1) ** 2)))
+            # Weights of mean 1, so that there are as many negatives as without.
+            below = top + len(terms) * np.average(terms, weights=weights) if terms else top
             losses.append(-math.log(top / below))
     return float(np.mean(losses))
 
@@ -92,8 +99,10 @@ def pairs(n, seed=0):
     }
 
 
-def test_the_loss_is_that_of_its_definition():
+@pytest.mark.parametrize("width", [None, 0.7, 2.0])
+def test_the_loss_is_that_of_its_definition(width):
     p = pairs(12)
+    side = None if width is None else np.random.default_rng(1).normal(3, 2, (2, 12, 3))
     p["recording"] += 4 * p["unit"]  # a recording is of one dataset
     p["time"][1] = p["time"][0] + 3
     got, _, negatives = nt_xent(
@@ -101,9 +110,30 @@ def test_the_loss_is_that_of_its_definition():
         **{k: torch.from_numpy(p[k]) for k in ("unit", "recording", "time")},
         temperature=0.2,
         reach=5.0,
+        side=None if side is None else torch.from_numpy(side),
+        match_width=width,
     )
-    assert got.item() == pytest.approx(expected_loss(**p, temperature=0.2, reach=5.0), rel=1e-5)
+    wanted = expected_loss(**p, temperature=0.2, reach=5.0, side=side, width=width)
+    assert got.item() == pytest.approx(wanted, rel=1e-5)
     assert 0 < float(negatives) < 22
+
+
+def test_what_side_features_tell_apart_is_no_help():
+    """Embeddings that are side features find the positive, but not among negatives of the same."""
+    rng = np.random.default_rng(0)
+    kinds = torch.from_numpy(rng.normal(size=(4, 3))).float()
+    side = kinds[torch.arange(64) % 4].expand(2, 64, 3)
+    z = side + 0.01 * torch.from_numpy(rng.normal(size=(2, 64, 3))).float()
+    numbers = {
+        "unit": torch.zeros(64, dtype=torch.long),
+        "recording": torch.arange(64),
+        "time": torch.zeros(2, 64),
+    }
+    alike, _, _ = nt_xent(z, **numbers)
+    matched, _, negatives = nt_xent(z, **numbers, side=side, match_width=0.1)
+    # A quarter of the negatives are of the anchor's kind; weighed, they count for all.
+    assert float(alike) == pytest.approx(math.log(1 + 30), abs=0.4)
+    assert float(matched) == pytest.approx(math.log(1 + float(negatives)), abs=0.1)
 
 
 def test_windows_near_in_time_and_other_datasets_are_no_negatives():
@@ -180,7 +210,7 @@ def ramp(n_windows=3, n_chans=6, span=1000, absent=()):
 @pytest.mark.parametrize("lag", [(1.0, 2.0), (2.0, 2.0), (0.0, 0.0)])
 def test_a_positive_is_the_same_channel_some_seconds_away(lag):
     settings = Settings(preset="tiny", window_seconds=2, lag_seconds=lag, batch_size=12,
-                        channels_per_window=4)  # fmt: skip
+                        channels_per_window=4, other_channel=0)  # fmt: skip
     model = Contrastive(settings, {})
     batch = ramp(absent=(1,))
     apart = []
@@ -209,7 +239,7 @@ def test_a_positive_is_the_same_channel_some_seconds_away(lag):
 
 def test_montages_smaller_than_the_channels_per_window_are_used():
     settings = Settings(preset="tiny", window_seconds=2, lag_seconds=(1, 2), batch_size=24,
-                        channels_per_window=8)  # fmt: skip
+                        channels_per_window=8, other_channel=0)  # fmt: skip
     x, other, _ = Contrastive(settings, {}).views(ramp())
     assert x.shape[1] == 24
     same = (other == 0).all(-1)  # where a channel would be subtracted from itself
@@ -260,6 +290,49 @@ def test_a_stopped_band_is_gone_and_turned_phases_keep_the_power():
     assert ((width >= 2.5) & (width <= 5.25)).all()
     turned = torch.fft.rfft(change_spectrum(x, 128.0, 0.0, 1.0)).abs()
     torch.testing.assert_close(turned[:, 1:-1], power[:, 1:-1], rtol=1e-3, atol=1e-3)
+
+
+def test_added_noise_has_the_spectrum_of_the_signal():
+    """Welch's spectrum, of a rhythm on 1/f: within 1 dB at every frequency, and another course."""
+    from scipy.signal import welch
+
+    rng = np.random.default_rng(0)
+    n, freqs = 1024, np.fft.rfftfreq(1024, 1 / 128)
+    size = 1 / np.maximum(freqs, 0.5) + 3 * np.exp(-0.5 * (freqs - 10) ** 2)
+    x = np.fft.irfft(size * np.exp(2j * np.pi * rng.random((300, len(freqs)))), n) + 50
+    x = torch.from_numpy(x)
+    torch.manual_seed(0)
+    noise = coloured_noise(x)
+    kept = slice(1, 46)
+    _, wanted = welch(x.numpy(), 128, nperseg=128)
+    _, found = welch(noise.numpy(), 128, nperseg=128)
+    gain = 10 * np.log10(found.mean(0) / wanted.mean(0))
+    assert np.abs(gain[kept]).max() < 1
+    assert noise.mean(-1).abs().max() < 1e-3
+    alike = [np.corrcoef(one, other)[0, 1] for one, other in zip(x, noise, strict=True)]
+    assert abs(np.mean(alike)) < 0.1
+    assert np.std(alike) > 0.05  # a few bins hold most of the power
+    loud, _ = augment(x.float(), 128.0, x.float(), replace(OFF, noise=1.0, noise_sd=0.6))
+    added = (loud - x).std(-1) / x.std(-1)
+    assert 0 <= float(added.min()) < float(added.max()) <= 0.601
+    assert float(added.mean()) == pytest.approx(0.3, abs=0.03)
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_the_positive_is_as_often_another_channel_as_asked(chance):
+    settings = Settings(preset="tiny", window_seconds=2, lag_seconds=(1, 2), batch_size=12,
+                        channels_per_window=4, other_channel=chance)  # fmt: skip
+    model, batch = Contrastive(settings, {}), ramp()
+    other = []
+    for seed in range(60):
+        torch.manual_seed(seed)
+        x, beside, start = model.views(batch)
+        channel, next_to = (x // 10_000).long(), (beside // 10_000).long()
+        assert (channel == channel[..., :1]).all()
+        assert (channel != next_to).all()  # each view's own reference is another channel
+        torch.testing.assert_close(x[..., 0] % 10_000, start * 100)
+        other.append((channel[0] != channel[1]).any(-1))
+    assert torch.cat(other).float().mean() == pytest.approx(chance, abs=0.08)
 
 
 # ---- runs -----------------------------------------------------------------------------------
