@@ -169,6 +169,19 @@ class SmallCNN(_Ablation):
         return self.layers(z[:, None]).transpose(1, 2), 64 / self.front_end.f0
 
 
+def size_of(preset: str) -> Preset:
+    """Return the widths and depths of a preset.
+
+    Raises
+    ------
+    ValueError
+        If there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"OMFA: preset {preset!r} is unknown; known: {', '.join(PRESETS)}.")
+    return PRESETS[preset]
+
+
 def make_encoder(
     name: str,
     preset: str,
@@ -204,11 +217,9 @@ def make_encoder(
         If the name or the preset is unknown, or an encoder other than ART is to place its tokens by
         content.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"OMFA: preset {preset!r} is unknown; known: {', '.join(PRESETS)}.")
+    size = size_of(preset)
     if name not in ENCODERS:
         raise ValueError(f"OMFA: encoder {name!r} is unknown; known: {', '.join(ENCODERS)}.")
-    size = PRESETS[preset]
     if name.startswith("art"):
         return ART(
             dim=size.dim,

@@ -3,8 +3,9 @@ r"""Graph heads: the embeddings of a window's channels to one vector for the win
 Every head is called the same way, ``head(nodes, present, positions, pairs) -> (batch, dim)``, and
 is built from the same :class:`HeadSettings`; :data:`HEADS` maps its name to its class, so that a
 comparison is one argument apart. Channels are a set: no head depends on their order or number, and
-absent ones are masked, never zero-filled. Features of pairs of channels (their coherency) are used
-by one head, ``gat``.
+absent ones are masked, never zero-filled. Features of pairs of channels (their coherency) are read
+out beside any of them, in one way, so that what a graph is worth can be told from what they are
+worth; ``coherency`` is that readout alone.
 
 ``GATv2`` (Brody, Alon & Yahav 2022, arXiv 2105.14491) and ``GCN`` (Kipf & Welling 2017, arXiv
 1609.02907) are written for batches of small complete graphs, where dense products are many times
@@ -356,19 +357,51 @@ def drop_edges(edges: Tensor, drop_prob: float) -> Tensor:
     return edges & (keep | itself)
 
 
-class GATHead(nn.Module):
-    """Graph attention over all pairs of present channels, biased by their distance.
+class Head(nn.Module):
+    """What all heads share: features of pairs of channels beside what is made of the nodes.
 
-    If it is built for features of pairs, these are read out too, and the output of the attention
-    is added with a small learned gain (Touvron et al. 2021, arXiv 2103.17239), so that the simpler
-    part learns first.
+    A head that is built for features of pairs reads them out, and adds what it makes of the nodes
+    with a small learned gain (Touvron et al. 2021, arXiv 2103.17239), so that the simpler part
+    learns first.
+
+    Parameters
+    ----------
+    settings : HeadSettings
     """
 
     GAIN = 0.1  # at the start, for every output
 
     def __init__(self, settings: HeadSettings):
         super().__init__()
-        dim, n_layers, n_heads, drop_prob, self.edge_drop_prob, pair_dim = settings
+        self.build(settings)
+        dim, pair_dim = settings.dim, settings.pair_dim
+        self.pair_readout = PairReadout(pair_dim, dim) if pair_dim else None
+        self.gain = nn.Parameter(torch.full([dim], self.GAIN)) if pair_dim else None
+
+    def build(self, settings: HeadSettings) -> None:
+        """Make the layers."""
+        raise NotImplementedError
+
+    def read(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
+        raise NotImplementedError
+
+    def forward(
+        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
+    ) -> Tensor:
+        """Read nodes, and features of pairs, out as (batch, dim); see :func:`make_head`."""
+        out = self.read(x, present, positions)
+        if self.pair_readout is not None and self.gain is not None and pairs is not None:
+            out = self.gain * out + self.pair_readout(pairs.to(x.dtype), present, positions)
+        return out
+
+
+class GATHead(Head):
+    """Graph attention over all pairs of present channels, biased by their distance."""
+
+    def build(self, settings: HeadSettings) -> None:
+        """Make the layers."""
+        dim, n_layers, n_heads, drop_prob, self.edge_drop_prob, _ = settings
         self.layers = nn.ModuleList(GATv2(dim, dim, n_heads) for _ in range(n_layers))
         self.distance = nn.ModuleList(
             nn.Linear(graph.N_DISTANCE, n_heads, bias=False) for _ in range(n_layers)
@@ -376,13 +409,9 @@ class GATHead(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(n_layers))
         self.dropout = nn.Dropout(drop_prob)
         self.readout = AttentionPool(dim, n_heads)
-        self.pair_readout = PairReadout(pair_dim, dim) if pair_dim else None
-        self.gain = nn.Parameter(torch.full([dim], self.GAIN)) if pair_dim else None
 
-    def forward(
-        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
-    ) -> Tensor:
-        """Read (batch, n_chans, dim) nodes out as (batch, dim); see :func:`make_head`."""
+    def read(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
         edges = present[:, None, :].expand(-1, present.shape[1], -1)
         if self.training and self.edge_drop_prob > 0:
             edges = drop_edges(edges, self.edge_drop_prob)
@@ -393,17 +422,14 @@ class GATHead(nn.Module):
         for layer, distance, norm in zip(self.layers, self.distance, self.norms):  # noqa: B905
             bias = distance(features).permute(0, 3, 1, 2)
             x = norm(x + self.dropout(F.elu(layer(x, edges, bias))))
-        out = self.readout(x, present)
-        if self.pair_readout is not None and self.gain is not None and pairs is not None:
-            out = self.gain * out + self.pair_readout(pairs.to(x.dtype), present, positions)
-        return out
+        return self.readout(x, present)
 
 
-class GCNHead(nn.Module):
+class GCNHead(Head):
     """Graph convolution over the fixed graph of the distances between electrodes."""
 
-    def __init__(self, settings: HeadSettings):
-        super().__init__()
+    def build(self, settings: HeadSettings) -> None:
+        """Make the layers."""
         dim, n_layers, n_heads, drop_prob, self.edge_drop_prob, _ = settings
         self.layers = nn.ModuleList(GCN(dim, dim) for _ in range(n_layers))
         self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(n_layers))
@@ -417,10 +443,8 @@ class GCNHead(nn.Module):
         """
         return graph.distance_graph(positions)
 
-    def forward(
-        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
-    ) -> Tensor:
-        """Read (batch, n_chans, dim) nodes out as (batch, dim); see :func:`make_head`."""
+    def read(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
         both = present[:, None, :] & present[:, :, None]
         if self.training and self.edge_drop_prob > 0:
             both = drop_edges(both, self.edge_drop_prob)
@@ -439,8 +463,9 @@ class LearnedGCNHead(GCNHead):
 
     RANK = 16  # outputs of E, fewer than the 25 features of a place
 
-    def __init__(self, settings: HeadSettings):
-        super().__init__(settings)
+    def build(self, settings: HeadSettings) -> None:
+        """Make the layers, and the function of a place."""
+        super().build(settings)
         self.embed = nn.Linear(graph.N_POSITION, self.RANK)
 
     def adjacency(self, positions: Tensor) -> Tensor:
@@ -455,48 +480,70 @@ class LearnedGCNHead(GCNHead):
         return weight.masked_fill(itself, 1.0)
 
 
-class MeanHead(nn.Module):
+class MeanHead(Head):
     """Mean over the present channels of a two-layer network: the ablation without a graph."""
 
-    def __init__(self, settings: HeadSettings):
-        super().__init__()
+    def build(self, settings: HeadSettings) -> None:
+        """Make the layers."""
         dim = settings.dim
         self.mix = nn.Sequential(nn.GELU(), nn.Dropout(settings.drop_prob), nn.Linear(dim, dim))
         self.norm = nn.LayerNorm(dim)
 
-    def forward(
-        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
-    ) -> Tensor:
-        """Read (batch, n_chans, dim) nodes out as (batch, dim); see :func:`make_head`."""
+    def read(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
         x = self.norm(x + self.mix(x))
         return masked_mean(x.transpose(1, 2), present[:, None]).squeeze(-1)
 
 
-class TransformerHead(nn.Module):
+class TransformerHead(Head):
     """Transformer over the channels as tokens; places enter through the node features alone."""
 
-    def __init__(self, settings: HeadSettings):
-        super().__init__()
+    def build(self, settings: HeadSettings) -> None:
+        """Make the layers."""
         dim, n_layers, n_heads, drop_prob, _, _ = settings
         self.blocks = nn.ModuleList(Block(dim, n_heads, drop_prob) for _ in range(n_layers))
         self.norm = nn.LayerNorm(dim)
         self.readout = AttentionPool(dim, n_heads)
 
-    def forward(
-        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
-    ) -> Tensor:
-        """Read (batch, n_chans, dim) nodes out as (batch, dim); see :func:`make_head`."""
+    def read(self, x: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Read (batch, n_chans, dim) nodes out as (batch, dim)."""
         for block in self.blocks:
             x = block(x, None, present)
         return self.readout(self.norm(x), present)
 
 
-HEADS: dict[str, type[nn.Module]] = {
+class CoherencyHead(Head):
+    """The readout of features of pairs alone: nothing is made of the nodes."""
+
+    def __init__(self, settings: HeadSettings):
+        super().__init__(settings)
+        if self.pair_readout is None:
+            raise ValueError(
+                "OMFA: head 'coherency' reads the coherency between channels alone, and "
+                "connectivity=False leaves it out. Leave connectivity as it is, or choose another "
+                "head."
+            )
+        self.gain = None
+
+    def build(self, settings: HeadSettings) -> None:
+        """Make nothing."""
+
+    def forward(
+        self, x: Tensor, present: Tensor, positions: Tensor, pairs: Tensor | None = None
+    ) -> Tensor:
+        """Read features of pairs out as (batch, dim); ``x`` gives their type alone."""
+        assert pairs is not None
+        assert self.pair_readout is not None
+        return self.pair_readout(pairs.to(x.dtype), present, positions)
+
+
+HEADS: dict[str, type[Head]] = {
     "gat": GATHead,
     "gcn": GCNHead,
     "gcn_learned": LearnedGCNHead,
     "mean": MeanHead,
     "transformer": TransformerHead,
+    "coherency": CoherencyHead,
 }
 
 
@@ -509,12 +556,12 @@ def make_head(
     drop_prob: float = 0.1,
     edge_drop_prob: float = 0.1,
     pair_dim: int = 0,
-) -> nn.Module:
+) -> Head:
     """Build a graph head by name.
 
     Parameters
     ----------
-    name : {"gat", "gcn", "gcn_learned", "mean", "transformer"}
+    name : {"gat", "gcn", "gcn_learned", "mean", "transformer", "coherency"}
         Which head.
     dim : int
         Width of the nodes and of the result.
@@ -523,11 +570,12 @@ def make_head(
     drop_prob, edge_drop_prob : float
         Dropout on features; chance that an edge is left out of a training step.
     pair_dim : int
-        Number of features of a pair of channels that ``"gat"`` is to use; the others use none.
+        Number of features of a pair of channels that are read out beside the nodes; 0: none, which
+        ``"coherency"`` cannot do.
 
     Returns
     -------
-    nn.Module
+    Head
         Called as ``head(nodes (batch, n_chans, dim), present (batch, n_chans) bool, positions
         ([batch,] n_chans, 3) metres, pairs=None (batch, n_chans, n_chans, pair_dim))``, gives
         ``(batch, dim)``.
@@ -535,7 +583,7 @@ def make_head(
     Raises
     ------
     ValueError
-        If there is no such head.
+        If there is no such head, or it has nothing to read.
     """
     if name not in HEADS:
         raise ValueError(f"OMFA: head {name!r} is unknown; known: {', '.join(HEADS)}.")

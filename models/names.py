@@ -11,5 +11,5 @@ EncoderName = Literal["art", "art_no_rotary", "patch", "cnn"]
 Resampling = Literal["off", "rate", "rate+content"]
 """The ways to bring any rate to the encoder's."""
 
-HeadName = Literal["gat", "gcn", "gcn_learned", "mean", "transformer"]
-"""The graphs over the channels: ``omfa.models.HEADS``."""
+HeadName = Literal["gat", "gcn", "gcn_learned", "mean", "transformer", "coherency"]
+"""What reads the channels out: ``omfa.models.HEADS``."""

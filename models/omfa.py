@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from omfa.models.compat import EEGModuleMixin
 from omfa.models.connectivity import N_CONNECTIVITY, Connectivity
-from omfa.models.encoders import PRESETS, make_encoder
+from omfa.models.encoders import make_encoder, size_of
 from omfa.models.front_end import F0, PlaceWarning, UnitWarning, doubtful_unit, recorded
 from omfa.models.graph import electrode_positions
 from omfa.models.heads import Nodes, drop_channels, make_head
@@ -87,7 +87,8 @@ class OMFA(EEGModuleMixin, nn.Module):
       pooling.
     - ``nodes``: embedding, power, power relative to the other channels, and place on the head.
     - ``head`` (GATv2 by default): the graph over the channels, attention biased by the 3-D distance
-      of the electrodes, and attention readout; beside it a readout of the channels' coherency.
+      of the electrodes, and attention readout; beside any head a readout of the channels'
+      coherency.
     - ``final_layer``: linear.
 
     .. rubric:: Temporal, Spatial, and Spectral Encoding
@@ -120,8 +121,9 @@ class OMFA(EEGModuleMixin, nn.Module):
     ----------
     preset : {"tiny", "small", "base", "large"}
         Size: about 0.13, 0.92, 4.9 and 26 million parameters.
-    head : {"gat", "gcn", "gcn_learned", "mean", "transformer"}
-        The graph over the channels.
+    head : {"gat", "gcn", "gcn_learned", "mean", "transformer", "coherency"}
+        The graph over the channels. With ``"coherency"`` the readout of their coherency is all
+        there is: no encoder, no nodes, no graph.
     encoder : {"art", "art_no_rotary", "patch", "cnn"}
         The encoder of single channels.
     resampling : {"off", "rate", "rate+content"}
@@ -132,7 +134,7 @@ class OMFA(EEGModuleMixin, nn.Module):
     rotary_period : float, optional
         Seconds per turn of ART's fastest rotary phase; two tokens when None.
     connectivity : bool
-        With ``head="gat"``: also read the coherency between channels out.
+        Also read the coherency between channels out, beside any head.
     activation : type of nn.Module
         Activation of the convolutions and the density network.
     drop_prob : float
@@ -224,21 +226,24 @@ class OMFA(EEGModuleMixin, nn.Module):
             )
         self._unit_was_doubted = False
         self.channel_drop_prob = float(channel_drop_prob)
-        self.encoder = make_encoder(
-            encoder,
-            preset,
-            sfreq=rate,
-            resampling=resampling,
-            tokens_per_second=tokens_per_second,
-            rotary_period=rotary_period,
-            drop_prob=encoder_drop_prob,
-            drop_path_prob=drop_path_prob,
-            activation=activation,
-        )
-        size = PRESETS[preset]
+        size = size_of(preset)
+        self.encoder: nn.Module | None = None
+        self.nodes: nn.Module | None = None
+        if head != "coherency":
+            self.encoder = make_encoder(
+                encoder,
+                preset,
+                sfreq=rate,
+                resampling=resampling,
+                tokens_per_second=tokens_per_second,
+                rotary_period=rotary_period,
+                drop_prob=encoder_drop_prob,
+                drop_path_prob=drop_path_prob,
+                activation=activation,
+            )
+            self.nodes = Nodes(size.dim, size.node_dim)
         self.register_buffer("positions", self._electrodes(), persistent=False)
-        self.connectivity = Connectivity(rate) if head == "gat" and connectivity else None
-        self.nodes = Nodes(size.dim, size.node_dim)
+        self.connectivity = Connectivity(rate) if connectivity else None
         self.head = make_head(
             head,
             size.node_dim,
@@ -304,17 +309,19 @@ class OMFA(EEGModuleMixin, nn.Module):
         present = recorded(x)
         if mask is not None:
             present = present & mask
-        encoded = self.encoder(x.flatten(0, 1), sfreq)  # a row per channel of every window
-        h = encoded.h.view(x.shape[0], n_chans, -1)
-        side = encoded.side.view(x.shape[0], n_chans, -1)
-        # Before channels are dropped, so that a pair's coherency does not vary with the neighbours
-        # that happen to be left.
+        # Before anything is measured: a dropped channel is no neighbour that others are taken
+        # against, as where a montage lacks it.
+        if self.training and self.channel_drop_prob > 0:
+            present = drop_channels(present, self.channel_drop_prob)
         pairs: Tensor | None = None
         if self.connectivity is not None:
             pairs = self.connectivity(x, present, positions, sfreq)
-        if self.training and self.channel_drop_prob > 0:
-            present = drop_channels(present, self.channel_drop_prob)
-        nodes = self.nodes(h, side, present, positions)
+        nodes = x.new_zeros(x.shape[0], n_chans, 1)  # what a head without nodes does not read
+        if self.encoder is not None and self.nodes is not None:
+            encoded = self.encoder(x.flatten(0, 1), sfreq)  # a row per channel of every window
+            h = encoded.h.view(x.shape[0], n_chans, -1)
+            side = encoded.side.view(x.shape[0], n_chans, -1)
+            nodes = self.nodes(h, side, present, positions)
         features = self.head(nodes, present, positions, pairs)
         if return_features:
             if torch.jit.is_scripting():

@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import platform
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -30,8 +30,10 @@ from omfa.pipeline.quality import FREQUENCIES, Quality, assess, spectrum
 from omfa.pipeline.readers import get_reader, reader_class, reader_options
 from omfa.pipeline.recording import TRIAL_COLUMNS, Auxiliary, Key, Reader, Recording, Segment
 from omfa.pipeline.simulation import Truth
+from omfa.pipeline.trialwise import preprocess_units, units
+from omfa.pipeline.words import some
 
-RECIPE = 2
+RECIPE = 3
 """Version of the processing, raised whenever the same settings would give another signal."""
 
 SOFTWARE = ("omfa", "numpy", "scipy", "zarr", "numcodecs")
@@ -212,18 +214,24 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
     quality = assess(segments, recording.sfreq, channels, positions)
     settings, sfreq = recipe.preprocessing, recipe.preprocessing.sfreq or recording.sfreq
     spans = _spans([n_resampled(s.shape[1], recording.sfreq, sfreq) for s in segments])
+    trials = _trials(recording, sfreq, spans)
+    notes = [*recording.notes, *_emptied(recording, trials, sfreq, where=where)]
     signal = np.empty((len(channels), int(spans[:, 1].sum())), np.float32)
     pieces = [signal[:, onset : onset + length] for onset, length in spans]
-    for segment, piece in zip(segments, pieces, strict=True):
-        preprocess(
-            segment,
-            recording.sfreq,
-            settings,
-            channels=channels,
-            positions=positions,
-            bad=quality.bad,
-            out=piece,
-        )
+    known: dict[str, Any] = {"channels": channels, "positions": positions, "bad": quality.bad}
+    for i, (segment, piece) in enumerate(zip(segments, pieces, strict=True)):
+        preprocess(segment, recording.sfreq, settings, out=piece, **known)
+        if settings.filter_within == "trials":
+            alone = units(recording.trials, trials, i, where=where)
+            preprocess_units(
+                segment,
+                recording.sfreq,
+                settings,
+                alone,
+                origin=int(spans[i, 0]),
+                out=piece,
+                **known,
+            )
     return AlignedRecording(
         recording=recording.key.recording,
         subject=recording.key.subject,
@@ -233,7 +241,7 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
         sfreq=float(sfreq),
         signal=signal,
         segments=spans,
-        trials=_trials(recording, sfreq, spans),
+        trials=trials,
         quality=_quality(quality, spectrum(pieces, sfreq)),
         auxiliary=_auxiliary(recording.auxiliary, sfreq, spans) if recipe.keep_auxiliary else None,
         facts={
@@ -242,13 +250,36 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
             "source_sfreq": float(recording.sfreq),
             "source": _plain(
                 {**recording.source, **_simulated(recording.key)}
-                | ({"notes": list(recording.notes)} if recording.notes else {})
+                | ({"notes": notes} if notes else {})
             ),
             "participant": _plain(recording.participant),
             "interpolated": [n for n, bad in zip(channels, quality.bad, strict=True) if bad]
             if settings.interpolate
             else [],
         },
+    )
+
+
+def unreferenced(recording: Recording, recipe: Recipe) -> str | None:
+    """Doubt a recording that no electrode was ever subtracted from, and that is to stay so.
+
+    BioSemi's amplifiers record against the CMS electrode, whose signal keeps all that electrodes
+    have in common, mains above all; their maker asks for a reference to be chosen afterwards.
+
+    Returns
+    -------
+    str or None
+        A warning in three parts, or None where the recording has a reference or gets one.
+    """
+    as_it_was = str(recording.source.get("reference") or "")
+    if recipe.preprocessing.reference != "source" or "CMS" not in as_it_was:
+        return None
+    return str(
+        DataError(
+            f"Checking the reference of {recording.key.recording}",
+            f"it is {as_it_was}: what all channels share, mains among it, is still in each",
+            "Ingest it with --reference average",
+        )
     )
 
 
@@ -273,18 +304,36 @@ def _trials(recording: Recording, sfreq: float, spans: npt.NDArray[np.int64]) ->
         np.concatenate([table[part + name].to_numpy(np.int64) for part in parts])
         for name in TRIAL_COLUMNS[:3]
     )
+    times = np.stack([onset, length], axis=1) / recording.sfreq
+    if recording.times is not None:
+        said = np.isfinite(recording.times)
+        times[: len(table)] = np.where(said, recording.times, times[: len(table)])
     for number, (first, n_times) in enumerate(spans):
         own = segment == number
-        start, length[own] = resample_spans(
-            onset[own], length[own], recording.sfreq, sfreq, n_times=int(n_times)
-        )
+        begin, lasting = times[own].T
+        start, length[own] = resample_spans(begin, lasting, sfreq, n_times=int(n_times))
         onset[own] = start + first
     columns: dict[str, Any] = {}
-    for part, begin, n in zip(parts, np.split(onset, 2), np.split(length, 2), strict=True):
-        columns |= {part + "onset": begin, part + "length": n}
+    for part, first, n in zip(parts, np.split(onset, 2), np.split(length, 2), strict=True):
+        columns |= {part + "onset": first, part + "length": n}
     columns["stimulus"] = table["stimulus"].to_numpy()
     labels = encoding.label_names(recording.labels)
     return pd.DataFrame(columns | {new: table[name].to_numpy() for name, new in labels.items()})
+
+
+def _emptied(
+    recording: Recording, trials: pd.DataFrame, sfreq: float, *, where: str
+) -> Iterator[str]:
+    """Say which trials and baselines have samples in the source and none in the store."""
+    for part, name in (("", "trials"), ("baseline_", "baselines")):
+        length = recording.trials[f"{part}length"].to_numpy(np.int64)
+        gone = np.flatnonzero((length > 0) & (trials[f"{part}length"].to_numpy() == 0))
+        if len(gone):
+            listed = some([f"{row + 1} of {length[row] / recording.sfreq:g} s" for row in gone])
+            yield (
+                f"{where}: {len(gone)} of {len(trials)} {name} are too short for a sample at "
+                f"{sfreq:g} Hz and are stored empty: {listed}."
+            )
 
 
 def _quality(quality: Quality, after: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any]]:

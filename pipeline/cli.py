@@ -37,7 +37,7 @@ examples:
   omfa-ingest seed SEED/ seed.zarr                   all of SEED, one process per core
   omfa-ingest deap DEAP/ deap.zarr --band 4 45 --sfreq 128 --workers 8
   omfa-ingest dreamer DREAMER/ s3://bucket/dreamer.zarr --scheduler tcp://head:8786
-  omfa-ingest files EDF/ rest.zarr --pattern 'Subject{{subject}}_{{condition}}.edf'
+  omfa-ingest files EDF/ rest.zarr --name rest --pattern 'Subject{{subject}}_{{condition}}.edf'
   omfa-ingest seed SEED/ seed.zarr --dry-run         what would be done, how large, how long
   omfa-ingest simulate deap DEAP-simulated/ --subjects 4
   omfa-ingest demo                                   all of it on small simulated corpora
@@ -262,6 +262,8 @@ def _inspect(args: argparse.Namespace) -> int:
     print(json.dumps(shown, indent=2, ensure_ascii=False))
     for recording, reason in store.failures.items():
         print(f"failed: {recording}: {reason}", file=sys.stderr)
+    if lacking := store.without_checksums():
+        print(f"note: {lacking}", file=sys.stderr)
     table = store.recordings
     if len(table):
         table = table.assign(bad=table["bad_channels"].map(" ".join))
@@ -283,6 +285,8 @@ def _verify(args: argparse.Namespace) -> int:
         print("Run the ingest command again: it makes just these again.", file=sys.stderr)
         return 1
     print(f"{len(store)} recordings are as they were written: {store.path}")
+    if lacking := store.without_checksums():
+        print(f"  note: {lacking}", file=sys.stderr)
     return 0
 
 

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 from omfa.pipeline import cluster, encoding
 from omfa.pipeline import store as stores
-from omfa.pipeline.align import Recipe, align, recipe_for, unchanged
+from omfa.pipeline.align import Recipe, align, recipe_for, unchanged, unreferenced
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content, Location, locate, this_run
 from omfa.pipeline.outcomes import Outcome, Summary, failed
+from omfa.pipeline.readers import UNNAMED
 from omfa.pipeline.recording import Key, Reader, Recording, SourceWarning, plausible_unit
 from omfa.pipeline.store import State
 from omfa.pipeline.words import some
@@ -117,10 +118,11 @@ def _encode(
     """Return a recording's files, and what is doubtful about it."""
     if isinstance(found, Exception):
         raise found
-    doubt = plausible_unit(found)
+    doubts = (plausible_unit(found), unreferenced(found, task.recipe))
     aligned = align(found, task.recipe)
     files = encoding.encode(aligned, task.recipe.dtype, task.settings_digest)
-    return files, (*found.notes, *((doubt,) if doubt else ()))
+    notes = aligned.facts["source"].get("notes", [])
+    return files, (*notes, *(doubt for doubt in doubts if doubt))
 
 
 def _stamps(key: Key) -> list[tuple[int, ...]]:
@@ -231,12 +233,13 @@ def ingest(
     Raises
     ------
     DataError
-        If the source is not there, or the store was made with other settings. What is wrong with
-        single recordings is in the summary and in the store, and is not raised.
+        If the source is not there or has no name, or the store was made with other settings. What
+        is wrong with single recordings is in the summary and in the store, and is not raised.
     """
     started = time.perf_counter()
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
     keys, notes = _discover(recipe.reader, raw, subjects)
+    recipe = _named(recipe, raw, location)
     with _writable(location):
         made = recipe.settings() | _titled(recipe.reader, raw)
         settings = _agree(location, made, keys, rewrite=rewrite)
@@ -283,6 +286,7 @@ def plan(
     """
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
     keys, notes = _discover(recipe.reader, raw, subjects)
+    recipe = _named(recipe, raw, location)
     settings = recipe.settings()
     _compare(location, settings, keys, rewrite=rewrite)
     states = _survey(location, keys, settings["settings_digest"], rewrite=rewrite, hide=True)
@@ -325,6 +329,38 @@ def _discover(
             f"Choose among {', '.join(dict.fromkeys(known.values()))}",
         )
     return [key for key in keys if _number(key.subject) in wanted], notes
+
+
+def _named(recipe: Recipe, raw: str | Path, location: Location) -> Recipe:
+    """Return the recipe with a name for the data; refuse a new store that would have none.
+
+    Models know people by the names of stores, and a name that all data share tells nothing. A store
+    that is there keeps its name, whatever it is.
+
+    Raises
+    ------
+    DataError
+        If the reader is for anybody's data, and was given no name, and the source has no title.
+    """
+    reader = recipe.reader
+    if reader.name not in UNNAMED:
+        return recipe
+    try:
+        root = stores.read_root(location)
+    except ValueError:  # unreadable, or of another format: without a name it cannot be compared
+        root = None
+    if root is not None and root.settings["reader"].get("class") == type(reader).__qualname__:
+        return replace(recipe, reader=replace(reader, name=root.settings["source"]))  # type: ignore[type-var]
+    if recipe.settings()["settings_digest"] in stores.settings_digests(location).values():
+        return recipe
+    if not _titled(reader, raw):
+        raise DataError(
+            f"{reader.name} reader: naming the data in {raw}",
+            f"they have no name, and {reader.name!r} would be the name of anybody's",
+            "Give them one: --name eegmat, or name='eegmat' in Python"
+            + (", or a Name in dataset_description.json" if reader.name == "bids" else ""),
+        )
+    return recipe
 
 
 def _titled(reader: Reader, raw: str | Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Both offer the same promise: a set of files appears under its name whole or not at all. On a disk
 the files are written to a staging folder and renamed. Object stores cannot rename, so there the
-file whose presence makes the set count is written last and removed first.
+file that makes the set count is written last, and until then a mark that a run writes stands in its
+place.
 
 Runs that share a store may not be able to see each other: containers have one host name and process
 ids of their own, and threads one process. So what a run may do to another's staging is made
@@ -17,6 +18,7 @@ the disk, and a rerun makes it again.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -45,6 +47,13 @@ _OWNER = re.compile(r"(.+?)-(\d+)-(\d+)(-[0-9a-f]{8})?(\.[0-9a-f]{8})?")
 
 Content = bytes | memoryview
 """What a file holds."""
+
+_WRITING = "being_written_by"
+
+
+def being_written(document: Any) -> bool:
+    """Return whether the JSON in a set's last file is the mark of a run that has yet to finish."""
+    return isinstance(document, dict) and _WRITING in document
 
 
 class Location(Protocol):
@@ -304,12 +313,10 @@ class Bucket:
         return True
 
     def commit(self, folder: str, content: Mapping[str, Content], *, last: str, owner: str) -> None:
-        """Remove the file ``last`` of the old set, put the new set, and its ``last`` at the end."""
+        """Put a mark in place of ``last``, then the new set, and its ``last`` at the end."""
         base = self._path / folder
-        old = set(self.files(folder))
-        if last in old:
-            self._fs.rm_file(str(base / last))
-        for stale in old - content.keys() - {last}:
+        self.write(f"{folder}/{last}", json.dumps({_WRITING: owner}).encode())
+        for stale in set(self.files(folder)) - content.keys() - {last}:
             self._fs.rm_file(str(base / stale))
         self._fs.pipe({str(base / n): bytes(c) for n, c in content.items() if n != last})
         self.write(f"{folder}/{last}", bytes(content[last]))

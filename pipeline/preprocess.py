@@ -2,7 +2,8 @@
 
 Method. The filters are linear-phase FIR low-passes, windowed by Hamming's window and applied
 without delay; a high-pass is the unit impulse less a low-pass, a notch the unit impulse less the
-difference of two. Lengths and transition bands are those of MNE's ``Raw.filter`` [1]_, [2]_. An FIR
+difference of two. Lengths and the transition below the band are those of MNE's ``Raw.filter``
+[1]_, [2]_; the transition above it is narrower by default, which takes the mains out. An FIR
 filter's reach is finite and known, so what an edge or a gap disturbs is known too; and its phase is
 exactly zero, which an IIR filter comes near only by running forwards and backwards.
 
@@ -73,6 +74,10 @@ class Preprocessing:
         Hz of the result. None keeps the source's.
     band : (float or None, float or None) or None
         Edges of the pass band in Hz. None leaves a side, or both, open.
+    transition : float or None
+        Hz above the band's upper edge in which the low-pass falls. 4 takes 50 Hz mains out of a
+        signal that ends at 45 Hz. None falls as MNE does, within a quarter of the edge and at
+        least 2 Hz: 11.25 Hz above 45, which leaves most of the mains in.
     notch : tuple of float
         Frequencies in Hz to take out.
     reference : "source", "average" or tuple of str
@@ -80,6 +85,10 @@ class Preprocessing:
         channels that are not bad; channel names, in any spelling, subtract the mean of those.
     interpolate : bool
         Replace bad channels by spherical splines of the others.
+    filter_within : {"segments", "trials"}
+        How far the filters reach: over all that the source holds contiguously, or over each trial
+        by itself, with its own baseline where the two touch, so that no trial holds anything of
+        its neighbours. ``align`` heeds it, which knows the trials.
 
     Raises
     ------
@@ -89,9 +98,11 @@ class Preprocessing:
 
     sfreq: float | None = 128.0
     band: tuple[float | None, float | None] | None = (0.5, 45.0)
+    transition: float | None = 4.0
     notch: tuple[float, ...] = ()
     reference: Literal["source", "average"] | tuple[str, ...] = "source"
     interpolate: bool = False
+    filter_within: Literal["segments", "trials"] = "segments"
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -102,6 +113,8 @@ class Preprocessing:
                 raise _impossible("band", self.band, "it takes two edges", "Give LOW HIGH in Hz")
             low, high = (float(edge) if edge else None for edge in self.band)
             set_(self, "band", None if low is None and high is None else (low, high))
+        if self.transition is not None:
+            set_(self, "transition", float(self.transition))
         set_(self, "notch", tuple(float(frequency) for frequency in self.notch))
         if self.reference not in ("source", "average"):
             names = (self.reference,) if isinstance(self.reference, str) else self.reference
@@ -111,6 +124,17 @@ class Preprocessing:
         if self.sfreq is not None and not (np.isfinite(self.sfreq) and self.sfreq > 0):
             raise _impossible(
                 "sfreq", self.sfreq, "a rate is above 0 Hz", "Give a rate such as 128"
+            )
+        if self.filter_within not in ("segments", "trials"):
+            raise _impossible(
+                "filter_within", self.filter_within, "it is unknown", "Use 'segments' or 'trials'"
+            )
+        if self.transition is not None and not NARROWEST_TRANSITION <= self.transition < np.inf:
+            raise _impossible(
+                "transition",
+                self.transition,
+                f"a low-pass needs at least {NARROWEST_TRANSITION} Hz to fall off",
+                "Give its width in Hz, such as 4, or None for MNE's",
             )
         self.check_edges(np.inf if self.sfreq is None else self.sfreq / 2)
 
@@ -166,7 +190,8 @@ def _ceiling(sfreq: float, settings: Preprocessing) -> float:
 
 
 @lru_cache
-def _ratio(sfreq: float, to: float | None) -> Fraction:
+def rate_ratio(sfreq: float, to: float | None) -> Fraction:
+    """Return the ratio of the new rate ``to`` to the old one, in Hz; 1 where ``to`` is None."""
     if to is None or to == sfreq:
         return Fraction(1)
     # A rate in a file is a decimal number, whose float is not the fraction that was meant.
@@ -187,44 +212,54 @@ def n_resampled(n: int, sfreq: float, to: float | None) -> int:
     sfreq, to : float
         Old and new rate, Hz. ``to=None`` keeps the old.
     """
-    up, down = _ratio(sfreq, to).as_integer_ratio()
+    up, down = rate_ratio(sfreq, to).as_integer_ratio()
     return -(-n * up // down)
 
 
 def resample_spans(
-    onset: npt.ArrayLike, length: npt.ArrayLike, sfreq: float, to: float | None, *, n_times: int
+    onset: npt.ArrayLike, duration: npt.ArrayLike, to: float, *, n_times: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return which samples of a resampled segment belong to spans of the original.
+    """Return which samples of a resampled segment belong to spans of time.
 
-    A span's first sample is the first that is not before it. Its length follows from its duration
-    alone, as the length of a window does, and not from its two ends, whose roundings would make
-    spans of one duration differ by a sample: one of d seconds has ``round(d * to)`` samples. It is
-    shorter only where it would reach into a span that begins after it, or past the segment's end.
+    A span's length follows from its duration alone, as the length of a window does, and not from
+    its two ends, whose roundings would make spans of one duration differ by a sample: one of d
+    seconds has ``round(d * to)`` samples. It is shorter only where the segment ends before. A span
+    begins with the first sample that is not before it; with the last one that is, where it would
+    else reach past the segment's end or into a span that begins after it. So two spans that touch
+    share at most one sample.
 
     Parameters
     ----------
-    onset, length : array of int, shape (n,)
-        All spans of one segment, in samples at ``sfreq`` from its start.
-    sfreq, to : float
-        Old and new rate, Hz. ``to=None`` keeps the old.
+    onset, duration : array of float, shape (n,)
+        All spans of one segment, in seconds from its first sample.
+    to : float
+        Rate of the resampled segment, Hz.
     n_times : int
-        Samples of the resampled segment.
+        Its samples.
 
     Returns
     -------
     onset, length : ndarray of int64, shape (n,)
-        In samples at ``to``. A length of 0 stays 0.
+        In samples. A duration of 0 gives a length of 0.
     """
-    up, down = _ratio(sfreq, to).as_integer_ratio()
-    first, n = np.asarray(onset, dtype=np.int64), np.asarray(length, dtype=np.int64)
-    start = -(-first * up // down)
-    whole, rest = np.divmod(n * up, down)
-    # A half goes to the even number, as numpy rounds the width of a window.
-    count = whole + (2 * rest + whole % 2 > down)
-    begins = np.sort(first[n > 0])
-    limits = np.append(np.minimum(-(-begins * up // down), n_times), n_times)
-    stop = np.minimum(start + count, limits[np.searchsorted(begins, first + n)])
-    return start, np.where(n > 0, np.maximum(stop - start, 0), 0)
+    first, lasting = np.asarray(onset, dtype=float), np.asarray(duration, dtype=float)
+    after, before = _after(first, to), np.floor(first * to + _EXACT).astype(np.int64)
+    count = np.round(lasting * to).astype(np.int64)
+    begins = np.sort(first[lasting > 0])
+    # Seconds to float's precision: a span that begins where another ends comes after it.
+    following = np.searchsorted(begins, first + lasting - _EXACT / to)
+    limits = np.append(np.minimum(_after(begins, to), n_times), n_times)
+    start = np.where(after + count > limits[following], before, after)
+    return start, np.clip(count, 0, np.maximum(n_times - start, 0))
+
+
+_EXACT = 1e-6
+"""Samples; seconds that were computed from samples miss them by less, other samples by more."""
+
+
+def _after(seconds: npt.NDArray[np.float64], to: float) -> npt.NDArray[np.int64]:
+    """Return the first sample that is not before a time."""
+    return np.ceil(seconds * to - _EXACT).astype(np.int64)
 
 
 # --- filter design ------------------------------------------------------------------------------
@@ -258,8 +293,8 @@ def _notch_edges(frequency: float) -> tuple[float, float, float, float]:
 def kernel(settings: Preprocessing, sfreq: float) -> npt.NDArray[np.float64]:
     """Return the impulse response at the source's rate of all that the settings filter.
 
-    Transition bands are ``min(max(f / 4, 2), f)`` Hz wide below a low edge f and
-    ``max(f / 4, 2)`` above a high one, or as much as the lower Nyquist frequency leaves. Where the
+    Transition bands are ``min(max(f / 4, 2), f)`` Hz wide below a low edge f and ``transition``
+    above a high one, or as much as the lower Nyquist frequency leaves. Where the
     rate changes and no high edge is set, the pass band ends at 0.9 of that Nyquist frequency.
 
     Parameters
@@ -283,10 +318,11 @@ def kernel(settings: Preprocessing, sfreq: float) -> npt.NDArray[np.float64]:
     impulse = np.ones(1)
     band = impulse
     if high is not None:
-        band = _low_pass(high, min(high + max(high / 4, 2), ceiling), sfreq)
+        falls = max(high / 4, 2) if settings.transition is None else settings.transition
+        band = _low_pass(high, min(high + falls, ceiling), sfreq)
     # A change of rate needs a low-pass whether or not one was asked for, or what is above the
     # new Nyquist frequency would be cut off without a transition and ring.
-    elif _ratio(sfreq, settings.sfreq) != 1:
+    elif rate_ratio(sfreq, settings.sfreq) != 1:
         band = _low_pass(PASSED_WITHOUT_BAND * ceiling, ceiling, sfreq)
     if low is not None:
         band = _sum(band, -_low_pass(low - min(max(low / 4, 2), low), low, sfreq))
@@ -320,7 +356,7 @@ class _Plan:
 @lru_cache(maxsize=64)
 def _plan(settings: Preprocessing, sfreq: float, n: int) -> _Plan | None:
     taps = kernel(settings, sfreq)
-    up, down = _ratio(sfreq, settings.sfreq).as_integer_ratio()
+    up, down = rate_ratio(sfreq, settings.sfreq).as_integer_ratio()
     if len(taps) == 1:
         return None
     half = len(taps) // 2
@@ -413,7 +449,7 @@ def _filter(segment: Segment, sfreq: float, settings: Preprocessing, out: Float3
         if keeps_offset:
             np.add(target, offset, out=target, casting="same_kind")
         if gaps is not None:
-            target[_spread(gaps, _ratio(sfreq, settings.sfreq), n_out)] = np.nan
+            target[_spread(gaps, rate_ratio(sfreq, settings.sfreq), n_out)] = np.nan
 
 
 @lru_cache(maxsize=64)

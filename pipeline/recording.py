@@ -136,6 +136,10 @@ class Recording:
         Channels that are not EEG, a group per rate.
     positions : ndarray, shape (n_chans, 3), or None
         Measured electrode positions, head frame, metres. None for a template or none at all.
+    times : ndarray of float, shape (n_trials, 2), or None
+        Onset and duration of each trial in seconds from its segment's first sample, where the
+        source gives seconds: they need not be whole samples, and decide how long the stored trial
+        is. NaN, or None for all: those of its samples.
     participant : mapping
         What the source says about the person: ``{"age": 23, "sex": "F"}``.
     source : mapping
@@ -153,6 +157,7 @@ class Recording:
     trials: pd.DataFrame
     auxiliary: list[Auxiliary] = field(default_factory=list)
     positions: npt.NDArray[np.float64] | None = None
+    times: npt.NDArray[np.float64] | None = None
     participant: Mapping[str, Any] = field(default_factory=dict)
     source: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
@@ -228,6 +233,13 @@ class Recording:
                 yield f"{what} {row} reaches outside its segment"
         if (table["length"] <= 0).any():
             yield "a trial has no samples"
+        if self.times is not None and self.times.shape != (len(table), 2):
+            yield f"times is {self.times.shape}, expected ({len(table)}, 2)"
+        elif self.times is not None:
+            samples = table[["onset", "length"]].to_numpy(float)
+            # Rounded at both ends, and seconds of few digits; NaN is no difference.
+            if (np.abs(self.times * self.sfreq - samples) > 2).any():
+                yield "the seconds of a trial are not those of its samples"
 
 
 def _whole(column: pd.Series) -> npt.NDArray[np.bool_]:
@@ -291,7 +303,9 @@ class Reader(Protocol):
     it is read. An option that is added to a reader in use has ``metadata={"quiet": True}``.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What a store calls the data, where nothing else names them."""
 
     def discover(self, root: str | Path) -> Sequence[Key]:
         """List the recordings below a folder, cheaply: names are read, signals are not.

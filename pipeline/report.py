@@ -207,6 +207,7 @@ def _facts(survey: Survey) -> list[tuple[str, str, str]]:
     settings = store.settings.get("preprocessing", {})
     sources = [json.loads(facts) for facts in survey.sources]
     recordings, subjects, sessions, _, trials, hours, size, rate, bad, _ = _counts(survey)
+    read = f"{len(survey.sampled) - len(survey.unreadable)} that were read"
     repaired = "interpolated" if settings.get("interpolate") else "marked, not repaired"
     return [
         ("recordings", recordings, ""),
@@ -222,6 +223,17 @@ def _facts(survey: Survey) -> list[tuple[str, str, str]]:
         ("stored as", ", ".join(sorted(survey.dtypes)) or "–", ""),
         ("round-trip error", f"{survey.round_trip:.2g} µV", "RMS, the worst channel"),
         ("bad channels", bad, repaired),
+        *(
+            [
+                (
+                    "without checksums",
+                    f"{survey.unchecked} of {read}",
+                    "of an earlier omfa; the ingest command with --rewrite adds them to the chunks",
+                )
+            ]
+            if survey.unchecked
+            else []
+        ),
     ]
 
 

@@ -54,6 +54,8 @@ class Survey:
         The largest round-trip error, uV RMS.
     simulated : bool
         Whether any recording's signal is, as its store says.
+    unchecked : int
+        How many recordings have no checksum of their chunks.
     unreadable : mapping of str to str
         By recording, why it could not be read.
     """
@@ -72,6 +74,7 @@ class Survey:
     sources: Counter[str] = field(default_factory=Counter)
     round_trip: float = 0.0
     simulated: bool = False
+    unchecked: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
 
 
@@ -143,6 +146,7 @@ def _read(
     found.dtypes[attrs["dtype"]] += 1
     found.sources[json.dumps(attrs.get("source", {}), sort_keys=True, ensure_ascii=False)] += 1
     found.simulated |= recording.simulated
+    found.unchecked += not recording.checked_where_read
     found.round_trip = max(found.round_trip, attrs["round_trip_rms_uV"])
     nothing = np.empty((0, len(FREQUENCIES)))
     before, after = (

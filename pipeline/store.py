@@ -10,6 +10,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import zarr
+from zarr.codecs import Crc32cCodec
 
 from omfa.pipeline.channels import UCS, UCS_VERSION, ChannelSchema
 from omfa.pipeline.encoding import CHUNK_SAMPLES as CHUNK_SAMPLES
@@ -27,7 +29,7 @@ from omfa.pipeline.encoding import FORMAT, METADATA, digest, sha256, to_json
 from omfa.pipeline.encoding import AlignedRecording as AlignedRecording
 from omfa.pipeline.encoding import encode as encode
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.location import Location, locate
+from omfa.pipeline.location import Location, being_written, locate
 from omfa.pipeline.words import some
 
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
@@ -42,6 +44,11 @@ _SHOWN = (
 # who reads one after the other. What is wrong twice, this many seconds apart, is damage.
 _MOMENT = 0.05
 _LOOKS = 5
+
+# In an object store a run leaves its mark where it writes. Putting a recording of an hour takes
+# seconds; a mark that stands this many seconds longer than a check of all else is of a dead run.
+_PATIENCE = 30.0
+_UNFINISHED = "a run began to write it and has not finished"
 
 
 # ---------------------------------------------------------------------------------- the store
@@ -92,6 +99,11 @@ class Store:
             )
         return StoredRecording(self.location, recording)
 
+    def keep(self, recordings: Collection[str]) -> Store:
+        """Return the store with these of its recordings only, by name; nothing is opened for it."""
+        listed = {name: row for name, row in self._listed.items() if name in recordings}
+        return Store(self.location, self.settings, listed, self._known)
+
     @property
     def path(self) -> str:
         """The store's address."""
@@ -138,8 +150,27 @@ class Store:
         sets = [set(row["channels"]) for row in self._listed.values()]
         return UCS.in_order(set.intersection(*sets)) if sets else []
 
+    def without_checksums(self) -> str:
+        """Say how many recordings have no checksum of their chunks; nothing if all have one.
+
+        Recordings that cannot be opened do not count: ``verify`` names them.
+        """
+        lacking = 0
+        for recording in self:
+            with suppress(DataError):
+                lacking += not recording.checked_where_read
+        return (
+            f"{lacking} of {len(self)} recordings are of an earlier omfa and have no checksum of "
+            "their chunks: what is damaged in them shows when they are verified, and not when they "
+            "are read. The ingest command with --rewrite makes them with checksums."
+            if lacking
+            else ""
+        )
+
     def verify(self) -> Iterator[tuple[str, Damage | None]]:
         """Recompute every checksum, also of recordings that were listed once and are gone.
+
+        What another run is writing to an object store comes last, once that run has finished it.
 
         Yields
         ------
@@ -150,11 +181,26 @@ class Store:
         """
         if found := root_damage(self.location):
             yield METADATA, Damage(METADATA, found)
+        unfinished = []
         for name in sorted(self._known | self._listed.keys()):
-            found = damage(self.location, name)
-            if not found and name not in self._listed:
-                found = "it was made with other settings than the store's"
+            if (found := self._found(name)) == _UNFINISHED:
+                unfinished.append(name)
+            else:
+                yield name, Damage(name, found) if found else None
+        deadline = time.monotonic() + _PATIENCE
+        for name in unfinished:
+            while (found := self._found(name)) == _UNFINISHED and time.monotonic() < deadline:
+                time.sleep(_MOMENT)
             yield name, Damage(name, found) if found else None
+
+    def _found(self, name: str) -> str:
+        """Return what is wrong with a recording; empty if nothing is."""
+        found = damage(self.location, name)
+        if not found and name not in self._listed:
+            row = _row(self.location, name)  # it may have come since
+            if row and row["settings_digest"] != self.settings["settings_digest"]:
+                return "it was made with other settings than the store's"
+        return found
 
 
 @dataclass(frozen=True)
@@ -198,6 +244,12 @@ class StoredRecording:
         """Whether the signals are simulated, as the reader or the files said at ingest."""
         source = cast(Mapping[str, Any], self.group.attrs.get("source", {}))
         return source.get("simulated") is True
+
+    @property
+    def checked_where_read(self) -> bool:
+        """Whether each chunk of its signal has a CRC-32C; earlier omfa wrote none."""
+        compressors = cast(zarr.Array, self.group["signal"]).compressors
+        return any(isinstance(codec, Crc32cCodec) for codec in compressors)
 
     @property
     def sfreq(self) -> float:
@@ -555,6 +607,8 @@ def _sealed(location: Location, recording: str) -> tuple[dict[str, Any], str]:
     """Return a recording's metadata, and what is wrong with them."""
     try:
         document = json.loads(location.read(f"{recording}/{METADATA}"))
+        if being_written(document):
+            return document, _UNFINISHED
         attrs = document["attributes"]
         written, named = attrs["digest"], attrs["recording"]
         unsealed = {k: v for k, v in attrs.items() if k != "digest"}
@@ -601,7 +655,10 @@ def state(
         are still those.
     """
     try:
-        attrs = json.loads(location.read(f"{recording}/{METADATA}"))["attributes"]
+        document = json.loads(location.read(f"{recording}/{METADATA}"))
+        if being_written(document):
+            return "missing"
+        attrs = document["attributes"]
         made_with, source_files = attrs["settings_digest"], attrs["source_files"]
     except FileNotFoundError:
         return "missing"

@@ -7,6 +7,7 @@ those that were measured.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +17,12 @@ import numpy as np
 import torch
 
 from omfa.models.omfa import OMFA
-from omfa.pipeline.errors import DataError
-from omfa.pipeline.words import duration
+from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.words import duration, some
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.omfa_networks import architecture_of, omfa
 from omfa.zoo.estimators.settings import LOGISTIC
+from omfa.zoo.protocols.identity import same
 from omfa.zoo.protocols.protocol import SUBJECT, Protocol
 from omfa.zoo.protocols.splits import hold_out
 from omfa.zoo.protocols.windows import BATCH, Windows
@@ -55,8 +57,10 @@ def fine_tune(
     checkpoint : str, optional
         Name or folder of the checkpoint to start from.
     protocol : str or Protocol, optional
-        How validation, on which the epoch is chosen, is set apart: ``"within-subject"`` (trials)
-        or ``"cross-subject"`` (subjects). By default subjects where there are three or more.
+        How validation is set apart, where ``parameters`` ask for an epoch to be chosen on it
+        (``patience``) or for it to be watched alone (``refit=False``): ``"within-subject"``
+        (trials) or ``"cross-subject"`` (subjects). By default subjects where there are three or
+        more. All else learns from all windows.
     name : str, optional
         Name of the new checkpoint; by default the folder's.
     seed : int
@@ -83,6 +87,8 @@ def fine_tune(
     from omfa.zoo.checkpoints.folder import save_checkpoint
 
     out = Path(out)
+    if checkpoint is not None:
+        _say_renamed(dataset, checkpoint)
     network, train, validation = _to_fine_tune(dataset, checkpoint, protocol, seed, parameters)
     if out.exists() and any(out.iterdir()):
         raise DataError(f"Fine-tuning into {out}", "the folder is not empty", "Name another --out")
@@ -101,7 +107,7 @@ def fine_tune(
             "seed": seed,
             "target": dataset.target.rule,
             "classes": list(dataset.classes),
-            "validation": {
+            "validation": {  # none where all was learned from
                 "subjects": sorted(validation.metadata["subject"].astype(str).unique()),
                 "windows": len(validation),
                 **network.best_,
@@ -132,11 +138,16 @@ def plan_fine_tuning(
     network.check(train)
     sample = train.at(np.linspace(0, len(train) - 1, min(len(train), BATCH)).astype(np.int64))
     seconds = network.expected_seconds(sample, [(len(train), len(validation), 0)])
+    apart = (
+        f", {len(validation)} of {validation.metadata['subject'].nunique()} to judge each epoch on"
+        if len(validation)
+        else ""
+    )
+    most = "at most " * (network.training.patience is not None)
     return (
-        f"{len(train)} windows of {train.metadata['subject'].nunique()} subjects to train on, "
-        f"{len(validation)} of {validation.metadata['subject'].nunique()} to choose the epoch on; "
-        f"classes {', '.join(train.classes)}; at most {network.training.epochs} epochs, about "
-        f"{duration(seconds)}"
+        f"{len(train)} windows of {train.metadata['subject'].nunique()} subjects to train on"
+        f"{apart}; classes {', '.join(train.classes)}; {most}{network.training.epochs} epochs, "
+        f"about {duration(seconds)}"
     )
 
 
@@ -158,15 +169,6 @@ def _to_fine_tune(
         )
     if checkpoint is not None:
         check_input(load_card(checkpoint), dataset)
-    y = dataset.metadata["target"].to_numpy(np.int64)
-    subjects = dataset.metadata[list(SUBJECT)].drop_duplicates()
-    # Of two subjects, validation would leave one to train on.
-    usual = "cross-subject" if len(subjects) >= 3 else "within-subject"
-    fold = hold_out(dataset.metadata, y, protocol or usual)
-    train, validation = (
-        Windows(dataset, rows, classes=dataset.classes, y=y[rows])
-        for rows in (fold.train, fold.validation)
-    )
     network = omfa(seed=seed, checkpoint=checkpoint, **(parameters or {}))
     if not isinstance(network, Network):
         raise DataError(
@@ -174,7 +176,40 @@ def _to_fine_tune(
             f"head={LOGISTIC} is a probe of an encoder, not a model to keep",
             "Use it with evaluate, or choose a head that is a network",
         )
+    y = dataset.metadata["target"].to_numpy(np.int64)
+    rows = np.flatnonzero(y >= 0), np.zeros(0, np.int64)
+    if network.training.chooses:
+        subjects = dataset.metadata[list(SUBJECT)].drop_duplicates()
+        # Of two subjects, validation would leave one to train on.
+        usual = "cross-subject" if len(subjects) >= 3 else "within-subject"
+        fold = hold_out(dataset.metadata, y, protocol or usual)
+        rows = fold.train, fold.validation
+    elif protocol is not None:
+        raise DataError(
+            f"Fine-tuning on {dataset!r}",
+            f"validation is to be set apart by {protocol}, and all windows are learned from",
+            "Leave the protocol out, or choose the epoch on validation: patience=10",
+        )
+    train, validation = (
+        Windows(dataset, side, classes=dataset.classes, y=y[side]) for side in rows
+    )
     return network, train, validation
+
+
+def _say_renamed(dataset: StoreDataset, checkpoint: str) -> None:
+    """Warn if the checkpoint saw recordings that have another name here."""
+    from omfa.zoo.checkpoints.folder import load_card
+
+    mine = [dataset.sources[i].recorded for i in dataset.recordings.index]
+    pairs = same(mine, load_card(checkpoint).recorded())
+    renamed = {f"{a.person} as {b.person}": None for a, b in pairs if a.person != b.person}
+    if renamed:
+        warnings.warn(
+            f"Fine-tuning from {checkpoint}: it saw people of this dataset under other names "
+            f"({some(renamed)}). The new card lists them under both.",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _card(
@@ -188,14 +223,18 @@ def _card(
     from omfa.pipeline.store import open_store
     from omfa.zoo.checkpoints.cards import Card
     from omfa.zoo.checkpoints.folder import load_card
+    from omfa.zoo.checkpoints.input import input_path
 
     before = load_card(checkpoint) if checkpoint is not None else None
     saw: dict[str, dict[str, Any]] = {}
     for part in [*(before.saw if before else ()), *dataset.subjects_and_hours()]:
-        known = saw.setdefault(part["dataset"], {**part, "subjects": [], "hours": 0.0})
+        new = {"subjects": [], "hours": 0.0, "recordings": [], "held_out": []}
+        known = saw.setdefault(part["dataset"], {**part, **new})
         if set(part["subjects"]) - set(known["subjects"]):  # else the same hours again
             known["hours"] = round(known["hours"] + part["hours"], 3)
-        known["subjects"] = sorted({*known["subjects"], *part["subjects"]})
+        for name in ("subjects", "recordings", "held_out"):
+            known[name] = sorted({*known[name], *part.get(name, ())})
+        known["held_out"] = [one for one in known["held_out"] if one not in known["recordings"]]
     settings = open_store(dataset.recipe["stores"][0]).settings
     made = settings.get("preprocessing", {})
     return Card(
@@ -209,7 +248,7 @@ def _card(
             "unit": "uV",
             "scale": 1.0,
             "sfreq": dataset.sfreq,
-            "band": made.get("band"),
+            **input_path(dataset.paths),
             "reference": made.get("reference"),
             "channels": dataset.channels,
             "window_seconds": dataset.recipe["window_seconds"],

@@ -6,12 +6,14 @@ The output depends on the checkpoint alone, so that publishing again changes not
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.cards import CARD, FILES, README, Card
 from omfa.zoo.checkpoints.downloads import (
@@ -26,6 +28,7 @@ from omfa.zoo.checkpoints.downloads import (
     registry_text,
 )
 from omfa.zoo.checkpoints.folder import build, locate, obtain, write_files
+from omfa.zoo.estimators.settings import LOGISTIC, RANDOM, SCRATCH
 
 if TYPE_CHECKING:
     from omfa.zoo.evaluation.results import Result
@@ -118,15 +121,21 @@ def publish(
             for part in card.saw
         ]
         card = replace(card, saw=saw)
+    weights = digest(model)
+    if results and (gone := _missing_controls(results, weights)):
+        warnings.warn(
+            f"{doing}: beside its results there is no {' and no '.join(gone)}, so that they do not "
+            "show what pre-training is worth. Evaluate these on the same folds too.",
+            DataWarning,
+            stacklevel=2,
+        )
     card = replace(
         card,
         name=name or card.name,
         licence=licence or card.licence,
         use=use or card.use or USE[card.stage],
         limits=limits or card.limits or LIMITS[card.simulated],
-        results=card.results
-        if results is None
-        else _rows(results, name or card.name, digest(model)),
+        results=card.results if results is None else _rows(results, name or card.name, weights),
     )
     if not card.licence:
         raise DataError(
@@ -174,6 +183,26 @@ def _check_size(entry: Entry, doing: str) -> None:
         )
 
 
+def _missing_controls(results: Sequence[Result], weights: str) -> list[str]:
+    """Name the controls that some results from these weights have no row of."""
+
+    def control(result: Result) -> str:
+        how = result.config["parameters"]
+        fitted = how.get("freeze") != "encoder" and how.get("head") != LOGISTIC
+        # Before it had a name of its own, the first control was omfa:scratch, frozen.
+        return RANDOM if result.estimator == SCRATCH and not fitted else result.estimator
+
+    places = {(r.data, r.label) for r in results if _started_from(r, weights)}
+    found = [
+        {control(r) for r in results if (r.data, r.label) == place} for place in sorted(places)
+    ]
+    return [name for name in (RANDOM, SCRATCH) if not all(name in here for here in found)]
+
+
+def _started_from(result: Result, weights: str) -> bool:
+    return (result.config.get("checkpoint") or {}).get("weights") == weights
+
+
 def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, Any]]:
     """Average results over seeds: a card's row for each model under each protocol.
 
@@ -181,8 +210,7 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
     the weights with the digest ``weights`` is named after the checkpoint ``name``, even if the
     checkpoint had another name when it was evaluated.
     """
-    from omfa.zoo.evaluation.results import by_subject
-    from omfa.zoo.protocols.metrics import bootstrap_interval
+    from omfa.zoo.evaluation.results import by_subject, interval_of, per_trial, seeds_in_words
 
     groups: dict[tuple[str, str], dict[str, list[Result]]] = {}
     for result in results:
@@ -193,11 +221,16 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
         shared = {"dataset": data, "protocol": protocol, "metric": METRIC}
         for model, seeds in models.items():
             subjects = by_subject(seeds)
-            low, high = bootstrap_interval(subjects[METRIC])
+            low, high = interval_of(seeds, METRIC)
             scores = {"score": subjects[METRIC].mean(), "low": low, "high": high}
-            many = f"{len(seeds)} seeds averaged, " if len(seeds) > 1 else ""
-            note = f"{len(subjects)} subjects, {many}classes by {seeds[0].config['rule']}"
-            rounded = {key: round(float(value), 4) for key, value in scores.items()}
+            trials = subjects[per_trial(METRIC)].mean()
+            note = (
+                f"{len(subjects)} subjects, {seeds_in_words(seeds)}, {trials:.3f} per trial, "
+                f"classes by {seeds[0].config['rule']}"
+            )
+            # Of one subject there is no interval.
+            known = {key: float(value) for key, value in scores.items() if math.isfinite(value)}
+            rounded = {key: round(value, 4) for key, value in known.items()}
             rows.append({**shared, "model": model, **rounded, "note": note})
         majority = round(float(subjects[f"majority_{METRIC}"].mean()), 4)
         rows.append({**shared, "model": "majority", "score": majority})
@@ -205,8 +238,6 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
 
 
 def _model(result: Result, name: str, weights: str) -> str:
-    from omfa.zoo.estimators.omfa_networks import LOGISTIC
-
     checkpoint, parameters = result.config.get("checkpoint"), result.config["parameters"]
     if parameters.get("head") == LOGISTIC:
         model = f"linear probe of {result.estimator}"
@@ -217,7 +248,7 @@ def _model(result: Result, name: str, weights: str) -> str:
         model = f"{frozen}{result.estimator}{head}{bare}"
     if checkpoint is None:
         return model
-    start = name if checkpoint["weights"] == weights else checkpoint["name"]
+    start = name if _started_from(result, weights) else checkpoint["name"]
     return f"{model} from {start} ({result.config['pretraining']['kind']})"
 
 
@@ -286,8 +317,14 @@ def describe(entry: Entry) -> str:
     band = "as in the source" if not signal.get("band") else _dash(signal["band"], "Hz")
     saw = "\n".join(
         f"| {'simulated ' * card.simulated}{part['dataset']} | {len(part['subjects'])} | "
-        f"{part.get('hours', '')} | {' '.join(part['subjects'])} | {part.get('attribution', '')} |"
+        f"{part.get('hours', '')} | {len(part.get('recordings', ())) or 'none'} | "
+        f"{' '.join(part['subjects'])} | {part.get('attribution', '')} |"
         for part in card.saw
+    )
+    known = (
+        "Of some subjects the card has no digests: with other data only names can be compared."
+        if card.undigested
+        else "By the digests in its card, the same recordings are found under any name."
     )
     results = _results([card]) if card.results else "Nothing has been measured.\n"
     files = "\n".join(
@@ -332,9 +369,11 @@ From a folder, or a Hugging Face repository that it was uploaded to:
 
 ## What it saw
 
-| dataset | subjects | hours | which | attribution |
-|---|---|---|---|---|
+| dataset | subjects | hours | recordings with digests | which | attribution |
+|---|---|---|---|---|---|
 {saw}
+
+{known}
 
 ## Results
 

@@ -20,6 +20,9 @@ READERS = {
 }
 """The readers that come with omfa; imported when asked for."""
 
+UNNAMED = ("files", "bids", "moabb")
+"""The readers of anybody's data, whose names are no dataset's own."""
+
 ENTRY_POINTS = "omfa.readers"
 """The group in which another package registers a reader: ``name = "package.module:Class"``."""
 

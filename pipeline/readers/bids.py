@@ -78,8 +78,9 @@ class BidsReader:
     unit : {"V", "mV", "uV", "nV"} or None
         The unit of the EEG's numbers, where the files declare none or a wrong one.
     name : str
-        What the store calls the data, such as "eegmat". Datasets opened together need names that
-        differ.
+        What the store calls the data, such as "eegmat", in place of the Name in
+        ``dataset_description.json``; a new store needs one of the two, for people are known by it.
+        Datasets opened together need names that differ.
     eeg : tuple of str
         Channels that are EEG whatever type they are given, as names or patterns.
     names_from : {"file", "channels.tsv"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.opening import EDF_SUFFIXES, suffix
-from omfa.pipeline.readers.whole import brainvision_markers
+from omfa.pipeline.readers.whole import brainvision_markers, edf_annotations
 from omfa.pipeline.words import some
 
 if TYPE_CHECKING:
@@ -149,8 +150,20 @@ def _annotations_in(path: Path, encoding: str | None) -> mne.Annotations | None:
     if suffix(path) in (".vhdr", ".ahdr"):
         markers = brainvision_markers(path)
         return mne.read_annotations(markers) if markers else None
-    if suffix(path) not in (*EDF_SUFFIXES, ".gdf"):
-        return mne.read_annotations(path)
+    if suffix(path) in EDF_SUFFIXES:
+        # MNE looks for annotations in all that a file holds, and finds some in its signals.
+        with tempfile.TemporaryDirectory() as folder:
+            alone = Path(folder, f"annotations{suffix(path)}")
+            alone.write_bytes(edf_annotations(path))
+            return _in_either_encoding(alone, encoding)
+    if suffix(path) == ".gdf":
+        return _in_either_encoding(path, encoding)
+    return mne.read_annotations(path)
+
+
+def _in_either_encoding(path: Path, encoding: str | None) -> mne.Annotations:
+    import mne
+
     try:
         return mne.read_annotations(path, encoding=encoding or "utf8")
     except Exception:
@@ -241,7 +254,8 @@ def last_until_next(
     table = table.sort_values("onset", kind="stable").reset_index(drop=True)
     onset = table["onset"].to_numpy(float)
     later = np.searchsorted(onset, onset, side="right")
-    until_next = np.append(onset, end)[later] - onset
+    # A difference of seconds is rounded to what they can be known to.
+    until_next = np.round(np.append(onset, end)[later] - onset, 9)
     own = table["duration"].to_numpy(float)
     if notes is not None and duration is None and (own < 0).any():
         at = ", ".join(f"{when:g} s" for when in onset[own < 0][:4])

@@ -62,8 +62,8 @@ class FilesReader:
     unit : {"V", "mV", "uV", "nV"} or None
         The unit of the EEG's numbers in the files, where they declare none or a wrong one.
     name : str
-        What the store calls the data, such as "eegmat". Datasets opened together need names that
-        differ.
+        What the store calls the data, such as "eegmat": a new store needs one, for people are known
+        by it. Datasets opened together need names that differ.
     eeg : tuple of str
         Channels that are EEG whatever type the file gives them, as names or patterns.
     ignore_positions : bool

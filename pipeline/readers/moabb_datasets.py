@@ -48,8 +48,8 @@ class MoabbReader:
     not_eeg : tuple of str
         Channels to keep apart from the EEG, as names or patterns.
     name : str
-        What the store calls the data, such as "eegmat". Datasets opened together need names that
-        differ.
+        What the store calls the data, in place of the name of the dataset's class. Datasets opened
+        together need names that differ.
     eeg : tuple of str
         Channels that are EEG whatever type they are given, as names or patterns.
     ignore_positions : bool
@@ -95,6 +95,12 @@ class MoabbReader:
                 "Take one of them only, by --arguments subjects=...",
             )
         return sorted(keys)
+
+    def title(self, root: str | Path) -> str | None:
+        """Return the name of the dataset's class in lower case, unless there is a ``name``."""
+        if self.name != type(self).name:
+            return None
+        return str(root).lower().replace("_", "-")
 
     def read(self, key: Key) -> Recording:
         """Read one recording.

@@ -92,7 +92,8 @@ def to_recording(
     """Read a recording's signal and place its trials.
 
     The signal is read once, in blocks, and kept as float32 microvolts. Where the recording was
-    interrupted a new segment begins; an event across an interruption becomes a trial per segment.
+    interrupted a new segment begins; an event across an interruption becomes a trial per segment,
+    and a note says so.
     Spans marked BAD stay in the signal and are listed in ``source``.
 
     Parameters
@@ -137,12 +138,14 @@ def to_recording(
         for part, picks, values in ((main[0], main[1][len(eeg) :], main[2][len(eeg) :]), *others)
         if picks
     ]
+    trials, times = _place(events, bounds, sfreq, where=where, notes=notes)
     return Recording(
         key=key,
         channels=names_of(raw, eeg, where=where),
         sfreq=sfreq,
         segments=_cut(main[2][: len(eeg)], bounds),
-        trials=_place(events, bounds, sfreq, where=where, notes=notes),
+        trials=trials,
+        times=times,
         auxiliary=auxiliary,
         positions=None if rules.ignore_positions else _measured(raw, eeg),
         participant=_person(raw) | dict(participant or {}),
@@ -231,8 +234,8 @@ def _place(
     *,
     where: str,
     notes: list[str],
-) -> pd.DataFrame:
-    """Return the trial table: events in samples of the segments they lie in."""
+) -> tuple[pd.DataFrame, npt.NDArray[np.float64]]:
+    """Return the trial table, in samples of the segments that events lie in, and the seconds."""
     if events is None:
         events = pd.DataFrame({"stimulus": [""]})
     n_times = int(bounds[-1])
@@ -260,6 +263,7 @@ def _place(
             )
     else:
         start, stop = np.zeros(len(events)), np.full(len(events), n_times)
+        onset = duration = np.full(len(events), np.nan)
     rows = [
         (row, segment, int(max(begin, low) - low), int(min(end, high) - max(begin, low)))
         for row, (begin, end) in enumerate(zip(start, stop, strict=True))
@@ -267,9 +271,23 @@ def _place(
         if max(begin, low) < min(end, high)
     ]
     placed = pd.DataFrame(rows, columns=["event", "segment", "onset", "length"])
-    labels = events.drop(columns=["onset", "duration"], errors="ignore").iloc[placed.pop("event")]
+    event = placed.pop("event").to_numpy()
+    pieces = np.bincount(event)
+    if "onset" in events and len(across := np.flatnonzero(pieces > 1)):
+        at = [f"event {row + 1} at {onset[row]:g} s" for row in across]
+        notes.append(
+            f"{where}: {len(across)} of {len(events)} events go across an interruption and become "
+            f"a trial before and after it: {some(at)}."
+        )
+    low, high = (bounds[placed["segment"] + side] / sfreq for side in (0, 1))
+    begin, end = onset[event], (onset + duration)[event]
+    # A piece of an event lasts as long as its segment has of it; a whole one as its source says.
+    inside = np.minimum(end, high) - np.maximum(begin, low)
+    lasting = np.where(pieces[event] == 1, duration[event], inside)
+    times = np.stack([np.maximum(begin - low, 0), lasting], axis=1)
+    labels = events.drop(columns=["onset", "duration"], errors="ignore").iloc[event]
     placed["baseline_onset"] = placed["baseline_length"] = 0
-    return pd.concat([placed, labels.reset_index(drop=True)], axis=1)
+    return pd.concat([placed, labels.reset_index(drop=True)], axis=1), times
 
 
 def _auxiliary(

@@ -140,12 +140,35 @@ def check_edf(path: Path, *, where: str) -> None:
 
 def _record_starts(path: Path, header: EdfHeader, n_records: int) -> npt.NDArray[np.float64]:
     """Return when each data record begins, in seconds, from its first annotation."""
-    first = int(np.flatnonzero(header.annotations)[0])
-    start = int(header.samples[:first].sum()) * header.sample_bytes
-    stop = start + int(header.samples[first]) * header.sample_bytes
-    records = np.memmap(path, np.uint8, "r", header.n_bytes, (n_records, header.record_bytes))
+    first = _annotation_records(path, header, n_records)[0]
     # EDF+: a record's first annotation is its own time, which ends at 0x14.
-    return np.array([float(row.tobytes().split(b"\x14", 1)[0]) for row in records[:, start:stop]])
+    return np.array([float(row.tobytes().split(b"\x14", 1)[0]) for row in first])
+
+
+def _annotation_records(
+    path: Path, header: EdfHeader, n_records: int
+) -> list[npt.NDArray[np.uint8]]:
+    """Return the bytes of each annotation signal, (n_records, n_bytes)."""
+    ends = np.cumsum(header.samples) * header.sample_bytes
+    records = np.memmap(path, np.uint8, "r", header.n_bytes, (n_records, header.record_bytes))
+    return [
+        records[:, end - n * header.sample_bytes : end]
+        for end, n, annotates in zip(ends, header.samples, header.annotations, strict=True)
+        if annotates
+    ]
+
+
+def edf_annotations(path: Path) -> bytes:
+    """Return what the annotation signals of an EDF or BDF file hold, one after the other.
+
+    Raises
+    ------
+    ValueError
+        If its header cannot be read.
+    """
+    header = read_edf_header(path)
+    n_records = (path.stat().st_size - header.n_bytes) // header.record_bytes
+    return b"".join(part.tobytes() for part in _annotation_records(path, header, n_records))
 
 
 # Bytes of a sample in a BrainVision signal.

@@ -6,12 +6,16 @@ and a gain ``G`` per channel. ``B`` and ``L`` are columns of the lead field of M
 sphere, so neighbouring electrodes see nearly the same. Everything is drawn in the frequency domain,
 where band limits, spectra and phase lags are exact.
 
-Two kinds of effect tie a trial's label code ``v`` (-1 to 1) to the rhythms of a target:
+Three kinds of effect tie a trial's label code ``v`` (-1 to 1) to the rhythms of a target:
 
 - ``power``: a rhythm's log power is shifted by ``effect * gain * v``;
 - ``connectivity``: the two rhythms of a pair are coupled at a quarter cycle's lag with coherency
   ``tanh(effect * gain * v)``, whose sign is the direction. A real mixture of sources in quadrature
-  has the power of independent ones, so every channel's spectrum stays the same in every class.
+  has the power of independent ones, so every channel's spectrum stays the same in every class;
+- ``waveform``: a rhythm comes in bursts or runs on evenly. The white noise that is filtered into
+  the rhythm is strong in one half of each second and weak in the other, by a depth of ``(1 +
+  tanh(effect * gain * v)) / 2``. Noise whose strength alone changes stays white, so every spectrum
+  and every cross-spectrum stays the same in every class, and a channel's waveform alone differs.
 
 Every trial moves the power of all rhythms and of the background's principal patterns by amounts of
 its own, which carry no label: a signature by which windows of one trial know each other.
@@ -33,7 +37,7 @@ import scipy  # its parts load when first used
 
 from omfa.pipeline.channels import UCS
 
-EffectKind = Literal["power", "connectivity"]
+EffectKind = Literal["power", "connectivity", "waveform"]
 
 BANDS = {"theta": (4.0, 8.0), "alpha": (8.0, 13.0), "beta": (14.0, 29.0), "gamma": (31.0, 45.0)}
 """Hz."""
@@ -86,6 +90,9 @@ TRIAL_SD = 0.5
 TRIAL_SD_COUPLING = 0.25
 """The same of a pair's inverse hyperbolic tangent of coherency."""
 
+TRIAL_SD_BURSTS = 0.25
+"""The same of the inverse hyperbolic tangent that sets the depth of a rhythm's bursts."""
+
 TRIAL_SD_BACKGROUND = 0.5
 """The same of the natural-log power of a pattern of the background."""
 
@@ -106,6 +113,10 @@ _BLINK_SECONDS = 0.4
 _BLINKS_PER_SECOND = 0.2
 _EYES = np.array([0.0, 0.095, 0.0])  # metres, head frame: between them
 _JOIN_SECONDS = 0.5
+# Half a second of a rhythm 5 Hz wide has 2.5 independent amplitudes: shorter bursts would blur.
+_BURST_SECONDS = 0.5
+_N_DRAWS = 4000  # windows of the Monte Carlo integral: a standard error of .005 or less
+_MOST_PAIRS = 60  # seconds that it draws: a trial's own spread bounds what more would tell
 _SLICE = 32  # frequencies: 64 x 64 x 64 multiplications are OpenBLAS's limit for one thread
 
 
@@ -353,6 +364,7 @@ def synthesize(
     passed = _window(freqs, band[0], band[1], edge=min(1.0, band[1] / 10))
     n_chans = len(mixture.channels)
     shift, coupling, patterns = _trial_state(piece, effect, n_patterns=n_chans)
+    depths = _burst_depths(piece, effect)
 
     def gaussian(rows: int, bins: int) -> npt.NDArray[np.float32]:
         return draw.standard_normal((rows, 2 * bins), dtype=np.float32)  # real, imaginary, real ...
@@ -382,6 +394,10 @@ def synthesize(
         if (c := coupling[i // 2]) != 0:
             # A quarter cycle's lag: the cross-spectrum of the two is imaginary.
             sources[1] = c * 1j * sources[0] + np.sqrt(1 - c**2) * sources[1]
+        for j, where in ((0, first), (1, second)):
+            if depths[i + j]:
+                purpose = (*piece.purpose, "bursts", i + j)
+                sources[j] = _bursting(depths[i + j], n_fft, sfreq, draw=rng(*purpose))[where]
         for j, where, waves in zip((i, i + 1), (first, second), sources, strict=True):
             density = mixture.density[j] * np.exp(shift[j])
             in_band = _window(freqs[where], *BANDS[RHYTHMS[j].band], edge=1.0)
@@ -410,6 +426,34 @@ def _trial_state(
         return shift + pull, np.zeros(len(coupling)), patterns
     targeted = np.array([bool(r.target) for r in RHYTHMS[::2]])
     return shift, np.tanh(coupling + pull[::2]) * targeted, patterns
+
+
+def _burst_depths(piece: Piece, effect: Effect) -> npt.NDArray[np.float64]:
+    """Return how deep the bursts of each rhythm are: 0 for none, 1 for silence between them."""
+    if effect.kind != "waveform":
+        return np.zeros(len(RHYTHMS))
+    own = rng(*piece.signature, "bursts").normal(0.0, TRIAL_SD_BURSTS, len(RHYTHMS))
+    pull = np.array([r.gain * piece.codes.get(r.target, 0.0) for r in RHYTHMS]) * effect.size
+    targeted = np.array([bool(r.target) for r in RHYTHMS])
+    return _depth(own + pull) * targeted
+
+
+def _depth(pull: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return (1 + np.tanh(pull)) / 2
+
+
+def _bursting(
+    depth: float, n_fft: int, sfreq: float, *, draw: np.random.Generator
+) -> npt.NDArray[np.complex64]:
+    """Return the spectrum of white noise in bursts; real and imaginary parts have variance 1."""
+    n_pairs = int(np.ceil(n_fft / sfreq / (2 * _BURST_SECONDS)))
+    # One half of each pair is strong, either with the same chance: the power of a pair is known.
+    strong = draw.integers(0, 2, n_pairs)
+    power = 1 + depth * np.stack([2 * strong - 1, 1 - 2 * strong], axis=1).ravel()
+    cell = (np.arange(n_fft) / sfreq / _BURST_SECONDS).astype(int)
+    noise = draw.standard_normal(n_fft, dtype=np.float32) * np.sqrt(power[cell] * 2 / n_fft)
+    spectrum: npt.NDArray[np.complex64] = scipy.fft.rfft(noise.astype(np.float32))
+    return spectrum
 
 
 def blink_times(piece: Piece) -> npt.NDArray[np.float64]:
@@ -524,7 +568,10 @@ def best_accuracy(
     v`` and the variance of the trial's own shift plus that of the estimate from ``n = bandwidth *
     seconds`` independent bins: trigamma(n) for log power, 1/(2n) for coherency. Together they weigh
     as one Gaussian figure of unit variance and mean ``d * v``, whose Bayes accuracy over the codes
-    given is integrated. Electrodes see the sources mixed, so no decoder of channels does better.
+    given is integrated. Of bursts it sees, for each planted rhythm and second, how the power of the
+    two halves compares, and knows where the halves begin; its Bayes accuracy is integrated over
+    4,000 drawn windows, of at most a minute. Electrodes see the sources mixed, so no decoder of
+    channels does better.
 
     Parameters
     ----------
@@ -541,12 +588,26 @@ def best_accuracy(
     accuracy, balanced : float
         Accuracy and balanced accuracy of the decisions that are best for each.
     """
+    kinds = np.unique(classes)
+    share = np.array([(classes == kind).mean() for kind in kinds])
+    seen = _burst_likelihood if effect.kind == "waveform" else _gaussian_likelihood
+    weights, likelihood = seen(codes, target, effect, seconds)
+    joint = np.stack([likelihood[:, classes == kind].sum(axis=1) for kind in kinds]) / len(codes)
+    accuracy = joint.max(axis=0) @ weights
+    balanced = (joint / share[:, None]).max(axis=0) @ weights / len(kinds)
+    return float(accuracy), float(balanced)
+
+
+def _gaussian_likelihood(
+    codes: npt.NDArray[np.floating], target: str, effect: Effect, seconds: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return weights (n_points,) and densities (n_points, n_trials) of the one figure seen."""
     rhythms = [rhythm for rhythm in RHYTHMS if rhythm.target == target]
     if effect.kind == "connectivity":
         rhythms = rhythms[::2]
     information = 0.0
     for rhythm in rhythms:
-        n_bins = (BANDS[rhythm.band][1] - BANDS[rhythm.band][0]) * seconds
+        n_bins = _n_bins(rhythm, seconds)
         if effect.kind == "power":
             variance = TRIAL_SD**2 + float(scipy.special.polygamma(1, n_bins))
         else:
@@ -555,13 +616,56 @@ def best_accuracy(
     means = np.sqrt(information) * codes
     # Six standard deviations beyond the means: about 1e-9 is left out.
     grid = np.linspace(means.min() - 6, means.max() + 6, 2001)
-    kernel = np.exp(-((grid[:, None] - means) ** 2) / 2) / np.sqrt(2 * np.pi)
-    kinds = np.unique(classes)
-    joint = np.stack([kernel[:, classes == kind].sum(axis=1) for kind in kinds]) / len(codes)
-    share = np.array([(classes == kind).mean() for kind in kinds])
-    accuracy = np.trapezoid(joint.max(axis=0), grid)
-    balanced = np.trapezoid((joint / share[:, None]).max(axis=0), grid) / len(kinds)
-    return float(accuracy), float(balanced)
+    weights = np.full(len(grid), grid[1] - grid[0])
+    weights[[0, -1]] /= 2
+    return weights, np.exp(-((grid[:, None] - means) ** 2) / 2) / np.sqrt(2 * np.pi)
+
+
+def _burst_likelihood(
+    codes: npt.NDArray[np.floating], target: str, effect: Effect, seconds: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return weights (n_draws,) and relative densities (n_draws, n_trials) of drawn windows.
+
+    A window is one share per second and rhythm: of its two halves' power, that of the first. With
+    ``n`` independent amplitudes a half, the powers are gamma variables of shape ``n``. Weights are
+    the inverse of what the draws were made from, so that sums over draws are integrals.
+    """
+    draw = rng(0, "best accuracy", target)
+    per_code = -(-_N_DRAWS // len(codes))
+    drawn = np.repeat(codes, per_code)
+    n_pairs = min(int(seconds / (2 * _BURST_SECONDS) + 1e-9), _MOST_PAIRS)
+    log_likelihood = np.zeros((len(drawn), len(codes)))
+    for rhythm in RHYTHMS:
+        if rhythm.target != target:
+            continue
+        n = _n_bins(rhythm, _BURST_SECONDS)
+        pull = effect.size * rhythm.gain * codes
+        depth = _depth(
+            effect.size * rhythm.gain * drawn + draw.normal(0, TRIAL_SD_BURSTS, len(drawn))
+        )
+        strong, weak = draw.gamma(n, size=(2, len(drawn), n_pairs))
+        strong, weak = strong * (1 + depth[:, None]), weak * (1 - depth[:, None])
+        first = strong / (strong + weak)
+        # Four standard deviations beyond the pulls; the steps are finer than a trial's own spread.
+        reach = 4 * TRIAL_SD_BURSTS
+        grid = np.arange(pull.min() - reach, pull.max() + reach, TRIAL_SD_BURSTS / 2)
+        on_grid = np.empty((len(drawn), len(grid)))
+        for g, d in enumerate(_depth(grid)):
+            halves = [
+                -2 * n * np.log(share / (1 + d) + (1 - share) / (1 - d))
+                for share in (first, 1 - first)
+            ]
+            on_grid[:, g] = (np.logaddexp(*halves) - n * np.log((1 + d) * (1 - d))).sum(axis=1)
+        prior = np.exp(-(((grid[:, None] - pull) / TRIAL_SD_BURSTS) ** 2) / 2)
+        top = on_grid.max(axis=1, keepdims=True)
+        log_likelihood += top + np.log(np.exp(on_grid - top) @ (prior / prior.sum(axis=0)))
+    likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
+    return 1 / (likelihood.mean(axis=1) * len(drawn)), likelihood
+
+
+def _n_bins(rhythm: Rhythm, seconds: float) -> float:
+    low, high = BANDS[rhythm.band]
+    return (high - low) * seconds
 
 
 def heartbeat(n_times: int, sfreq: float, *, draw: np.random.Generator) -> npt.NDArray[np.float32]:

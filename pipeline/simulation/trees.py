@@ -85,11 +85,13 @@ def simulate(
         Length of the longest trial, at least 2; the others shrink in proportion, and so do pauses.
         By default trials are as long as in the corpus.
     effect : float
-        Shift of a planted rhythm's natural-log power (or of a pair's inverse hyperbolic tangent of
-        coherency) from a middle label to an extreme one; 0 plants nothing.
-    effect_kind : {"power", "connectivity"}
-        What a label changes: the power of rhythms, or the phase coupling of pairs of them while
-        every channel's spectrum stays equal.
+        Shift of a planted rhythm's natural-log power (or of the inverse hyperbolic tangent of a
+        pair's coherency or of the depth of bursts) from a middle label to an extreme one; 0 plants
+        nothing.
+    effect_kind : {"power", "connectivity", "waveform"}
+        What a label changes: the power of rhythms; the phase coupling of pairs of them while every
+        channel's spectrum stays equal; or whether rhythms come in bursts, while every spectrum and
+        cross-spectrum stays equal.
     seed : int
         Seed of the random numbers; the same seed gives the same bytes.
     bad_channels : float

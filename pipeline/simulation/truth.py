@@ -21,9 +21,9 @@ class Truth:
     source, variant : str
     seed : int
     effect : float
-        Shift of a planted rhythm's natural-log power (or of a pair's inverse hyperbolic tangent of
-        coherency) from a middle label to an extreme one.
-    effect_kind : {"power", "connectivity"}
+        Shift of a planted rhythm's natural-log power (or of the inverse hyperbolic tangent of a
+        pair's coherency or of the depth of bursts) from a middle label to an extreme one.
+    effect_kind : {"power", "connectivity", "waveform"}
     quirks : tuple of str
     sfreq : float
         Hz.

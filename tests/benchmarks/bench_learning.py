@@ -2,10 +2,10 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_learning.py [--quick] [PART ...]
 
-``power``: the effect lies in the power of rhythms. ``coupling``: in the phase between two rhythms,
-which no channel shows by itself. ``nil``: there is none. ``labels``: pre-trained against scratch
-with few labelled trials. All signals are simulated: that software learns what was planted says
-nothing about emotion.
+``power``: the effect lies in the power of rhythms. ``coupling``: in the phase between two
+rhythms, which no channel shows by itself. ``waveform``: in bursts, which no spectrum shows.
+``nil``: there is none. ``labels``: pre-trained against scratch with few labelled trials. All
+signals are simulated: that software learns what was planted says nothing about emotion.
 """
 
 from __future__ import annotations
@@ -74,6 +74,18 @@ def coupling(scratch: Path, quick: bool) -> None:
     planted("effect in coupling", data, best, rows)
 
 
+def waveform(scratch: Path, quick: bool) -> None:
+    """The effect is in the waveform of single channels."""
+    data, best = deap(scratch, 1 if quick else 4, effect=EFFECT, effect_kind="waveform")
+    rows = [
+        ("OMFA", "omfa", FROZEN),
+        ("OMFA, fitted", "omfa", {**FROZEN, "freeze": "nothing"}),
+        ("relative band power", "relative-band-power+logistic", {}),
+        ("tangent space", "tangent-space+logistic", {}),
+    ]
+    planted("effect in the waveform", data, best, rows)
+
+
 def nil(scratch: Path, quick: bool) -> None:
     """There is no effect."""
     data, best = deap(scratch, 1 if quick else 4, effect=0.0)
@@ -126,6 +138,7 @@ def labels(scratch: Path, quick: bool) -> None:
 PARTS: dict[str, Callable[[Path, bool], None]] = {
     "power": power,
     "coupling": coupling,
+    "waveform": waveform,
     "nil": nil,
     "labels": labels,
 }

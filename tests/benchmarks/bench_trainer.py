@@ -57,9 +57,15 @@ class _Linear(nn.Module):
         return self.final_layer(x.nan_to_num(0.0).mean(1))
 
 
+FROZEN: dict[str, Any] = {"preset": "tiny", "freeze": "encoder"}
+
+CHOSEN: dict[str, Any] = {"patience": 10, "refit": False}
+"""The epoch is chosen on validation, so that the loops differ in all that a loop can do."""
+
+
 def linear() -> Network:
     """Make the least network on embeddings: nearly all that a step takes is the loop's."""
-    frozen = omfa(preset="tiny", freeze="encoder", head="mean")
+    frozen = omfa(**FROZEN, head="mean", connectivity=False, **CHOSEN)
 
     def build(windows: Windows) -> nn.Module:
         n_inputs = windows.at(np.arange(1)).features(frozen.features).shape[-1]
@@ -70,10 +76,10 @@ def linear() -> Network:
 
 CASES: dict[str, Callable[[], Network]] = {
     "frozen, linear": linear,
-    "frozen, mean": lambda: omfa(preset="tiny", freeze="encoder", head="mean", epochs=15),
-    "frozen, GAT": lambda: omfa(preset="tiny", freeze="encoder", epochs=3),
-    "encoder fitted": lambda: omfa(preset="tiny", epochs=1),
-    "EEGNet": lambda: braindecode(model="EEGNet", epochs=1),
+    "frozen, mean": lambda: omfa(**FROZEN, head="mean", connectivity=False, epochs=15, **CHOSEN),
+    "frozen, GAT": lambda: omfa(**FROZEN, epochs=3, **CHOSEN),
+    "encoder fitted": lambda: omfa(preset="tiny", epochs=1, **CHOSEN),
+    "EEGNet": lambda: braindecode(model="EEGNet", epochs=1, **CHOSEN),
 }
 """The first three are fitted on embeddings, computed once: their epochs are the shortest."""
 

@@ -119,10 +119,25 @@ def test_pairs_are_weighed_by_both_places():
     torch.testing.assert_close(readout(pairs, present, positions), 25 * want)
 
 
-def test_the_graph_alone_has_it_and_can_do_without(montage_info):
+def test_channels_that_training_drops_are_no_neighbours(montage_info, monkeypatch):
+    info = montage_info(["F3", "F4", "P3", "P4"])["chs"]
+    off = dict.fromkeys(("drop_prob", "drop_path_prob", "edge_drop_prob"), 0.0)
+    model = OMFA(2, chs_info=info, sfreq=128, preset="tiny", **off)
+    x, left = 10 * torch.randn(3, 4, 512), torch.tensor([True, True, False, True])
+    monkeypatch.setattr("omfa.models.omfa.drop_channels", lambda present, _: present & left)
+    torch.testing.assert_close(model.train()(x), model.eval()(x, mask=left.expand(3, 4)))
+
+
+def test_every_head_has_it_and_can_do_without(montage_info):
     info = montage_info(["F3", "F4", "P3", "P4"])["chs"]
     x = 10 * torch.randn(3, 4, 512)
-    for options, has in (({}, True), ({"connectivity": False}, False), ({"head": "mean"}, False)):
+    for options, has in (
+        ({}, True),
+        ({"connectivity": False}, False),
+        ({"head": "mean"}, True),
+        ({"head": "gcn_learned", "connectivity": False}, False),
+        ({"head": "coherency"}, True),
+    ):
         model = OMFA(2, chs_info=info, sfreq=128, preset="tiny", **options).eval()
         assert (model.connectivity is not None) is has
         assert torch.isfinite(model(x)).all()

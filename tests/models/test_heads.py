@@ -84,7 +84,10 @@ def case(n=9, dim=32, batch=3):
     return torch.randn(batch, n, dim), present, 0.1 * torch.randn(n, 3)
 
 
-@pytest.mark.parametrize("name", HEADS)
+ON_NODES = [name for name in HEADS if name != "coherency"]
+
+
+@pytest.mark.parametrize("name", ON_NODES)
 def test_heads_read_a_set_of_channels(name):
     head = make_head(name, 32).eval()
     x, present, positions = case()
@@ -113,7 +116,7 @@ def test_graphs_hear_where_the_electrodes_are(name):
     assert (near - far).abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", ON_NODES)
 def test_every_parameter_of_a_head_learns(name):
     head = make_head(name, 32)
     x, present, positions = case()
@@ -122,6 +125,29 @@ def test_every_parameter_of_a_head_learns(name):
     for parameter, value in head.named_parameters():
         assert value.grad is not None, parameter
         assert value.grad.abs().sum() > 0, parameter
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_reads_pairs_in_one_way_or_none(name):
+    """With what is made of the nodes at a gain of 0.1; the coherency alone without it."""
+    x, present, positions = case()
+    pairs = torch.randn(3, 9, 9, 10)
+    head = make_head(name, 32, pair_dim=10).eval()
+    expected = head.pair_readout(pairs, present, positions)
+    if name != "coherency":
+        without = make_head(name, 32).eval()
+        assert without.pair_readout is None
+        torch.testing.assert_close(
+            without(x, present, positions, pairs), without(x, present, positions)
+        )
+        without.load_state_dict(head.state_dict(), strict=False)
+        expected = expected + 0.1 * without(x, present, positions)
+    torch.testing.assert_close(head(x, present, positions, pairs), expected)
+
+
+def test_coherency_alone_needs_it():
+    with pytest.raises(ValueError, match="connectivity=False leaves it out"):
+        make_head("coherency", 32)
 
 
 def test_edges_and_channels_are_dropped_in_training_only():

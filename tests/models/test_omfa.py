@@ -35,9 +35,12 @@ ENCODERS = [
     {"encoder": "patch"},
     {"encoder": "cnn"},
 ]
-VARIANTS = [{"head": head, **encoder} for head in HEADS for encoder in ENCODERS]
+ON_NODES = [head for head in HEADS if head != "coherency"]
+COHERENCY = {"head": "coherency"}  # it reads no encoder
+VARIANTS = [{"head": head, **encoder} for head in ON_NODES for encoder in ENCODERS] + [COHERENCY]
 # Head and encoder are modules apart: each of both once, for what takes long.
-FEW = [{"head": head, **e} for head, e in zip([*HEADS, "gat"], ENCODERS, strict=True)]
+FEW = [{"head": head, **e} for head, e in zip([*ON_NODES, "gat"], ENCODERS, strict=True)]
+FEW += [COHERENCY]
 rng = np.random.default_rng(12)
 CHS_INFO = [{"ch_name": f"C{i}", "kind": "eeg", "loc": rng.random(12)} for i in range(1, 4)]
 SIGNAL = {
@@ -238,11 +241,11 @@ def test_features_and_head(variant):
     out = model(x, return_features=True)
     assert out["cls_token"] is None
     torch.testing.assert_close(model.final_layer(out["features"]), model(x))
-    encoder = deepcopy(model.encoder.state_dict())
+    kept = {k: v for k, v in deepcopy(model.state_dict()).items() if "final_layer" not in k}
     model.reset_head(10)
     assert model(x).shape == (2, 10)
     assert model.n_outputs == model.get_config()["n_outputs"] == 10
-    assert all(torch.equal(v, encoder[k]) for k, v in model.encoder.state_dict().items())
+    assert all(torch.equal(model.state_dict()[k], v) for k, v in kept.items())
     with pytest.raises(ValueError, match="positive"):
         model.reset_head(0)
 

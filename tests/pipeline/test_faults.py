@@ -20,6 +20,7 @@ from omfa.pipeline import DataError, Key, Preprocessing, cluster, ingest, locati
 from omfa.pipeline import store as stores
 from omfa.pipeline.cli import main
 from omfa.pipeline.location import STAGING, Folder
+from omfa.pipeline.report import write_report
 
 NAME = "sub-01_ses-1_run-1"
 
@@ -209,8 +210,8 @@ def test_a_signal_is_float32_and_has_finite_sums(tmp_path, reader, tiny_file):
     assert np.isfinite(signal.std(axis=1)).all()
 
 
-def test_a_store_without_checksums_behind_its_chunks_is_read_and_kept(
-    tree, reader, tmp_path, monkeypatch
+def test_a_store_without_checksums_behind_its_chunks_is_read_kept_and_said(
+    tree, reader, tmp_path, monkeypatch, capsys
 ):
     """As omfa wrote them before: no CRC-32C, and no digest of the root."""
     create = zarr.Group.create_array
@@ -230,6 +231,17 @@ def test_a_store_without_checksums_behind_its_chunks_is_read_and_kept(
     assert damaged(store) == {}
     assert statuses(ingest(reader, tree, store, serial=True)) == ["kept"] * 3
     assert damaged(store) == {}
+    for command in ("verify", "inspect"):
+        assert main([command, str(store)]) == 0
+        said = capsys.readouterr().err
+        assert "3 of 3 recordings are of an earlier omfa and have no checksum" in said
+        assert "--rewrite" in said
+    assert "3 of 3 that were read" in write_report(
+        [open_store(store)], tmp_path / "r.html"
+    ).read_text(encoding="utf-8")
+    ingest(reader, tree, store, serial=True, rewrite=True)
+    assert main(["verify", str(store)]) == 0
+    assert "checksum" not in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------- the root

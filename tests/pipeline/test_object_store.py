@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import fsspec
@@ -11,6 +12,7 @@ import pytest
 
 from omfa.pipeline import DataError, ingest, open_store
 from omfa.pipeline.cli import main
+from omfa.pipeline.location import locate
 
 BUCKET = "omfa-test"
 
@@ -91,6 +93,57 @@ def test_s3_damage_is_named_and_repaired(s3, tree, reader):
     }
     summary = ingest(reader, tree, store, serial=True)
     assert [o.reason for o in summary.outcomes] == ["", "damaged", "missing"]
+    assert objects(s3, store) == whole
+
+
+def test_s3_verify_beside_a_rewrite_waits_for_it(s3, tree, reader):
+    store = f"s3://{BUCKET}/tiny.zarr"
+    ingest(reader, tree, store, serial=True)
+    whole, name = objects(s3, store), "sub-01_ses-1_run-1"
+    old = {file: locate(store).read(f"{name}/{file}") for file in locate(store).files(name)}
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Held(dict):
+        def items(self):
+            begun.set()
+            go_on.wait(20)
+            return super().items()
+
+    def rewrite():
+        locate(store).commit(name, Held(old), last="zarr.json", owner="other")
+
+    opened = open_store(store)
+    running = threading.Thread(target=rewrite)
+    running.start()
+    assert begun.wait(20)
+    s3.rm_file(f"{BUCKET}/tiny.zarr/{name}/signal/c/0/0")  # what is not yet put again
+    found = []
+    for recording, damage in opened.verify():
+        found.append((recording, damage))
+        if len(found) == 2:  # all that is not being written
+            go_on.set()
+    running.join()
+    assert [recording for recording, _ in found][-1] == name
+    assert [damage for _, damage in found] == [None] * 3
+    assert objects(s3, store) == whole
+
+
+def test_s3_what_a_killed_run_left_is_said_and_made(s3, tree, reader, monkeypatch):
+    store, name = f"s3://{BUCKET}/tiny.zarr", "sub-01_ses-1_run-1"
+    ingest(reader, tree, store, serial=True)
+    whole = objects(s3, store)
+
+    class Killed(dict):
+        def items(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        locate(store).commit(name, Killed({"zarr.json": b""}), last="zarr.json", owner="other")
+    monkeypatch.setattr("omfa.pipeline.store._PATIENCE", 0.2)
+    damaged = {d.recording: d.found for _, d in open_store(store).verify() if d}
+    assert damaged == {name: "a run began to write it and has not finished"}
+    summary = ingest(reader, tree, store, serial=True)
+    assert [o.reason for o in summary.outcomes] == ["", "missing", ""]
     assert objects(s3, store) == whole
 
 

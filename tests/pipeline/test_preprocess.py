@@ -45,10 +45,10 @@ def relative(found, expected):
 
 
 def by_mne(data, sfreq, to, **resampling):
-    """Filter 0.5-45 Hz and resample by MNE in float64, MNE's own designs."""
+    """Filter 0.5-45 Hz and resample by MNE in float64, MNE's own design of the default path."""
     raw = mne.io.RawArray(data * 1e-6, mne.create_info(len(data), sfreq, "eeg"), verbose="ERROR")
     # "symmetric" is the mirror image; MNE's own choice of continuation shows at the ends alone.
-    raw.filter(0.5, 45.0, fir_design="firwin", pad="symmetric", verbose="ERROR")
+    raw.filter(0.5, 45.0, h_trans_bandwidth=4.0, pad="symmetric", verbose="ERROR")
     if to != sfreq:
         raw.resample(to, pad="symmetric", verbose="ERROR", **resampling)
     return raw.get_data() * 1e6
@@ -124,7 +124,7 @@ def test_interpolation_is_mnes():
 
 
 def test_the_kernel_has_the_transition_bands_that_are_documented():
-    taps = kernel(Preprocessing(sfreq=128, notch=(30,)), 200)
+    taps = kernel(Preprocessing(sfreq=128, transition=None, notch=(30,)), 200)
     at, response = signal.freqz(taps, worN=1 << 16, fs=200)
     size = np.abs(response)
     assert_allclose(taps, taps[::-1], atol=1e-15)
@@ -132,6 +132,57 @@ def test_the_kernel_has_the_transition_bands_that_are_documented():
     assert size[at < 0.01].max() < 10 ** (-50 / 20)
     assert size[(at > 29.93) & (at < 30.07)].max() < 10 ** (-48 / 20)
     assert size[at > 45 + 45 / 4].max() < 10 ** (-49 / 20)
+
+
+def gain(frequency, sfreq, how):
+    """Measure what a path leaves of a tone, away from the ends."""
+    at = np.arange(int(20 * sfreq)) / sfreq
+    tone = np.exp(2j * np.pi * frequency * at)
+    parts = preprocess(np.stack([tone.real, tone.imag]), sfreq, how)
+    middle = slice(parts.shape[1] * 2 // 5, parts.shape[1] * 3 // 5)
+    return float(np.sqrt(np.mean(np.sum(parts[:, middle] ** 2, axis=0))))
+
+
+# In dB, of a Hamming-windowed sinc between 45 and 49 Hz (or 45 and 56.25) less one between 0 and
+# 0.5 Hz at 200 Hz, summed term by term in float64 by the definition of both, without omfa or SciPy.
+GOLDEN = {
+    "transition": {0.25: -6.1, 10: 0.0, 45: 0.0, 46: -1.2, 47: -6.0, 48: -18.0, 49: -50.6},
+    "mne": {0.25: -6.1, 10: 0.0, 45: 0.0, 47: -0.6, 50: -4.5, 55: -30.1},
+}
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [
+        (Preprocessing(), GOLDEN["transition"]),
+        (Preprocessing(transition=None), GOLDEN["mne"]),
+        (Preprocessing(sfreq=None), GOLDEN["transition"]),
+    ],
+)
+def test_the_default_path_has_the_gains_that_are_documented(how, expected):
+    found = {at: 20 * np.log10(gain(at, 200.0, how)) for at in expected}
+    assert found == pytest.approx(expected, abs=0.1)
+
+
+def test_the_default_kernel_is_scipys_of_the_documented_edges():
+    sfreq, (low, high) = 250.0, (0.5, 45.0)
+    lengths = [int(np.rint(3.3 * sfreq / width)) // 2 * 2 + 1 for width in (0.5, 4.0)]
+    wide, narrow = (
+        signal.firwin(n, at, window="hamming", fs=sfreq)
+        for n, at in zip(lengths, (low / 2, high + 2), strict=True)
+    )
+    expected = -wide
+    half = len(narrow) // 2
+    expected[len(wide) // 2 - half : len(wide) // 2 + half + 1] += narrow
+    assert_allclose(kernel(Preprocessing(), sfreq), expected, atol=1e-12)
+
+
+@given(sfreq=RATES.filter(lambda sfreq: sfreq > 100), to=st.sampled_from([128.0, 200.0, None]))
+@settings(deadline=None, max_examples=12)
+def test_the_default_path_takes_the_mains_out(sfreq, to):
+    for mains in (50.0, 60.0):
+        assert gain(mains, sfreq, Preprocessing(sfreq=to)) < 10 ** (-55 / 20)
+    assert gain(50.0, sfreq, Preprocessing(sfreq=to, transition=None)) > 0.5
 
 
 @given(sfreq=RATES, to=RATES, frequency=st.floats(1, 44), phase=st.floats(0, 6.3))
@@ -229,40 +280,42 @@ def test_an_end_disturbs_half_a_kernel_and_no_more():
 
 @given(
     sfreq=RATES,
-    to=st.none() | RATES,
+    to=RATES,
     onset=st.integers(0, 10**8),
     length=st.integers(1, 10**6),
     after=st.integers(0, 10**4),
 )
-def test_the_length_of_a_trial_follows_from_its_duration(sfreq, to, onset, length, after):
+def test_a_trial_of_whole_samples_has_the_length_of_its_duration(sfreq, to, onset, length, after):
     n_times = n_resampled(onset + length + after, sfreq, to)
-    (start,), (n,) = resample_spans([onset], [length], sfreq, to, n_times=n_times)
-    old, new = 1 / Fraction(sfreq), 1 / Fraction(to or sfreq)
-    assert (start - 1) * new < onset * old <= start * new
-    assert n == min(round(length * old / new), n_times - start)
-    if (length * old / new).denominator == 1:  # a whole number of samples is always whole
-        assert n * new == length * old
+    (start,), (n,) = resample_spans([onset / sfreq], [length / sfreq], to, n_times=n_times)
+    exact = onset * Fraction(to) / Fraction(sfreq)
+    assert start == -(-exact // 1) or (start == exact // 1 and start + n == n_times)
+    assert n == round(length * Fraction(to) / Fraction(sfreq))
+
+
+SECONDS = st.integers(0, 10**6).map(lambda ms: ms / 1000) | st.floats(0, 1000)
 
 
 @given(
-    sfreq=RATES,
-    to=st.none() | RATES,
-    steps=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 3000)), min_size=1, max_size=20),
+    to=RATES,
+    steps=st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=20),
+    lost=st.integers(0, 3000),
 )
-def test_trials_that_touch_do_not_overlap_and_none_reaches_past_the_end(sfreq, to, steps):
-    gaps, lengths = np.array(steps).T
-    onset = np.cumsum(gaps + lengths) - lengths
-    n_times = n_resampled(int(onset[-1] + lengths[-1]), sfreq, to)
-    start, n = resample_spans(onset, lengths, sfreq, to, n_times=n_times)
-    there = lengths > 0
-    assert (start[there][1:] >= (start + n)[there][:-1]).all()
-    assert (start + n <= n_times)[there].all()
-    ratio = Fraction(to or sfreq) / Fraction(sfreq)
-    full = np.array([round(int(length) * ratio) for length in lengths])
-    assert (full - n <= 1).all()
-    assert (full >= n).all()
-    apart = np.append(gaps[1:] > 2 + 2 / ratio, False)
-    assert_array_equal(n[apart], full[apart])
+def test_trials_of_any_seconds_have_their_length_unless_the_recording_ends_before(to, steps, lost):
+    gaps, durations = np.array(steps).T
+    onset = np.cumsum(gaps + durations) - durations
+    whole = int(np.ceil((onset + durations).max() * to - 1e-6))
+    for n_times in (whole, max(whole - lost, 1)):
+        start, n = resample_spans(onset, durations, to, n_times=n_times)
+        full = np.array([round(float(seconds) * to) for seconds in durations])
+        fits = np.floor(onset * to + 1e-6) + full <= n_times
+        assert_array_equal(n[fits], full[fits])
+        assert (n <= full).all()
+        assert (start + n <= n_times)[n > 0].all()
+        assert (np.abs(start - onset * to) < 1 + 1e-5).all()
+        # Trials that touch share a sample at most, and only where their lengths were rounded up.
+        there = durations > 0
+        assert ((start + n)[there][:-1] - start[there][1:] <= 1).all()
 
 
 @given(
@@ -272,9 +325,8 @@ def test_trials_that_touch_do_not_overlap_and_none_reaches_past_the_end(sfreq, t
     onset=st.integers(0, 10**6),
 )
 def test_a_trial_as_long_as_the_window_gives_one(rate, to, seconds, onset):
-    length = int(seconds * rate)
-    n_times = n_resampled(onset + length + rate, rate, to)
-    _, (n,) = resample_spans([onset], [length], rate, to, n_times=n_times)
+    n_times = n_resampled(onset + round(seconds * rate) + rate, rate, to)
+    _, (n,) = resample_spans([onset / rate], [seconds], to, n_times=n_times)
     assert n == np.round(seconds * to)
 
 
@@ -285,7 +337,8 @@ def test_the_new_length_covers_the_old_time(n, sfreq, to):
 
 
 def test_spans_are_taken_together_and_an_absent_baseline_stays_absent():
-    start, n = resample_spans([0, 200, 300], [200, 0, 47001], 200, 128, n_times=30273)
+    onset, duration = np.array([0, 200, 300]) / 200, np.array([200, 0, 47001]) / 200
+    start, n = resample_spans(onset, duration, 128, n_times=30273)
     assert_array_equal(start, [0, 128, 192])
     assert_array_equal(n, [128, 0, 30081])
     assert n_resampled(47001, 200, 128) == 30081
@@ -396,12 +449,13 @@ def test_interpolation_needs_positions_and_good_channels():
 @given(
     sfreq=st.none() | st.integers(100, 500) | st.floats(100, 500),
     band=st.none() | st.tuples(st.none() | st.floats(0.1, 5), st.none() | st.integers(6, 45)),
+    transition=st.none() | st.floats(0.5, 10) | st.integers(1, 10),
     notch=st.lists(st.sampled_from([16.7, 20]), unique=True),
     reference=st.sampled_from(["source", "average", "Cz", ("M1", "M2"), ["t3", "T4"]]),
     interpolate=st.booleans(),
 )
-def test_settings_survive_json(sfreq, band, notch, reference, interpolate):
-    how = Preprocessing(sfreq, band, tuple(notch), reference, interpolate)
+def test_settings_survive_json(sfreq, band, transition, notch, reference, interpolate):
+    how = Preprocessing(sfreq, band, transition, tuple(notch), reference, interpolate)
     assert Preprocessing(**json.loads(json.dumps(asdict(how)))) == how
     assert hash(how) == hash(Preprocessing(**asdict(how)))
 
@@ -416,6 +470,8 @@ def test_settings_survive_json(sfreq, band, notch, reference, interpolate):
         ({"band": (70, None)}, "below 64 Hz"),
         ({"band": (-1, 45)}, "not above 0 Hz"),
         ({"band": (1, 2, 3)}, "two edges"),
+        ({"transition": 0}, "at least 0.5 Hz to fall off"),
+        ({"transition": float("nan")}, "at least 0.5 Hz"),
         ({"notch": (0,)}, "reaches 0 Hz"),
         ({"notch": (50, 100)}, "below 64 Hz.*Leave 100 Hz out"),
         ({"reference": "nose tip"}, "not in the channel schema"),

@@ -72,10 +72,13 @@ CASES = {
     ),
     "files": (
         folder_of_files,
-        ("files", {"pattern": "{subject}_{what}_raw.fif", "labels_from": "annotations"}),
+        (
+            "files",
+            {"pattern": "{subject}_{what}_raw.fif", "labels_from": "annotations", "name": "mine"},
+        ),
         True,
     ),
-    "bids": (bids_dataset, ("bids", {}), True),
+    "bids": (bids_dataset, ("bids", {"name": "mine"}), True),
 }
 
 

@@ -16,6 +16,7 @@ from scipy.io import savemat
 
 from omfa.pipeline import DataError, ingest, open_store, simulate
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.ingestion import plan
 from omfa.pipeline.readers import get_reader
 from omfa.pipeline.readers.bids import BidsReader
 from omfa.pipeline.readers.files import FilesReader
@@ -176,7 +177,7 @@ def test_notes_of_a_source_and_of_a_recording_are_in_the_summary_and_the_store(t
     raw = tmp_path / "raw"
     write(raw / "S1_film.edf", [(2, 4, "happy"), (10, 4, "sad"), (28, 4, "sad")])
     write(raw / "S1-film.edf")
-    reader = FilesReader(pattern="S{subject}_{film}.edf", labels_from="annotations")
+    reader = FilesReader(pattern="S{subject}_{film}.edf", labels_from="annotations", name="films")
     summary = ingest(reader, raw, tmp_path / "s.zarr", serial=True)
     assert summary.complete
     assert any("S1-film.edf" in note for note in summary.notes)
@@ -319,6 +320,19 @@ def test_a_table_is_read_in_the_encodings_that_spreadsheets_save(tmp_path, encod
     assert recording.trials["mood"].tolist() == ["fröhlich"]
 
 
+@pytest.mark.parametrize("suffix", ["edf", "bdf"])
+def test_samples_that_look_like_an_annotation_are_none(tmp_path, suffix):
+    file = tmp_path / f"S1.{suffix}"
+    write(file, [(2, 4, "happy")])
+    content = bytearray(file.read_bytes())
+    first_sample = 256 * (1 + len(NAMES) + 1)
+    content[first_sample : first_sample + 12] = b"+7\x153\x14false\x14\x00"
+    file.write_bytes(content)
+    recording = annotated(tmp_path)
+    assert recording.trials["event"].tolist() == ["happy"]
+    assert not recording.notes
+
+
 def test_texts_of_an_edf_in_another_encoding(tmp_path):
     write(tmp_path / "S1.edf", [(2, 4, "gl?cklich")])
     for encoding, text in (("latin-1", "glücklich"), ("cp1251", "глuцklich")):
@@ -389,9 +403,11 @@ def test_positions_can_be_ignored(tmp_path):
     points = dict(zip(NAMES, UCS.positions(["O2", "Cz", "Fp1"]), strict=True))
     raw.set_montage(mne.channels.make_dig_montage(points, coord_frame="head"))
     raw.save(tmp_path / "S1_raw.fif", verbose="error")
-    failed = ingest("files", tmp_path, tmp_path / "a.zarr", serial=True)
+    failed = ingest("files", tmp_path, tmp_path / "a.zarr", name="mine", serial=True)
     assert "--ignore-positions" in failed.outcomes[0].reason
-    ignored = ingest("files", tmp_path, tmp_path / "b.zarr", serial=True, ignore_positions=True)
+    ignored = ingest(
+        "files", tmp_path, tmp_path / "b.zarr", name="mine", serial=True, ignore_positions=True
+    )
     assert ignored.complete
 
 
@@ -424,7 +440,7 @@ def test_where_a_neuroscan_display_draws_a_channel_is_no_position(tmp_path):
 
 def test_unknown_channels_are_named_at_once_with_the_nearest_names(tmp_path):
     write(tmp_path / "S1.edf", names=["FP1-F7", "Fpp1", "Cz"])
-    summary = ingest("files", tmp_path, tmp_path / "s.zarr", serial=True)
+    summary = ingest("files", tmp_path, tmp_path / "s.zarr", name="mine", serial=True)
     reason = summary.outcomes[0].reason
     assert "2 of 3 channels are not in the channel schema: 'FP1-F7'" in reason
     assert "'Fpp1' (nearest: Fp1" in reason
@@ -432,10 +448,12 @@ def test_unknown_channels_are_named_at_once_with_the_nearest_names(tmp_path):
 
 def test_a_channel_is_excluded_by_its_name_as_the_source_spells_it(tmp_path):
     write(tmp_path / "S1.edf", names=["Fp1 [uV]", "Cz", "O2"])
-    summary = ingest("files", tmp_path, tmp_path / "s.zarr", serial=True, exclude=["Fp1 [uV]"])
+    summary = ingest(
+        "files", tmp_path, tmp_path / "s.zarr", name="mine", serial=True, exclude=["Fp1 [uV]"]
+    )
     assert summary.complete
     assert open_store(tmp_path / "s.zarr").channels == ["Cz", "O2"]
-    every = ingest("files", tmp_path, tmp_path / "t.zarr", serial=True, exclude=["*"])
+    every = ingest("files", tmp_path, tmp_path / "t.zarr", name="mine", serial=True, exclude=["*"])
     assert "leaves out all of its 3 channels" in every.outcomes[0].reason
 
 
@@ -588,6 +606,43 @@ def test_one_misnamed_bids_file_stops_itself_alone(tmp_path):
     assert open_store(tmp_path / "s.zarr").name == "films-feelings"
 
 
+def test_data_of_anybodys_need_a_name(tmp_path):
+    raw, store = tmp_path / "raw", tmp_path / "s.zarr"
+    write(raw / "a.edf")
+    for run in (ingest, plan):
+        with pytest.raises(DataError, match=r"they have no name.*--name eegmat"):
+            run("files", raw, store)
+    assert not store.exists()
+    ingest("files", raw, store, serial=True, name="mine")
+    # What is there keeps its name, also where it is not said again.
+    again = ingest("files", raw, store, serial=True)
+    assert [outcome.status for outcome in again.outcomes] == ["kept"]
+    rewritten = ingest("files", raw, store, serial=True, rewrite=True)
+    assert [outcome.status for outcome in rewritten.outcomes] == ["stored"]
+    assert open_store(store).name == "mine"
+    with pytest.raises(DataError, match="source is mine there and yours here"):
+        ingest("files", raw, store, serial=True, name="yours")
+    bare = bids(tmp_path / "bids")
+    (bare / "dataset_description.json").unlink()
+    with pytest.raises(DataError, match=r"they have no name.*or a Name in dataset_description"):
+        ingest("bids", bare, tmp_path / "b.zarr", serial=True)
+    ingest("bids", bare, tmp_path / "b.zarr", serial=True, name="feelings")
+    assert open_store(tmp_path / "b.zarr").name == "feelings"
+
+
+def test_a_store_from_before_names_were_needed_goes_on(tmp_path, monkeypatch):
+    raw, store = tmp_path / "raw", tmp_path / "s.zarr"
+    write(raw / "a.edf")
+    with monkeypatch.context() as earlier:
+        earlier.setattr("omfa.pipeline.ingestion.UNNAMED", ())
+        ingest("files", raw, store, serial=True)
+    for damage in (lambda: None, (store / "zarr.json").unlink):
+        damage()
+        kept = ingest("files", raw, store, serial=True)
+        assert [outcome.status for outcome in kept.outcomes] == ["kept"]
+        assert open_store(store).name == "files"
+
+
 def test_bids_electrodes_with_gaps_are_read(tmp_path):
     root = bids(tmp_path / "raw")
     folder = root / "sub-01" / "eeg"
@@ -652,12 +707,12 @@ def test_bids_sidecars_are_inherited_from_the_nearest_folder(tmp_path):
 
 def test_an_option_that_came_later_does_not_change_the_settings_of_a_store(tmp_path):
     write(tmp_path / "S1.edf")
-    ingest("files", tmp_path, tmp_path / "s.zarr", serial=True)
+    ingest("files", tmp_path, tmp_path / "s.zarr", name="mine", serial=True)
     assert set(open_store(tmp_path / "s.zarr").settings["reader"]) == {
         "class", "pattern", "labels_from", "events", "duration", "extensions", "not_eeg", "unit",
     }  # fmt: skip
     with pytest.raises(DataError, match=r"reader\.eeg is None there and \['\*'\] here"):
-        ingest("files", tmp_path, tmp_path / "s.zarr", serial=True, eeg=("*",))
+        ingest("files", tmp_path, tmp_path / "s.zarr", name="mine", serial=True, eeg=("*",))
 
 
 def test_a_key_of_nothing_is_no_crash(tmp_path):

@@ -17,7 +17,7 @@ import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from omfa.pipeline import open_store
+from omfa.pipeline import ingest, open_store
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.cli import main
 from omfa.pipeline.errors import DataError
@@ -296,6 +296,22 @@ def test_a_table_labels_parts_of_recordings(edf_folder):
     assert trials["rating"].tolist() == [7, 1]
 
 
+def test_a_trial_without_a_sample_in_the_store_is_named(tmp_path):
+    raw = raw_array(["Cz", "Fp1"], sfreq=1000.0)
+    raw.set_annotations(mne.Annotations([1, 5], [0.002, 2], ["click", "film"]))
+    raw.save(tmp_path / "a_raw.fif", verbose="error")
+    reader = FilesReader(labels_from="annotations")
+    summary = ingest(reader, tmp_path, tmp_path / "a.zarr", name="made", serial=True)
+    (outcome,) = summary.outcomes
+    assert any(
+        "1 of 2 trials are too short for a sample at 128 Hz" in text and "1 of 0.002 s" in text
+        for text in outcome.warnings
+    )
+    (stored,) = open_store(tmp_path / "a.zarr")
+    assert stored.trials["length"].tolist() == [0, 256]
+    assert outcome.warnings[0] in stored.attrs["source"]["notes"]
+
+
 @pytest.mark.parametrize(
     ("table", "match"),
     [
@@ -513,6 +529,8 @@ def test_an_interrupted_brainvision_recording_has_a_segment_per_piece(tmp_path):
         [0, 100, 300], [1, 0, 200], [1, 200, 400]
     ]  # fmt: skip
     assert recording.source["interruptions"] == [4.0]
+    np.testing.assert_allclose(recording.times, [[1, 3], [0, 2], [2, 4]])
+    assert any("1 of 2 events go across an interruption" in note for note in recording.notes)
 
 
 @pytest.mark.parametrize(

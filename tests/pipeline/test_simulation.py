@@ -435,7 +435,11 @@ def test_a_folder_with_anything_else_is_left_alone(tmp_path):
     [
         ("seed4", {}, "unknown source 'seed4'.*seed, deap, dreamer"),
         ("deap", {"variant": "cnt"}, "unknown variant 'cnt'.*preprocessed, raw"),
-        ("deap", {"effect_kind": "phase"}, "unknown kind of effect 'phase'.*power, connectivity"),
+        (
+            "deap",
+            {"effect_kind": "phase"},
+            "unknown kind of effect 'phase'.*power, connectivity, waveform",
+        ),
         ("deap", {"quirks": ["ecg"]}, "unknown quirk 'ecg'.*none"),
         ("deap", {"subjects": 33}, "corpus has 32"),
         ("seed", {"subjects": [0, 1]}, "corpus has 15"),

@@ -107,7 +107,7 @@ def test_a_decoder_comes_near_the_best_and_learns_nothing_from_nothing(deap, tar
 
 def test_without_an_effect_the_labels_change_nothing():
     mixture = draw_mixture(DEAP_GENEVA, seed=0, source="deap", subject=1)
-    for kind in ("power", "connectivity"):
+    for kind in ("power", "connectivity", "waveform"):
         drawn = [
             synthesize(
                 mixture,
@@ -122,8 +122,9 @@ def test_without_an_effect_the_labels_change_nothing():
         np.testing.assert_array_equal(*drawn)
 
 
-def test_connectivity_leaves_every_spectrum_as_it_is(deap):
-    eeg, ratings, _ = deap(1.0, "connectivity")
+@pytest.mark.parametrize("kind", ["connectivity", "waveform"])
+def test_coupling_and_bursts_leave_every_spectrum_as_it_is(deap, kind):
+    eeg, ratings, _ = deap(1.0, kind)
     largest = max(
         abs(correlation(log_power(eeg, name, band), ratings[..., column]))
         for column in (0, 1)
@@ -153,6 +154,26 @@ def test_connectivity_follows_the_rating(deap, pair, band, column):
     assert abs(correlation(lag(eeg), ratings[..., column])) > 0.5
     eeg, ratings, _ = deap(1.0, "power")
     assert abs(correlation(lag(eeg), ratings[..., column])) < 0.24
+
+
+def test_bursts_follow_the_rating_and_coherency_does_not(deap):
+    def burstiness(eeg, name, band):
+        """Return how uneven the power of half seconds is, (subject, trial)."""
+        sos = scipy.signal.butter(4, BANDS[band], "bandpass", fs=128, output="sos")
+        signal = scipy.signal.sosfiltfilt(sos, eeg[:, :, DEAP_GENEVA.index(name)])
+        half = 64
+        cells = signal[..., : signal.shape[-1] // half * half].reshape(*signal.shape[:2], -1, half)
+        power = np.log(np.mean(cells**2, axis=-1))
+        return power.std(axis=-1)
+
+    eeg, ratings, _ = deap(1.0, "waveform")
+    assert correlation(burstiness(eeg, "T7", "gamma"), ratings[..., 0]) > 0.4
+    assert abs(correlation(burstiness(eeg, "T7", "gamma"), ratings[..., 1])) < 0.24
+    covariance = np.einsum("stcn,stdn->stcd", eeg, eeg) / eeg.shape[-1]
+    scale = np.sqrt(np.einsum("stcc->stc", covariance))
+    coherent = covariance / scale[..., :, None] / scale[..., None, :]
+    pair = DEAP_GENEVA.index("T7"), DEAP_GENEVA.index("T8")
+    assert abs(correlation(coherent[..., pair[0], pair[1]], ratings[..., 0])) < 0.24
 
 
 def sources_alone():
@@ -234,6 +255,32 @@ def test_best_accuracy_of_coupling_is_what_the_true_sources_give():
         codes, codes.astype(int), target="valence", effect=effect, seconds=seconds
     )
     assert reached == pytest.approx(accuracy, abs=0.04)
+
+
+def test_best_accuracy_of_bursts_is_what_the_true_sources_give():
+    effect, codes, seconds = Effect("waveform", 1.5), np.tile([-1.0, 1.0], 300), 4
+    planted = [i for i, rhythm in enumerate(RHYTHMS) if rhythm.target == "valence"]
+    figures = []
+    for trial, code in enumerate(codes):
+        halves = draw_sources(code, trial, effect=effect, seconds=seconds).reshape(
+            len(RHYTHMS), seconds, 2, 64
+        )
+        power = np.mean(halves[planted] ** 2, axis=-1)
+        share = power[..., 0] / power.sum(axis=-1)
+        figures.append(np.mean(np.abs(share - 0.5), axis=-1))
+    figures = np.array(figures)
+    signs = np.array([RHYTHMS[i].gain for i in planted])
+    even = figures[::2], figures[1::2]
+    weights = (even[1].mean(axis=0) - even[0].mean(axis=0)) / figures.var(axis=0)
+    assert np.all(np.sign(weights) == signs)
+    level = (even[0].mean(axis=0) + even[1].mean(axis=0)) / 2
+    reached = np.mean(np.sign((figures - level) @ weights) == codes)
+    accuracy, balanced = best_accuracy(
+        codes, codes.astype(int), target="valence", effect=effect, seconds=seconds
+    )
+    assert balanced == pytest.approx(accuracy, abs=1e-9)
+    # The rhythm's filter blurs the halves and the share's distance is not the whole likelihood.
+    assert accuracy - 0.08 < reached < accuracy + 0.02
 
 
 def test_best_accuracy_grows_with_the_window_and_starts_at_the_majority():

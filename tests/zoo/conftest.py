@@ -63,6 +63,11 @@ def lay_store():
         simulated=False,
         stimuli=None,
         signals=None,
+        files=None,
+        repeated=False,
+        bad=(),
+        preprocessing=None,
+        history=None,
     ):
         table = pd.DataFrame(list(trials), columns=["onset", "length"])
         table = table.assign(baseline_onset=0, baseline_length=0)
@@ -75,6 +80,8 @@ def lay_store():
             if stimuli is not None:
                 table["stimulus"] = stimuli(subject)
             for session in range(1, sessions + 1):
+                if repeated:
+                    rng = np.random.default_rng(seed)
                 signal = rng.normal(0, 20, (len(channels), n_times)).astype(np.float32)
                 if signals is not None:
                     signal = signals(subject)
@@ -85,8 +92,11 @@ def lay_store():
                 names = f"{subject:02d}", f"{session}", "1"
                 name = "sub-{}_ses-{}_run-{}".format(*names)
                 segments = np.array([[0, n_times]])
-                quality = {"bad": np.array([c == "T8" for c in channels])}
-                facts = {"source": {"simulated": True}} if simulated else {}
+                quality = {"bad": np.array([c in bad for c in channels])}
+                facts = {"source": ({"simulated": True} if simulated else {}) | (history or {})}
+                if files is not None:
+                    sha256 = f"{files}{subject}{session}".ljust(64, "0")
+                    facts["source_files"] = [{"name": "a.edf", "size": 9, "sha256": sha256}]
                 recording = stores.AlignedRecording(
                     *(name, *names, list(channels), sfreq, signal, segments, table, quality),
                     facts=facts,
@@ -100,7 +110,7 @@ def lay_store():
             "settings_digest": "settings",
             "source": source,
             "channels": {"cerebellar": "PO9/PO10", "aliases": {}},
-            "preprocessing": {"band": [0.5, 45.0], "reference": "source"},
+            "preprocessing": {"band": [0.5, 45.0], "reference": "source"} | (preprocessing or {}),
         }
         stores.write_root(stores.locate(folder), settings)
         return folder

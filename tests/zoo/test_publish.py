@@ -179,7 +179,9 @@ def test_the_readme_is_a_model_card(run, tmp_path, licence, told):
     assert "omfa-zoo pretrain deap.zarr" in card.text
 
 
-def test_results_of_evaluate_go_into_the_card_with_seeds_averaged(run, tmp_path, make_table):
+def test_results_of_evaluate_go_into_the_card_with_seeds_averaged(
+    run, tmp_path, make_table, capsys
+):
     metadata = make_table(sessions=1)
     X = np.random.default_rng(0).standard_normal((len(metadata), 2, 64))
     dataset = ArrayDataset(X, metadata, sfreq=128.0, channels=["Fp1", "O2"])
@@ -199,6 +201,8 @@ def test_results_of_evaluate_go_into_the_card_with_seeds_averaged(run, tmp_path,
             files += ["--result", str(result.path)]
     out = tmp_path / "out"
     assert cli.main(["publish", str(folder), str(out), "--name", "renamed", *files]) == 0
+    said = "beside its results there is no omfa:random and no omfa:scratch"
+    assert said in " ".join(capsys.readouterr().err.split())
     rows = load_card(out).results
     assert [row["model"] for row in rows] == [
         "frozen omfa from renamed (dataset held out)",

@@ -13,10 +13,11 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from omfa.models.names import PresetName
 from omfa.pipeline.errors import DataError
+from omfa.zoo.protocols.identity import Recorded, bare
 
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
 """The files of a checkpoint's folder."""
@@ -48,11 +49,16 @@ class Card:
         Version of the channel schema that ``input["channels"]`` is written in.
     input : dict
         The signals that the model was trained on: ``unit``; ``scale``, a factor from that unit to
-        the model's input; ``sfreq`` (Hz); ``band`` (two edges in Hz, None for an open one);
+        the model's input; ``sfreq`` (Hz); ``band`` (two edges in Hz, None for an open one), of what
+        source and store leave together; ``transition`` (Hz in which the low-pass falls above it;
+        left out by stores until recipe 2, which fall as MNE does);
         ``reference``; ``channels`` (UCS names); ``window_seconds``.
     saw : list of dict
-        All data that influenced any weight: ``dataset``, ``subjects``, ``hours``, and
-        ``attribution`` where the data's terms ask for one.
+        All data that influenced any weight: ``dataset``, ``subjects``, ``hours``;
+        ``recordings``, a line each with the digests by which the data are known again under
+        another name (``Recorded``), and ``held_out``, the same of the dataset's recordings that
+        were at hand and not learned from; ``attribution`` where the data's terms ask for one.
+        Cards of earlier versions have no digests.
     recipe : dict
         How to train it again: ``command``, ``settings``, ``seed``, ``versions``, ``commit``.
     simulated : bool
@@ -151,10 +157,36 @@ class Card:
                 and all(isinstance(subject, str) for subject in part["subjects"])
             ):
                 return f"saw holds {part!r}, not a dataset and its subjects"
+            for name in ("recordings", "held_out"):
+                lines = part.get(name, [])
+                # A name and two digests.
+                if not isinstance(lines, list) or not all(
+                    isinstance(line, str) and len(line.split()) == 3 for line in lines
+                ):
+                    return f"saw.{name} of {part['dataset']} is not a list of 'NAME DIGEST DIGEST'"
         for result in self.results:
             if not isinstance(result, dict) or not _number(result.get("score")):
                 return f"results holds {result!r}, which has no score"
         return None
+
+    def recorded(self, which: Literal["recordings", "held_out"] = "recordings") -> list[Recorded]:
+        """Return the recordings that it saw, or was kept from, as far as the card lists them."""
+        return [
+            Recorded.of_line(part["dataset"], line)
+            for part in self.saw
+            for line in part.get(which, ())
+        ]
+
+    @property
+    def undigested(self) -> list[str]:
+        """The people, ``"dataset/subject"``, of whom the card has names and no digests."""
+        known = {(one.dataset, bare(one.subject)) for one in self.recorded() if one.known}
+        return [
+            f"{part['dataset']}/{subject}"
+            for part in self.saw
+            for subject in part["subjects"]
+            if (part["dataset"], bare(subject)) not in known
+        ]
 
     @property
     def datasets(self) -> str:

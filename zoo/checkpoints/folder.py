@@ -249,6 +249,9 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
     weights = _weights(files[WEIGHTS], doing)
     saved = config.get("n_outputs")
     head = weights.get("final_layer.weight")
+    # Until every head read the coherency, "gat" alone had weights for it whatever its config says.
+    if config.get("head", "gat") != "gat" and not any("pair_readout" in name for name in weights):
+        config = {**config, "connectivity": False}
     # Checked before the model is built: a false number of outputs could request any memory.
     if saved is None or head is None or head.shape[0] != saved:
         raise DataError(

@@ -18,6 +18,7 @@ from omfa.pipeline.words import some
 if TYPE_CHECKING:
     from torch import nn
 
+    from omfa.pipeline.signal_path import SignalPath
     from omfa.zoo.checkpoints.cards import Card
     from omfa.zoo.protocols.windows import Dataset
 
@@ -74,15 +75,21 @@ def check_signal(
     InputWarning
         If they differ and the model can read them.
     """
-    found = [
-        *_about_rate(card, sfreq),
-        *_about_channels(card, chs_info),
-        *_about_unit(card, unit),
-        *_about_band(card, band),
-    ]
+    _warn(
+        card,
+        [
+            *_about_rate(card, sfreq),
+            *_about_channels(card, chs_info),
+            *_about_unit(card, unit),
+            *_about_band(card, band),
+        ],
+    )
+
+
+def _warn(card: Card, found: Sequence[str]) -> None:
     if found:
-        # 3: the line that called `load`, or `check_input`.
-        warnings.warn(f"Checkpoint {card.name}: {'; '.join(found)}.", InputWarning, stacklevel=3)
+        # 4: the line that called `load`, or the one that called `check_input`'s caller.
+        warnings.warn(f"Checkpoint {card.name}: {'; '.join(found)}.", InputWarning, stacklevel=4)
 
 
 def check_input(card: Card, dataset: Dataset) -> None:
@@ -93,7 +100,8 @@ def check_input(card: Card, dataset: Dataset) -> None:
     card : Card
         The checkpoint's card.
     dataset : Dataset
-        A ``StoreDataset``, or any other dataset, whose band is then not compared.
+        A ``StoreDataset``, or any other dataset, whose band is compared if its ``paths`` say it.
+        The band is what the source and the store leave together.
 
     Raises
     ------
@@ -117,20 +125,36 @@ def check_input(card: Card, dataset: Dataset) -> None:
         )
     dataset = as_dataset(dataset)
     chs_info = dataset.chs_info or [{"ch_name": name} for name in dataset.channels]
-    bands = _bands((dataset.recipe or {}).get("stores", ()))
-    check_signal(card, sfreq=dataset.sfreq, chs_info=chs_info, band=bands[0] if bands else None)
-    # All else has been compared above.
-    for band in bands[1:]:
-        check_signal(card, band=band)
+    bands = sorted({path.band for path in dataset.paths})
+    transitions = {path.transition for path in dataset.paths}
+    _warn(
+        card,
+        [
+            *_about_rate(card, dataset.sfreq),
+            *_about_channels(card, chs_info),
+            *(text for band in bands for text in _about_band(card, band)),
+            *(text for transition in transitions for text in _about_transition(card, transition)),
+        ],
+    )
 
 
-def _bands(stores: Sequence[str]) -> list[Band]:
-    """Return the different bands of stores; a store that was not filtered has no known band."""
-    from omfa.pipeline.store import open_store
+def input_path(paths: Sequence[SignalPath]) -> dict[str, Any]:
+    """Return what a card says of the way of its signals: the band that all hold, and its fall.
 
-    found = [open_store(store).settings.get("preprocessing", {}).get("band") for store in stores]
-    # By their text: an open edge is None, which cannot be compared with a number.
-    return sorted({tuple(band) for band in found if band is not None}, key=str)
+    Parameters
+    ----------
+    paths : sequence of SignalPath
+        Of a dataset; at least one.
+
+    Returns
+    -------
+    dict
+        ``band``, two edges in Hz, and ``transition`` in Hz if all fall within the same.
+    """
+    band = [max(path.band[0] for path in paths), min(path.band[1] for path in paths)]
+    found: dict[str, Any] = {"band": [band[0] or None, band[1]]}
+    falls = {path.transition for path in paths}
+    return found if None in falls or len(falls) > 1 else {**found, "transition": falls.pop()}
 
 
 def scale_input(model: nn.Module, card: Card, unit: str | None) -> None:
@@ -244,11 +268,28 @@ def _about_band(card: Card, band: Band | None) -> list[str]:
     has, needs = _octaves(band), _octaves(expected)
     if has == needs:
         return []
+    from omfa.models.front_end import BANDS
+    from omfa.pipeline.signal_path import lacking
+
     common = max(0.0, min(has[1], needs[1]) - max(has[0], needs[0]))
     text = f"signals are of {_edges(band)}, and it learned from {_edges(expected)}"
     if common < LEAST_BAND * (needs[1] - needs[0]):
         raise _refused(card, text, f"Filter to {_edges(expected)}, from unfiltered recordings")
+    known = lacking(expected, BANDS)
+    if lost := [each for each in lacking(band, BANDS) if each not in known]:
+        text += f", so that of its band powers they hold {', '.join(lost)}"
     return [text]
+
+
+def _about_transition(card: Card, transition: float | None) -> list[str]:
+    expected = card.input.get("transition")
+    if transition == expected or (card.input.get("band") or [None, None])[1] is None:
+        return []
+    has, learned = (
+        "as MNE's does, within a quarter of the edge" if hz is None else f"within {hz:g} Hz"
+        for hz in (transition, expected)
+    )
+    return [f"above the band signals fall {has}, and those that it learned from fell {learned}"]
 
 
 def _octaves(band: Band) -> tuple[float, float]:

@@ -19,8 +19,10 @@ from omfa.zoo.cli.flags import (
     describe,
     open_stores,
     parameters_of,
+    parameters_of_one,
     wrong,
 )
+from omfa.zoo.estimators.settings import LOGISTIC, RANDOM, SCRATCH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,10 +34,17 @@ if TYPE_CHECKING:
 EVALUATE = """\
 models (--model, repeatable; the others are tested against the first):
   omfa                              from --checkpoint, or from scratch without one
-  omfa:scratch                      from scratch in any case, to compare with
+  omfa:random                       its control: random weights in the encoder, the same recipe,
+                                    frozen where it is frozen; beside --checkpoint it is added
+  omfa:scratch                      its other control: fitted wholly, from random weights
   braindecode:EEGNet                any of braindecode's classification models
-  relative-band-power+logistic, tangent-space+logistic, differential-entropy+ridge,
-  differential-entropy+svm, majority
+  relative-band-power+logistic, log-spectrum+logistic, tangent-space+logistic,
+  differential-entropy+ridge, differential-entropy+svm
+                                    features of a window and a linear model
+  NAME+non-causal-lds               one of these, or omfa with --head logistic, whose features are
+  NAME+non-causal-average           smoothed over the windows of a trial; --smooth does it to all
+  clusters-without-labels           groups of a person's windows: what needs no label to be found
+  majority                          the commonest class
   module:function                   one of your own, see docs/evaluation.md
 
 protocols (--protocol, repeatable):
@@ -68,6 +77,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--model", action="append", metavar="NAME", help="see below; repeatable (default: omfa)")
     add("--checkpoint", metavar="NAME", help="name or folder that the model omfa starts from")
+    add(
+        "--no-control",
+        action="store_true",
+        help="do not add omfa:random, without which a table does not show what pre-training is "
+        "worth",
+    )
     add(
         "--transductive",
         action="store_true",
@@ -142,25 +157,35 @@ def _protocols(args: argparse.Namespace) -> list[Protocol]:
 
 
 def _evaluate(args: argparse.Namespace) -> int:
+    from omfa.zoo.estimators.names import causal_name
     from omfa.zoo.evaluation.results import compare_table
     from omfa.zoo.evaluation.run import evaluate, plan
 
     how = {"n_jobs": args.workers, "scheduler": args.scheduler, "progress": True}
     if args.rerun is not None:
         return _rerun(args, how)
-    models = args.model or ["omfa"]
-    parameters = parameters_of(args, models)
-    if args.checkpoint and "omfa" not in models:
+    models = list(args.model or ["omfa"])
+    starting = [model for model in models if causal_name(model) == "omfa"]
+    if args.checkpoint and not starting:
         raise wrong(f"--checkpoint {args.checkpoint}", "Add --model omfa, which starts from it")
+    for model in starting if args.checkpoint and not args.no_control else ():
+        if (control := RANDOM + model.removeprefix("omfa")) in models:
+            continue
+        models.insert(models.index(model) + 1, control)
+        print(
+            f"Added: {control}, random weights under the same recipe (--no-control leaves it out)",
+            file=sys.stderr,
+        )
+    parameters = parameters_of(args, models)
     if args.checkpoint:
-        parameters["omfa"]["checkpoint"] = args.checkpoint
+        _match_controls(args, starting, parameters)
     protocols = _protocols(args)
     dataset = open_stores(args)
     runs = {
         (protocol, model, seed): {
             "seed": seed,
             "parameters": parameters[model],
-            "transductive": args.transductive and model == "omfa",
+            "transductive": args.transductive and model in starting,
             "out": args.out,
         }
         for protocol in protocols
@@ -176,6 +201,7 @@ def _evaluate(args: argparse.Namespace) -> int:
     if args.dry_run:
         _show_plans(plans, per_protocol=len(models) * args.seeds)
         return 0
+    every = []
     for protocol in protocols:
         results = []
         for model in models:
@@ -188,7 +214,30 @@ def _evaluate(args: argparse.Namespace) -> int:
         print(_printed(compare_table(results, results[0])))
         for result in (result for seeds in results for result in seeds):
             print(f"Result: {result.path}")
+        every += results
+    print(_inflated(compare_table(every)), end="")
     return 0
+
+
+def _match_controls(
+    args: argparse.Namespace, starting: Sequence[str], parameters: dict[str, dict[str, Any]]
+) -> None:
+    """Give controls of pre-trained models their architecture and recipe; say what is missing."""
+    # Here, because baselines run without torch.
+    from omfa.zoo.estimators.omfa_networks import controls
+
+    for start in starting:
+        own = parameters[start]
+        own["checkpoint"] = args.checkpoint
+        for control, matched in controls(own).items():
+            model = control + start.removeprefix("omfa")
+            if model in parameters:
+                parameters[model] = matched | parameters_of_one(args, model)
+        # A probe is fitted nowhere, and so has no such control.
+        if SCRATCH not in parameters and own.get("head") != LOGISTIC and start == "omfa":
+            print(
+                f"Not in the table: {SCRATCH}, fitted wholly (--model {SCRATCH})", file=sys.stderr
+            )
 
 
 def _rerun(args: argparse.Namespace, how: dict[str, Any]) -> int:
@@ -228,22 +277,71 @@ def _first_folds(table: pd.DataFrame, most: int = 3) -> str:
 
 def _printed(table: pd.DataFrame) -> str:
     """Write a table of results for the terminal."""
+    from omfa.zoo.protocols.comparisons import least_p_in_words
+
     first = table.iloc[0]
-    shown = table[["model", "balanced_accuracy", "majority", "accuracy", "macro_f1", "kappa"]]
-    shown = shown.rename(columns={"balanced_accuracy": "balanced"})
-    interval = [f"{low:.3f}-{high:.3f}" for low, high in table[["low", "high"]].to_numpy()]
-    shown.insert(2, "95 %", interval)
+    shown = table[["model", "balanced_accuracy", "per_trial", "majority"]]
+    shown = shown.assign(**table[["accuracy", "macro_f1", "kappa"]])
+    shown = shown.rename(columns={"balanced_accuracy": "balanced", "per_trial": "per trial"})
+    shown.insert(2, "95 %", _intervals(table["low"], table["high"]))
     shown.insert(1, "pre-training", table["pretraining"])
+    seeds = ""
+    if (n := table["n_seeds"].max()) > 1:
+        seeds = f", {n} seeds averaged"
+    notes = [
+        "Means over subjects with the 95 % interval of the balanced accuracy, over windows; per "
+        "trial: of one decision",
+        "per trial, the majority of its windows.",
+    ]
+    if (table["n_pretraining_seeds"] == 1).any():
+        notes.append("One pre-training seed: what another would change is in no interval.")
     if "difference" in table and len(table) > 1:
-        shown = shown.assign(difference=table["difference"], p=table["p"])
+        shown = shown.assign(**_shown_comparison(table))
+        notes += [
+            "Differences are from the first row, paired over subjects; p is of Wilcoxon's "
+            "signed-rank test, Holm its",
+            "correction over this table, effect the rank-biserial correlation, detectable what so "
+            "many people would show",
+            f"in four of five studies; {least_p_in_words(first['n_subjects'])}.",
+        ]
     text = shown.to_string(index=False, float_format="{:.3f}".format, na_rep="")
-    seeds = f", {first['n_seeds']} seeds averaged" if first["n_seeds"] > 1 else ""
     return (
         f"\n{first['protocol']}; {first['data']}, {first['n_subjects']} subjects{seeds}; "
-        f"classes by {first['rule']}\n{text}\n"
-        "Means over subjects, with a bootstrap interval of the balanced accuracy; differences are "
-        "from the first row,\np is of Wilcoxon's signed-rank test, paired over subjects."
+        f"classes by {first['rule']}\n{text}\n" + "\n".join(notes)
     )
+
+
+def _inflated(table: pd.DataFrame) -> str:
+    """Write by how much leaky runs exceed their honest twins; empty where there are none."""
+    if "inflation_over" not in table:
+        return ""
+    leaky = table[table["inflation_over"] != ""]
+    columns = _shown_comparison(leaky, "inflation_")
+    shown = leaky[["model"]].assign(over=leaky["inflation_over"], **columns)
+    text = shown.to_string(index=False, float_format="{:.3f}".format, na_rep="")
+    return f"\n{leaky.iloc[0]['protocol']}, less the honest runs\n{text}\n"
+
+
+def _shown_comparison(table: pd.DataFrame, prefix: str = "") -> dict[str, Any]:
+    of = table.filter(regex=f"^{prefix}").rename(columns=lambda name: name.removeprefix(prefix))
+    tested = of["difference"].notna()
+    # A dash: compared, but with too few people for a p.
+    dash = ["-" if lacks else "" for lacks in tested & of["p"].isna()]
+    return {
+        "difference": of["difference"],
+        "95 % ": _intervals(of["difference_low"], of["difference_high"], signed=True),
+        "p": [f"{p:.3f}" if p == p else none for p, none in zip(of["p"], dash, strict=True)],
+        "Holm": [
+            f"{p:.3f}" if p == p else none for p, none in zip(of["p_holm"], dash, strict=True)
+        ],
+        "effect": of["effect"],
+        "detectable": of["detectable"],
+    }
+
+
+def _intervals(low: pd.Series[Any], high: pd.Series[Any], *, signed: bool = False) -> list[str]:
+    form = "{:+.3f} to {:+.3f}" if signed else "{:.3f}-{:.3f}"
+    return ["" if a != a else form.format(a, b) for a, b in zip(low, high, strict=True)]
 
 
 REPORT = """\

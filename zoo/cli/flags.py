@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from omfa.pipeline import flags
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
 from omfa.zoo.data.settings import DEFAULT_TARGETS, WindowSettings
-from omfa.zoo.estimators.settings import OmfaSettings, Training
+from omfa.zoo.estimators.settings import OMFA_MODELS, OmfaSettings, Training
 from omfa.zoo.pretraining.settings import Settings, with_changes
 
 if TYPE_CHECKING:
@@ -138,27 +139,31 @@ def parameters_of(
 ) -> dict[str, dict[str, Any]]:
     """Return what a command line gave each model: by flags, and over these by ``--parameters``.
 
-    The settings of ``OmfaSettings`` go to omfa and omfa:scratch, those of ``Training`` to
-    braindecode's models as well.
+    The settings of ``OmfaSettings`` go to omfa and its controls, ``smooth`` among them to the
+    baselines that take it as well, and those of ``Training`` to braindecode's models as well.
 
     Raises
     ------
     DataError
         If none of the models takes what was given.
     """
-    omfa = [model for model in models if model in ("omfa", "omfa:scratch")]
+    from omfa.zoo.estimators.names import causal_name, takes_smoothing
+
+    omfa = [model for model in models if causal_name(model) in OMFA_MODELS]
     networks = [model for model in models if model.startswith(("omfa", "braindecode:"))]
+    smoothable = [model for model in models if takes_smoothing(model)]
     found: dict[str, dict[str, Any]] = {model: {} for model in models}
     for kind, takers in ((OmfaSettings, omfa), (Training, networks)):
-        given = flags.given(args, kind)
-        if given and not takers:
-            flag = next(iter(given)).replace("_", "-")
-            raise wrong(f"--{flag} for {', '.join(models)}", "Add --model omfa, which takes it")
-        for model in takers:
-            found[model] |= given
+        for name, value in flags.given(args, kind).items():
+            of = smoothable if name == "smooth" else takers
+            if not of:
+                flag = name.replace("_", "-")
+                raise wrong(f"--{flag} for {', '.join(models)}", "Add --model omfa, which takes it")
+            for model in of:
+                found[model][name] = value
     for key, value in _entries(args.parameters):
         model, _, name = key.rpartition(".")
-        of = [model] if model else networks
+        of = [model] if model else smoothable if name == "smooth" else networks
         if not of or not set(of) <= set(found):
             raise wrong(
                 f"the parameter {key}{nearest(model, models)}",
@@ -167,6 +172,12 @@ def parameters_of(
         for one in of:
             found[one][name] = value
     return found
+
+
+def parameters_of_one(args: argparse.Namespace, model: str) -> dict[str, Any]:
+    """Return what ``--parameters`` gave one model alone, as MODEL.KEY=VALUE."""
+    named = ((*key.rpartition("."), value) for key, value in _entries(args.parameters))
+    return {name: value for of, _, name, value in named if of == model}
 
 
 def _entries(given: Sequence[str]) -> Iterator[tuple[str, Any]]:
@@ -213,8 +224,11 @@ def open_stores(args: argparse.Namespace) -> StoreDataset:
         target = {name: DEFAULT_TARGETS[name] for name in names}
         chosen = ", ".join(f"{name} {target[name]}" for name in names)
         print(f"Target, as none was given: {chosen}", file=sys.stderr)
-    elif all(part.partition("=")[0] in names for part in settings.target.split(",")):
-        target = pairs(settings.target.split(","))
+    else:
+        # A target may hold commas itself: only those before a dataset's name part two targets.
+        parts = re.split(rf",(?=(?:{'|'.join(map(re.escape, names))})=)", settings.target)
+        if all(part.partition("=")[0] in names for part in parts):
+            target = pairs(parts)
     return open_dataset(args.stores, **(asdict(settings) | {"target": target}))
 
 

@@ -19,6 +19,7 @@ from typing import TextIO
 from omfa.pipeline.console import run_command
 from omfa.pipeline.errors import DataWarning
 from omfa.pipeline.words import nearest
+from omfa.zoo.cli.benchmark import add_benchmark
 from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
 from omfa.zoo.cli.evaluation import add_evaluate, add_report
 from omfa.zoo.cli.flags import describe, wrong
@@ -30,6 +31,7 @@ examples:
   omfa-zoo pretrain seed.zarr deap.zarr dreamer.zarr --preset small --out runs/three
   omfa-zoo evaluate deap.zarr --target 'valence>5' --checkpoint runs/three/checkpoint
   omfa-zoo evaluate deap.zarr --target 'valence>5' --model braindecode:EEGNet
+  omfa-zoo benchmark --eegmmidb EEGMMIDB/ --ssvep SSVEP/ --out bench
   omfa-zoo reproduce --stores seed.zarr deap.zarr dreamer.zarr --out paper
 
 Every command takes --dry-run or ends within seconds. Run the same command again to go on after an
@@ -150,5 +152,6 @@ COMMANDS = {
     "publish": (add_publish, "make a folder for others to download"),
     "demo": (add_demo, "all of it on the stores of `omfa-ingest demo`"),
     "report": (add_report, "results as one HTML file"),
+    "benchmark": (add_benchmark, "pre-training against its controls, on tasks that measure states"),
     "reproduce": (add_reproduce, "the paper's tables, run again"),
 }

@@ -23,9 +23,11 @@ from omfa.zoo.estimators.settings import ARCHITECTURE
 
 REPRODUCE = """\
 tables (--table, repeatable):
-  within      pre-trained and from scratch, on each corpus
+  within      pre-trained, with random weights and from scratch, on each corpus
   transfer    to DREAMER, unseen in pre-training, by the union and the intersection of channels
-  ablation    on DEAP: graphs, encoders, ART's modes, corpora to pre-train on
+  ablation    on DEAP, without coherency: graphs, encoders, corpora to pre-train on
+  coherency   on DEAP: the same graphs with coherency, and coherency alone
+  resampling  ART's modes, on each corpus; for stores at the sources' own rates
   all         (default)
 
 examples:
@@ -49,7 +51,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 
     Imported here: pandas, which the protocols need, takes a third of a second.
     """
-    from omfa.zoo.paper.settings import GridSettings
+    from omfa.zoo.paper.settings import TABLES, GridSettings
 
     describe(
         parser,
@@ -60,11 +62,12 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--stores", nargs="+", required=True, **STORES)
-    add("--table", action="append", choices=("within", "transfer", "ablation", "all"))
+    add("--table", action="append", choices=(*TABLES, "all"))
     add("--out", type=Path, default=Path("paper"), metavar="DIR", help="(default: paper)")
     add("--quick", action="store_true", help="few steps, folds and epochs: does all of it run?")
     add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
-    add("--dry-run", action="store_true", help="show cells, fits and measured time; train nothing")
+    add("--dry-run", action="store_true", help="show cells and fits; train nothing")
+    add("--timed", action="store_true", help="with --dry-run: measure a few steps of each, minutes")
     flags.add_flags(
         parser.add_argument_group("what all rows share", USUAL_TARGETS),
         GridSettings,
@@ -97,8 +100,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 def _reproduce(args: argparse.Namespace) -> int:
     from omfa.zoo.paper.grid import Grid
     from omfa.zoo.paper.report import reproduce
-    from omfa.zoo.paper.settings import GridSettings, quick
-    from omfa.zoo.paper.tables import TABLES
+    from omfa.zoo.paper.settings import TABLES, GridSettings, quick
 
     how = flags.settings(args, GridSettings, quick() if args.quick else None)
     how = replace(
@@ -116,7 +118,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         say=lambda line: print(line, file=sys.stderr),
     )
     if args.dry_run:
-        print(grid.plan())
+        print(grid.plan(timed=args.timed))
         return 0
     report, cells = reproduce(
         grid,

@@ -63,7 +63,8 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="DATASET/SUBJECT",
-        help="leave subjects out, * and ? as in file names; repeatable",
+        help="leave subjects out, * and ? as in file names; 'benchmark' for all that the benchmark "
+        "holds out; repeatable",
     )
     add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
     add_stage1_flags(parser.add_argument_group("what is learned"))
@@ -110,9 +111,10 @@ examples:
   omfa-zoo finetune dreamer.zarr --target 'arousal>3' --preset tiny --epochs 20 --out models/a
   omfa-zoo finetune seed.zarr --out models/emotion --dry-run       what, and how long
 
-All given data are learned from, but for a fifth that the number of epochs is chosen on: trials of
-one or two subjects, subjects where there are more. How good such a model is for new people is what
-`omfa-zoo evaluate` measures. DIR is a checkpoint: OMFA.from_pretrained(DIR).
+All given data are learned from, in all epochs. With --patience a fifth is set apart, and the number
+of epochs is chosen on it: trials of one or two subjects, subjects where there are more. How good
+such a model is for new people is what `omfa-zoo evaluate` measures. DIR is a checkpoint:
+OMFA.from_pretrained(DIR).
 """
 
 
@@ -140,7 +142,7 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
     add(
         "--protocol",
         choices=("within-subject", "cross-subject"),
-        help="what is held apart to choose the epoch on: trials, or subjects",
+        help="with --patience or --no-refit: what is set apart, trials or subjects",
     )
     add("--seed", type=int, default=0, metavar="N", help="of weights, order, dropout (default: 0)")
     add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
@@ -173,12 +175,11 @@ def _finetune(args: argparse.Namespace) -> int:
 
 
 def _show_epoch(epoch: dict[str, float]) -> None:
-    print(
-        f"epoch {epoch['epoch']:3}  loss {epoch['loss']:.3f}  validation "
-        f"{epoch['validation_loss']:.3f}, balanced accuracy "
-        f"{epoch['validation_balanced_accuracy']:.3f}",
-        file=sys.stderr,
-    )
+    line = f"epoch {epoch['epoch']:3}  loss {epoch['loss']:.3f}"
+    if "validation_loss" in epoch:
+        line += f"  validation {epoch['validation_loss']:.3f}, balanced accuracy "
+        line += f"{epoch['validation_balanced_accuracy']:.3f}"
+    print(line, file=sys.stderr)
 
 
 def _of_subjects(metadata: pd.DataFrame, asked: Sequence[str]) -> npt.NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -25,10 +25,12 @@ from torch.utils.data import Dataset as TorchDataset
 
 from omfa.pipeline.channels import UCS, ChannelSchema
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.signal_path import SignalPath
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.targets import Target
 from omfa.zoo.data.tiers import Tier
 from omfa.zoo.data.trials import Cuts, LeftOut
+from omfa.zoo.protocols.identity import Recorded
 from omfa.zoo.protocols.protocol import RECORDING, TRIAL
 from omfa.zoo.protocols.windows import Dataset, KnownFeatures
 
@@ -172,6 +174,11 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
             )
         return found[0]
 
+    @cached_property
+    def paths(self) -> list[SignalPath]:
+        """The different ways that recordings with windows went, at their sources and at ingest."""
+        return list(dict.fromkeys(self.sources[i].path for i in np.unique(self.source)))
+
     @property
     def simulated(self) -> bool:
         """Whether any of the signals are simulated, as ingest recorded in the stores."""
@@ -251,6 +258,11 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
             }
         )
 
+    @property
+    def recorded(self) -> Sequence[Recorded]:
+        """The names and digests of all recordings that were opened."""
+        return tuple(source.recorded for source in self.sources)
+
     @cached_property
     def digest(self) -> str:
         """A digest of all recordings that were opened, whichever windows were chosen."""
@@ -264,16 +276,22 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         Returns
         -------
         list of dict
-            ``dataset``, ``subjects`` (sorted names) and ``hours`` (whole recordings), as the card
-            of a checkpoint lists them.
+            ``dataset``, ``subjects`` (sorted names), ``hours`` (whole recordings), ``recordings``
+            and ``held_out``, as the card of a checkpoint lists them. ``recordings`` are a line
+            each, with digests (``Recorded.line``); ``held_out`` are those of the dataset that were
+            opened and of which there is no window.
         """
         table = self.recordings.astype({"dataset": str, "subject": str})
         hours = table["n_times"] / table["sfreq"] / 3600
+        used = [self.sources[i].recorded for i in table.index]
+        held_out = [one for one in self.recorded if one not in set(used)]
         return [
             {
                 "dataset": str(dataset),
                 "subjects": sorted(part["subject"].unique()),
                 "hours": round(float(hours[part.index].sum()), 3),
+                "recordings": sorted(one.line() for one in used if one.dataset == dataset),
+                "held_out": sorted(one.line() for one in held_out if one.dataset == dataset),
             }
             for dataset, part in table.groupby("dataset")
         ]

@@ -16,8 +16,10 @@ import numpy.typing as npt
 import torch
 
 from omfa.pipeline.channels import UCS
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.signal_path import SignalPath, differences
 from omfa.pipeline.store import Store, open_store
+from omfa.pipeline.words import some
 from omfa.zoo.data.dataset import StoreDataset, rates_in_words
 from omfa.zoo.data.flat import hold, map_sources
 from omfa.zoo.data.settings import Cache, Channels, WindowSettings
@@ -56,6 +58,40 @@ def _check_rates(stores: Sequence[Store], sfreq: npt.NDArray[np.float64], rates:
         "Opening stores as one dataset",
         f"the recordings are sampled at different rates ({'; '.join(each)})",
         "Ingest them again with one --sfreq, or pass rates='native' for batches of one rate each",
+    )
+
+
+class SignalPathWarning(DataWarning):
+    """Recordings of one dataset went different ways from the electrodes to the store."""
+
+
+def _check_paths(sources: Sequence[Source], where: str, allow_mixed: bool) -> None:
+    """Refuse recordings that ingest treated differently; name what their sources did differently.
+
+    Models and features would learn to tell stores by band and reference, and no comparison between
+    them would be of the same signal.
+    """
+    stores: dict[SignalPath, list[str]] = {}
+    for source in sources:
+        having = stores.setdefault(source.path, [])
+        if source.address not in having:
+            having.append(source.address)
+    chosen, given = differences(list(stores))
+    if not chosen and not given:
+        return
+    each = "; ".join(f"{some(homes)}: {path}" for path, homes in stores.items())
+    if chosen and not allow_mixed:
+        raise DataError(
+            f"Opening {where} as one dataset",
+            f"the recordings went different ways: they differ in {' and '.join(chosen + given)} "
+            f"({each})",
+            "Ingest them again with the same settings, or pass allow_mixed=True (--allow-mixed)",
+        )
+    warnings.warn(
+        f"Opening {where} as one dataset: the recordings differ in "
+        f"{' and '.join(chosen + given)} ({each})",
+        SignalPathWarning,
+        stacklevel=3,
     )
 
 
@@ -150,6 +186,7 @@ def open_dataset(
     rates: Rates = "one",
     cut_from: CutFrom = "trials",
     mask_bad: bool = WindowSettings.mask_bad,
+    allow_mixed: bool = WindowSettings.allow_mixed,
     device: str | torch.device = "cpu",
     cache_dir: str | Path | None = None,
     buffer_bytes: float = 256e6,
@@ -169,7 +206,7 @@ def open_dataset(
     channels : {"union", "intersection", "native"}
         Rows of a window: every channel of any recording, with a presence mask; those that all
         recordings have; or each recording's own, for batches of one montage.
-    target : str, Rating, mapping or None
+    target : str, Rating, Merged, mapping or None
         A label's column (``"emotion"``), a rule on a rating (``"valence>5"``, ``"valence>=5"``,
         ``"valence<4.5|>5.5"``, which leaves the middle out), or one of these for each dataset by
         name. None for windows without a target.
@@ -184,6 +221,11 @@ def open_dataset(
         labels. Pre-training uses it.
     mask_bad : bool
         Whether channels that quality control marked count as absent.
+    allow_mixed : bool
+        Whether stores that were ingested with different bands, transitions, notches, references,
+        interpolation or bounds of the filters may be joined; a warning then names what differs.
+        Differences that the sources made, such as DEAP's release beginning at 4 Hz, are always
+        named and never refused.
     device : str or torch.device
         The device of the batches, and of the memory tier.
     cache_dir : path, optional
@@ -202,13 +244,15 @@ def open_dataset(
     ------
     DataError
         If a store is of another channel schema version or of other channel rules than another, two
-        hold the same recordings, rates differ, a label or its values are missing, or no trial is
-        as long as a window.
+        hold the same recordings, rates or signal paths differ, a label or its values are missing,
+        or no trial is as long as a window.
 
     Warns
     -----
     TrialsLeftOut
         If some trials are shorter than a window; ``left_out`` of the dataset has the figures.
+    SignalPathWarning
+        If recordings differ in what was done to them, at their sources or at ingest.
     """
     opened = _opened(stores, storage_options)
     where = ", ".join(store.path for store in opened)
@@ -224,6 +268,7 @@ def open_dataset(
     made = make_target(trials, target, where=where)
     sfreq = np.array([source.sfreq for source in sources])
     _check_rates(opened, sfreq, rates)
+    _check_paths(sources, where, allow_mixed)
     rate = sfreq[trials["recording"].to_numpy()]
     cuts = cut(
         trials,
@@ -252,6 +297,7 @@ def open_dataset(
         "rates": rates,
         "cut_from": cut_from,
         "mask_bad": mask_bad,
+        "allow_mixed": allow_mixed,
         "cache_dir": str(cache_dir) if cache_dir else None,
         "buffer_bytes": buffer_bytes,
     }
@@ -279,6 +325,7 @@ RECIPE = (
     "rates",
     "cut_from",
     "mask_bad",
+    "allow_mixed",
 )
 """The arguments of ``open_dataset`` that decide a dataset."""
 

@@ -25,8 +25,9 @@ class WindowSettings:
     Attributes
     ----------
     target : str or None
-        A label's column, or a rule on a rating: 'valence>5', 'valence>=5', 'valence<4.5|>5.5'; or
-        DATASET=TARGET,... By default the usual one of a dataset.
+        A label's column; a rule on a rating: 'valence>5', 'valence>=5', 'valence<4.5|>5.5'; classes
+        of some values: 'event:left,right', 'event:left|right=fist,rest'; or DATASET=TARGET,... By
+        default the usual one of a dataset.
     window_seconds : float
         Length of a window.
     stride_seconds : float or None
@@ -35,7 +36,11 @@ class WindowSettings:
         Rows of a window: every channel of any recording, those that all recordings have, or each
         recording's own.
     mask_bad : bool
-        Count channels that quality control marked as absent.
+        Count channels that quality control marked as absent. Both stages do by default, which is
+        our choice: docs/zoo.md has the measurement.
+    allow_mixed : bool
+        Join stores that were ingested with different bands, references or notches; a warning then
+        names the differences.
     cache : {"auto", "memory", "memmap", "stream"}
         Where decoded signals lie: in memory, in a mapped file, or nowhere, so that each epoch
         decodes them again. ``auto`` takes the first of these that fits.
@@ -45,5 +50,6 @@ class WindowSettings:
     window_seconds: float = 4.0
     stride_seconds: float | None = None
     channels: Channels = "union"
-    mask_bad: bool = False
+    mask_bad: bool = True
+    allow_mixed: bool = False
     cache: Cache = "auto"

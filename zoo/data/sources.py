@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.location import locate
+from omfa.pipeline.signal_path import SignalPath
 from omfa.pipeline.store import StoredRecording
+from omfa.zoo.protocols.identity import Recorded
 
 Ints = npt.NDArray[np.int64]
 
@@ -43,6 +45,10 @@ class Source:
         The channels that quality control marked.
     n_times : int
         Samples of each channel.
+    recorded : Recorded
+        Its names and digests, by which it is known again under another name.
+    path : SignalPath
+        What was done to the signal, at its source and at ingest.
     simulated : bool
         Whether the signal is simulated, as ingest recorded.
     """
@@ -56,6 +62,8 @@ class Source:
     channels: tuple[str, ...]
     bad_channels: tuple[str, ...]
     n_times: int
+    recorded: Recorded
+    path: SignalPath
     simulated: bool = False
 
     @property

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -26,6 +27,9 @@ Rule = Literal[">=", ">", "drop-middle"]
 
 _NUMBER = r"[-+.\deE]+"
 _RULE = re.compile(rf"^\s*(?P<column>[^<>=|]+?)\s*(?P<sign>>=|>)\s*(?P<value>{_NUMBER})\s*$")
+_WORD = r"[^<>=|:,]*[^<>=|:,\s][^<>=|:,]*"
+_CLASS = rf"{_WORD}(?:\|{_WORD})*(?:={_WORD})?"
+_CLASSES = re.compile(rf"^\s*(?P<column>{_WORD}?)\s*:(?P<classes>{_CLASS}(?:,{_CLASS})*)$")
 _MIDDLE = re.compile(
     rf"^\s*(?P<column>[^<>=|]+?)\s*<\s*(?P<low>{_NUMBER})\s*\|\s*>\s*(?P<high>{_NUMBER})\s*$"
 )
@@ -74,15 +78,73 @@ class Rating:
                 "Give a margin of 0 or more, and only with the rule 'drop-middle'",
             )
 
+    @classmethod
+    def between(cls, column: str, low: float, high: float) -> Rating:
+        """Make the rule that leaves out ratings from ``low`` to ``high``, both included."""
+        one, other = _decimal(low), _decimal(high)
+        return cls(column, "drop-middle", float((one + other) / 2), float((other - one) / 2))
+
+    @property
+    def edges(self) -> tuple[float, float]:
+        """The lowest and the highest rating that is left out, as they are written in decimals.
+
+        In binary 4.85 - 0.75 is a little more than 4.1, and a rating on the edge would stay.
+        """
+        middle, margin = _decimal(self.threshold), _decimal(self.margin)
+        return float(middle - margin), float(middle + margin)
+
     def __str__(self) -> str:
         if self.rule != "drop-middle":
             return f"{self.column} {self.rule} {self.threshold:g}"
-        low, high = self.threshold - self.margin, self.threshold + self.margin
+        low, high = self.edges
         return f"{self.column} > {high:g} against < {low:g}, the rest dropped"
 
 
-OneTarget = str | Rating
-"""A column of labels, or a rule on a rating, as text (``"valence>5"``) or as ``Rating``."""
+def _decimal(value: float) -> Decimal:
+    return Decimal(repr(float(value)))
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Classes from values of a label: several values as one class, the others left out.
+
+    Parameters
+    ----------
+    column : str
+        The label's column: ``"event"``.
+    groups : tuple of (str, tuple of str)
+        The classes in their order, each its name and the values that are in it.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two classes, or a name or a value is there twice.
+    """
+
+    column: str
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.groups]
+        values = [value for _, members in self.groups for value in members]
+        found = [f"{name!r} names two classes" for name in names if names.count(name) > 1]
+        found += [f"{value!r} is in two classes" for value in values if values.count(value) > 1]
+        found += ["there is one class"] if len(names) < 2 else []
+        if found:
+            raise DataError(
+                f"Making classes of {self.column!r} by {merged_text(self)!r}",
+                found[0],
+                "Name each class and each value once: 'event:left|right=fist,rest'",
+            )
+
+    def __str__(self) -> str:
+        parts = [name if (name,) == v else f"{name} ({', '.join(v)})" for name, v in self.groups]
+        return f"{self.column} {' against '.join(parts)}, the rest dropped"
+
+
+OneTarget = str | Rating | Merged
+"""A column of labels, or a rule on one, as text (``"valence>5"``, ``"event:left,right"``), as
+``Rating`` or as ``Merged``."""
 
 TargetSpec = OneTarget | Mapping[str, OneTarget] | None
 """One target for all datasets, or a target for each dataset by name, or None."""
@@ -135,30 +197,36 @@ def _no_rule(text: str) -> DataError:
     return DataError(
         f"Reading the target {text!r}",
         "it is neither a column nor a rule",
-        "Write it as 'valence', 'valence>5', 'valence>=5' or 'valence<4.5|>5.5'",
+        "Write it as 'valence', 'valence>5', 'valence>=5', 'valence<4.5|>5.5' or "
+        "'event:left|right=fist,rest'",
     )
 
 
-def parse_rule(text: str) -> str | Rating:
+def parse_rule(text: str) -> OneTarget:
     """Read the text of a target.
 
     Parameters
     ----------
     text : str
-        A column, or a rule on a rating: ``"valence>5"`` (ties are low), ``"valence>=5"`` (ties are
-        high), ``"valence<4.5|>5.5"`` (ratings between, edges included, are left out).
+        A column; a rule on a rating: ``"valence>5"`` (ties are low), ``"valence>=5"`` (ties are
+        high), ``"valence<4.5|>5.5"`` (ratings between, edges included, are left out); or classes
+        of some of a column's values, in their order: ``"event:left,right"``,
+        ``"event:left|right=fist,rest"`` (left and right are one class, called fist; values that
+        are not named are left out).
 
     Returns
     -------
-    str or Rating
+    str, Rating or Merged
         The column, or the rule.
 
     Raises
     ------
     DataError
-        If the text has a sign of comparison but is no rule.
+        If the text has a sign of comparison or a colon but is no rule.
     """
-    if not set("<>=|") & set(text):
+    if match := _CLASSES.match(text):
+        return Merged(match["column"], tuple(map(_group, match["classes"].split(","))))
+    if not set("<>=|:") & set(text):
         return text.strip()
     try:
         if match := _RULE.match(text):
@@ -166,18 +234,33 @@ def parse_rule(text: str) -> str | Rating:
         if match := _MIDDLE.match(text):
             low, high = float(match["low"]), float(match["high"])
             if low <= high:
-                middle, margin = (low + high) / 2, (high - low) / 2
-                return Rating(match["column"], "drop-middle", middle, margin)
+                return Rating.between(match["column"], low, high)
     except ValueError as error:
         raise _no_rule(text) from error
     raise _no_rule(text)
+
+
+def _group(text: str) -> tuple[str, tuple[str, ...]]:
+    """Read ``"left|right=fist"`` or ``"rest"``: a class and its values."""
+    values, _, name = text.partition("=")
+    members = tuple(value.strip() for value in values.split("|"))
+    return name.strip() or "|".join(members), members
+
+
+def merged_text(merged: Merged) -> str:
+    """Return the text that ``parse_rule`` reads as these classes."""
+    classes = []
+    for name, members in merged.groups:
+        values = "|".join(members)
+        classes.append(values if values == name else f"{values}={name}")
+    return f"{merged.column}:{','.join(classes)}"
 
 
 def rule_text(rating: Rating) -> str:
     """Return the text that ``parse_rule`` reads as this rule."""
     if rating.rule != "drop-middle":  # by repr: all digits, so that the same number is read
         return f"{rating.column}{rating.rule}{rating.threshold!r}"
-    low, high = rating.threshold - rating.margin, rating.threshold + rating.margin
+    low, high = rating.edges
     return f"{rating.column}<{low!r}|>{high!r}"
 
 
@@ -185,6 +268,8 @@ def target_to_json(target: TargetSpec) -> object:
     """Return a target as a JSON value that ``open_dataset`` takes; a rule becomes its text."""
     if isinstance(target, Mapping):
         return {name: target_to_json(each) for name, each in target.items()}
+    if isinstance(target, Merged):
+        return merged_text(target)
     return rule_text(target) if isinstance(target, Rating) else target
 
 
@@ -218,18 +303,33 @@ def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
 def _binarise(values: pd.Series, rating: Rating) -> Target:
     """Make the classes low and high of a rating."""
     try:
-        number = values.to_numpy(dtype=np.float64)
+        number = values.to_numpy(np.float32 if values.dtype == np.float32 else np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(
             f"Making classes by {rating}",
             f"{rating.column!r} is not a number everywhere ({values.iloc[0]!r})",
             "Give the name of the column alone to use its values as classes",
         ) from error
-    above = number >= rating.threshold if rating.rule == ">=" else number > rating.threshold
-    codes = above.astype(np.int64)
+    # Compared in the ratings' own precision: 4.1 as a float32 is another number than as a float64.
+    threshold, low, high = map(number.dtype.type, (rating.threshold, *rating.edges))
+    codes = (number >= threshold if rating.rule == ">=" else number > threshold).astype(np.int64)
     if rating.rule == "drop-middle":
-        codes[np.abs(number - rating.threshold) <= rating.margin] = -1
+        codes[(number >= low) & (number <= high)] = -1
     return Target.of_classes(codes, ("low", "high"), str(rating))
+
+
+def _merge(doing: str, values: pd.Series, merged: Merged) -> Target:
+    """Make the classes of some values of a label."""
+    texts = values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
+    code = {value: k for k, (_, members) in enumerate(merged.groups) for value in members}
+    if lost := sorted(set(code) - set(texts)):
+        raise DataError(
+            doing,
+            f"no window is {lost[0]!r}; there are {some(sorted(set(texts)), 8)}",
+            "Name these",
+        )
+    codes = np.asarray(texts.map(code).fillna(-1), np.int64)
+    return Target.of_classes(codes, [name for name, _ in merged.groups], str(merged))
 
 
 def _as_classes(doing: str, values: pd.Series) -> Target:
@@ -258,8 +358,8 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
     ----------
     metadata : pandas.DataFrame
         A row per window or trial, with ``dataset``, ``subject`` and the column of the target.
-    target : str, Rating or None
-        A label's column, a rule on a rating (as text or as ``Rating``; a column of that name is
+    target : str, Rating, Merged or None
+        A label's column, a rule (as text, as ``Rating`` or as ``Merged``; a column of that name is
         used before a rule), or None for the column ``target``.
 
     Returns
@@ -270,11 +370,12 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
     Raises
     ------
     DataError
-        If the column is not there, has gaps, is a rating without a rule, or holds one class only.
+        If the column is not there, has gaps, is a rating without a rule, lacks a value that the
+        rule names, or holds one class only.
     """
     if isinstance(target, str) and target not in metadata:
         target = parse_rule(target)
-    column = target.column if isinstance(target, Rating) else target or "target"
+    column = target.column if isinstance(target, Rating | Merged) else target or "target"
     doing = f"Reading the labels {column!r} of {len(metadata)} windows"
     if column not in metadata:
         raise DataError(
@@ -284,7 +385,12 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
         )
     values = metadata[column]
     _refuse_gaps(doing, metadata, values)
-    labels = _binarise(values, target) if isinstance(target, Rating) else _as_classes(doing, values)
+    if isinstance(target, Rating):
+        labels = _binarise(values, target)
+    elif isinstance(target, Merged):
+        labels = _merge(doing, values, target)
+    else:
+        labels = _as_classes(doing, values)
     if len(np.unique(labels.codes[labels.codes >= 0])) < 2:
         raise DataError(
             f"Making classes by {labels.rule}",
@@ -294,10 +400,11 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
     return labels
 
 
-def _one_target(trials: pd.DataFrame, target: str | Rating, where: str) -> Target:
+def _one_target(trials: pd.DataFrame, target: OneTarget, where: str) -> Target:
     """Give each trial its target by one rule or label for all datasets."""
-    asked = parse_rule(target) if isinstance(target, str) else target
-    column = asked.column if isinstance(asked, Rating) else asked
+    known = not isinstance(target, str) or target in trials
+    asked = target if known else parse_rule(str(target))
+    column = asked if isinstance(asked, str) else asked.column
     labels = [name for name in trials if name not in OWN_COLUMNS - {"stimulus"}]
     for dataset, part in trials.groupby("dataset", observed=True):
         if column not in labels or part[column].isna().all():
@@ -309,7 +416,7 @@ def _one_target(trials: pd.DataFrame, target: str | Rating, where: str) -> Targe
             )
     values = trials[column]
     # Numbers with gaps go on to make_labels, whose error names the subjects.
-    if not isinstance(asked, Rating) and _is_number(values) and values.notna().all():
+    if isinstance(asked, str) and _is_number(values) and values.notna().all():
         numbers = values.to_numpy(np.float32)
         return Target(numbers, np.ones(len(trials), bool), (), f"the numbers of {column!r}")
     return make_labels(trials, asked)
@@ -322,10 +429,10 @@ def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Targ
     ----------
     trials : pandas.DataFrame
         The table of ``read_trials``.
-    target : str, Rating, mapping or None
-        A label's column, a rule as text or as ``Rating``, one of these for each dataset by name
-        (scales differ: DEAP's middle is 5, DREAMER's 3), or None. A column of whole numbers or of
-        text gives classes in sorted order, another one numbers.
+    target : str, Rating, Merged, mapping or None
+        A label's column, a rule as text, ``Rating`` or ``Merged``, one of these for each dataset
+        by name (scales differ: DEAP's middle is 5, DREAMER's 3), or None. A column of whole numbers
+        or of text gives classes in sorted order, another one numbers.
     where : str
         The stores, for the error.
 
@@ -377,8 +484,8 @@ def labels_of(dataset: Dataset, target: OneTarget | None) -> Target:
     Parameters
     ----------
     dataset : Dataset
-    target : str, Rating or None
-        A label's column or a rule on a rating. None takes the target that the dataset was opened
+    target : str, Rating, Merged or None
+        A label's column or a rule. None takes the target that the dataset was opened
         with, or else the column ``target`` of its metadata.
 
     Returns

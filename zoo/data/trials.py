@@ -16,9 +16,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.readers import UNNAMED
+from omfa.pipeline.signal_path import SignalPath
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.pipeline.words import some
 from omfa.zoo.data.sources import Source
+from omfa.zoo.protocols.identity import DIGITS, UNKNOWN, Recorded, doubles, source_digest
 from omfa.zoo.protocols.protocol import TRIAL
 
 WINDOW_COLUMNS = ("i_window_in_trial", "i_start_in_trial", "i_stop_in_trial", "target")
@@ -53,7 +56,12 @@ def _table(
     return table.assign(recording=index)
 
 
-def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
+def _source(
+    recording: StoredRecording,
+    attrs: Mapping[str, Any],
+    dataset: str,
+    preprocessing: Mapping[str, Any],
+) -> Source:
     return Source(
         address=recording.location.address,
         options=tuple(getattr(recording.location, "options", ())),
@@ -64,12 +72,15 @@ def _source(recording: StoredRecording, attrs: Mapping[str, object]) -> Source:
         channels=tuple(recording.channels),
         bad_channels=tuple(recording.bad_channels),
         n_times=int(str(attrs["n_times"])),
+        path=SignalPath.of(preprocessing, attrs, recording.sfreq),
         simulated=recording.simulated,
+        recorded=Recorded(
+            dataset,
+            recording.recording,
+            str(attrs.get("signal_sha256", UNKNOWN))[:DIGITS],
+            source_digest(attrs.get("source_files", ())),
+        ),
     )
-
-
-UNNAMED = ("files", "bids", "moabb")
-"""What general readers call any dataset that was given no name."""
 
 
 def _check_people(stores: Sequence[Store]) -> None:
@@ -89,6 +100,31 @@ def _check_people(stores: Sequence[Store]) -> None:
                 "If these are other people, ingest one of the two with another --name; if they are "
                 "the same, both with one --name",
             )
+
+
+def _check_doubles(stores: Mapping[Recorded, str]) -> None:
+    """Raise if a recording is there twice under two names; ``stores`` has the store of each."""
+    if not (found := doubles(list(stores))):
+        return
+    one, other = found[0]
+    here, there = stores[one], stores[other]
+    pairs = [(a, b) for a, b in found if (stores[a], stores[b]) == (here, there)]
+    shown = some([f"{a.name} and {b.name}" for a, b in pairs])
+    doing = f"Opening {there}" + (f" with {here}" if here != there else "")
+    windows = "The same windows must not be on both sides of a split"
+    if here == there:
+        raise DataError(
+            doing,
+            f"{len(pairs)} times it holds one recording under two names, by the digest of the "
+            f"signal: {shown}",
+            f"Ingest it again without one of the two. {windows}",
+        )
+    raise DataError(
+        doing,
+        f"{one.dataset!r} and {other.dataset!r} are one corpus under two names: {len(pairs)} "
+        f"recordings are the same by the digest of the signal or of its file, {shown}",
+        f"Open one of the two stores. {windows}",
+    )
 
 
 def read_trials(
@@ -116,12 +152,13 @@ def read_trials(
     Raises
     ------
     DataError
-        If two stores hold the same recording, or are of one unnamed dataset and have subjects of
-        one id, or there is no trial at all.
+        If a recording is there twice, under one name or two, or two stores are of one unnamed
+        dataset and have subjects of one id, or there is no trial at all.
     """
     tables: list[pd.DataFrame] = []
     sources: list[Source] = []
     homes: dict[tuple[str, str], str] = {}  # (dataset, recording) to the store that has it
+    recorded: dict[Recorded, str] = {}
     _check_people(stores)
     for store in stores:
         for recording in store:
@@ -137,7 +174,10 @@ def read_trials(
             homes[name] = store.path
             spans = _segments(recording) if whole else recording.trials
             tables.append(_table(spans, store.name, attrs, len(sources)))
-            sources.append(_source(recording, attrs))
+            preprocessing = store.settings.get("preprocessing", {})
+            sources.append(_source(recording, attrs, store.name, preprocessing))
+            recorded[sources[-1].recorded] = store.path
+    _check_doubles(recorded)
     trials = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
     if not len(trials):
         raise DataError(

@@ -1,4 +1,4 @@
-"""braindecode's classification models as estimators, trained from scratch."""
+"""braindecode's classification models as estimators, from scratch or from weights in a file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from omfa.models.front_end import resample, resampling_kernel
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.words import nearest
+from omfa.pipeline.words import nearest, some
 from omfa.zoo.estimators.embeddings import signal_arguments
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.settings import training_from
@@ -88,9 +89,10 @@ def braindecode(
     model: str,
     options: Mapping[str, Any] | None = None,
     sfreq: float | None = None,
+    weights: str | None = None,
     **training: Any,
 ) -> Network:
-    """Make one of braindecode's classification models, to be trained from scratch.
+    """Make one of braindecode's classification models, to be trained.
 
     It gets those of ``n_outputs, n_chans, n_times, sfreq, chs_info`` that its signature takes. Its
     input is in standard deviations of each channel over the training side.
@@ -104,6 +106,10 @@ def braindecode(
         Further arguments of the model.
     sfreq : float, optional
         Hz to resample windows to, for models that are made for one rate: 200 for CBraMod.
+    weights : str, optional
+        A file of pre-trained weights, ``.safetensors`` or what ``torch.save(model.state_dict())``
+        wrote. All of the network but its classifier (``final_layer``) starts from them: a tensor
+        that is missing, left over or of another shape is an error. Without it, from scratch.
     **training
         Fields of ``Training``.
 
@@ -114,10 +120,12 @@ def braindecode(
     Raises
     ------
     DataError
-        If there is no such model or setting; from ``check``, if it cannot be built for the rate,
-        length or channels of the windows.
+        If there is no such model or setting, or the weights cannot be read; from ``check``, if it
+        cannot be built for the rate, length or channels of the windows, or the weights are not
+        those of all of it.
     """
     kind, how = _braindecode_model(model), training_from(training)
+    start = None if weights is None else read_weights(weights)
 
     def build(windows: Windows) -> nn.Module:
         signal = signal_arguments(windows)
@@ -135,11 +143,74 @@ def braindecode(
                 **{name: value for name, value in signal.items() if name in taken},
                 **(options or {}),
             )
+        if start is not None:
+            _load(network, start, doing=f"Starting braindecode's {model} from {weights}")
         return _Standardised(
             network, *_moments(windows), channels=windows.channels, up=up, down=down
         )
 
     return Network(f"braindecode's {model}", build, how, seed=seed)
+
+
+CLASSIFIER = "final_layer."
+"""How the names of the tensors begin that depend on the classes; braindecode's convention."""
+
+
+def read_weights(file: str | Path) -> dict[str, Tensor]:
+    """Read the weights of a network from a file, but for those of its classifier.
+
+    Parameters
+    ----------
+    file : str or Path
+        ``.safetensors``, or what ``torch.save(model.state_dict())`` wrote.
+
+    Returns
+    -------
+    dict of str to Tensor
+
+    Raises
+    ------
+    DataError
+        If it is not there, or holds anything but tensors by name.
+    """
+    path, doing = Path(file), f"Reading the weights {file}"
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            found = load_file(path)
+        else:
+            # Tensors alone: a pickle of anything else could run code.
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file may fail in any way
+        raise DataError(
+            doing, f"{type(error).__name__}: {error}".splitlines()[0], "Get the file again"
+        ) from error
+    if not isinstance(found, Mapping) or not all(isinstance(t, Tensor) for t in found.values()):
+        raise DataError(
+            doing, "it is no table of tensors by name", "Save the model's state_dict() alone"
+        )
+    return {name: tensor for name, tensor in found.items() if not name.startswith(CLASSIFIER)}
+
+
+def _load(network: nn.Module, start: Mapping[str, Tensor], *, doing: str) -> None:
+    """Fill all of a network but its classifier; nothing may be missing, left over or misshapen."""
+    own = {n: t for n, t in network.state_dict().items() if not n.startswith(CLASSIFIER)}
+    wrong = [f"{name} is missing" for name in own if name not in start]
+    wrong += [f"{name} is none of its own" for name in start if name not in own]
+    wrong += [
+        f"{name} has the shape {tuple(start[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in start and start[name].shape != tensor.shape
+    ]
+    if wrong:
+        matched = sum(n in start and start[n].shape == t.shape for n, t in own.items())
+        raise DataError(
+            doing,
+            f"{matched} of its {len(own)} tensors are matched ({some(wrong)})",
+            "Use weights of this model, with the options, rate and length that they were made for",
+        )
+    network.load_state_dict(dict(start), strict=False)  # the classifier keeps its random start
 
 
 def _braindecode_model(name: str) -> Callable[..., nn.Module]:

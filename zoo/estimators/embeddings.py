@@ -28,7 +28,8 @@ class Embeddings(Extractor):
 
     Parameters
     ----------
-    encoder : nn.Module
+    encoder : nn.Module or None
+        None: the connectivity alone.
     connectivity : bool
         Also measure the connectivity between the channels, whose places ``for_windows`` knows.
     device : str
@@ -38,16 +39,17 @@ class Embeddings(Extractor):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: nn.Module | None,
         *,
         connectivity: bool = False,
         device: str = "auto",
         threads: int = 1,
     ) -> None:
-        self.encoder, self.device, self.threads = encoder.eval(), device, threads
+        self.encoder = None if encoder is None else encoder.eval()
+        self.device, self.threads = device, threads
         self.connectivity = Connectivity() if connectivity else None
         self.positions: Tensor | None = None
-        self.digest = digest(encoder)
+        self.digest = "no encoder" if encoder is None else digest(encoder)
 
     def __repr__(self) -> str:
         beside = " and connectivity" if self.connectivity is not None else ""
@@ -89,16 +91,17 @@ class Embeddings(Extractor):
         -------
         ndarray of float16, shape (batch, n_chans, dim + 7) or (..., dim + 7 + n_chans * 10)
             Embedding, side input and connectivity with all others of each channel; NaN where it is
-            absent.
+            absent. Without an encoder connectivity alone.
         """
         device = choose_device(self.device)
-        encoder = self.encoder.to(device)
         x = torch.from_numpy(np.ascontiguousarray(X)).to(device)
         there = recorded(x) & torch.from_numpy(present).to(device)
         with ONE_AT_A_TIME, torch.inference_mode(), threads(self.threads):
             # Absent channels are not encoded at all: their rows would cost as much as any.
-            encoded = encoder(x[there], sfreq)
-            parts = [encoded.h, encoded.side]
+            parts = []
+            if self.encoder is not None:
+                encoded = self.encoder.to(device)(x[there], sfreq)
+                parts += [encoded.h, encoded.side]
             if self.connectivity is not None and self.positions is not None:
                 measure = self.connectivity.to(device)
                 pairs = measure(x, there, self.positions.to(device), sfreq)

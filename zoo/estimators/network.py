@@ -71,7 +71,8 @@ class Network(Estimator):
     report : callable, optional
         Called after each epoch with its entry of ``history_``.
     history_ : list of dict
-        Each epoch's number, training and validation loss, and balanced accuracy on validation.
+        Each epoch's number and training loss; validation's loss and balanced accuracy, where that
+        side is kept out of training.
     best_ : dict
         The entry of the epoch whose weights were kept, or whose number a refit took.
     """
@@ -122,7 +123,9 @@ class Network(Estimator):
             ) from error
 
     def fit(self, train: Windows, validation: Windows) -> Self:
-        """Fit on ``train``, for the number of epochs that is best on ``validation``.
+        """Fit on both sides, or on ``train`` for the number of epochs that is best on the other.
+
+        ``training`` decides which: see ``Training``.
 
         Raises
         ------
@@ -131,8 +134,8 @@ class Network(Estimator):
         """
         how = self.training
         with self._at_work():
-            if how.refit and how.patience is None and len(validation):
-                self._train(train.joined(validation), None)  # there is nothing to choose
+            if not how.chooses and len(validation):
+                self._train(train.joined(validation), None)
                 return self
             epochs = self._train(train, validation)
             if how.refit and len(validation):
@@ -246,9 +249,10 @@ class Network(Estimator):
         for train, validation, test in sizes:
             # A refit learns from both sides, and comes after a fit on one where an epoch is chosen.
             steps = math.ceil((train + validation * how.refit) / how.batch_size)
-            if how.refit and how.patience is not None:
+            if how.refit and how.chooses:
                 steps += math.ceil(train / how.batch_size)
-            seconds += how.epochs * (steps * a_step + validation * a_window) + test * a_window
+            judged = validation * how.chooses
+            seconds += how.epochs * (steps * a_step + judged * a_window) + test * a_window
         return seconds
 
     def judge(self, inputs: Inputs, windows: Windows) -> dict[str, float]:

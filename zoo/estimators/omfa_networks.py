@@ -1,4 +1,9 @@
-"""OMFA as an estimator: from a checkpoint or from scratch, fitted or as a probe."""
+"""OMFA as an estimator: from a checkpoint, from random weights or from scratch.
+
+What pre-training is worth shows against two controls (``controls``): ``omfa:random``, whose encoder
+has random weights and is treated as the pre-trained one is, frozen where that is frozen; and
+``omfa:scratch``, which is fitted wholly.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +29,13 @@ from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.settings import (
     ARCHITECTURE,
+    COHERENCY,
     LOGISTIC,
+    RANDOM,
+    SCRATCH,
+    SPARING,
     OmfaSettings,
+    Smooth,
     Training,
     omfa_and_training_from,
 )
@@ -49,7 +59,7 @@ class _Whole(nn.Module):
         self.model = model
 
     @property
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> nn.Module | None:
         return self.model.encoder
 
     def forward(self, x: Tensor, present: Tensor) -> Tensor:
@@ -57,22 +67,24 @@ class _Whole(nn.Module):
 
 
 class _OnEmbeddings(nn.Module):
-    """An OMFA whose encoder has done its part."""
+    """An OMFA whose encoder, if it has one, has done its part."""
 
     def __init__(self, model: OMFA) -> None:
         super().__init__()
         self.model = model
-        model.encoder.requires_grad_(False)
+        if model.encoder is not None:
+            model.encoder.requires_grad_(False)
 
     def forward(self, encoded: Tensor, present: Tensor) -> Tensor:
         """Go on as ``OMFA.forward`` does behind its encoder; a test holds the two together."""
         model = self.model
-        dim = int(model.encoder.dim)  # type: ignore[arg-type]
-        h, side, pairs = encoded.nan_to_num(0.0).tensor_split([dim, dim + N_SIDE], -1)
+        dim = 0 if model.encoder is None else int(model.encoder.dim)  # type: ignore[arg-type]
+        n_side = 0 if model.encoder is None else N_SIDE
+        h, side, pairs = encoded.nan_to_num(0.0).tensor_split([dim, dim + n_side], -1)
         known = pairs.unflatten(-1, (present.shape[1], -1)) if model.connectivity else None
         if self.training and model.channel_drop_prob > 0:
             present = drop_channels(present, model.channel_drop_prob)
-        nodes = model.nodes(h, side, present, model.positions)
+        nodes = h if model.nodes is None else model.nodes(h, side, present, model.positions)
         features = model.head(nodes, present, model.positions, known)
         return model.final_layer(model.dropout(features))
 
@@ -103,31 +115,80 @@ def omfa(
     Raises
     ------
     DataError
-        If the checkpoint is of another architecture than asked for, or a setting is unknown, or is
-        none of a linear probe.
+        If the checkpoint is of another architecture than asked for, or a setting is unknown, is
+        none of a linear probe, or is of an encoder where none is read.
     """
     own, how = omfa_and_training_from(settings)
+    _check_head(checkpoint, settings)
     architecture, start = _architecture(checkpoint, own)
+    return _omfa(own, how, architecture, start, seed=seed)
+
+
+def omfa_of_random_weights(
+    *, seed: int = 0, run_seed: int = 0, **parameters: Any
+) -> Network | FeatureClassifier:
+    """Make the control of a pre-trained OMFA: random weights in the encoder, the same recipe.
+
+    The encoder is treated as a pre-trained one: frozen for an epoch or always, at its own rate of
+    learning. ``controls`` gives the parameters that go with a checkpoint.
+
+    Parameters
+    ----------
+    seed : int
+    run_seed : int
+        Of the encoder's weights. All folds of a run start from one encoder, as they do from one
+        checkpoint, and each run from another.
+    **parameters
+        As for ``omfa``.
+    """
+    _refuse_checkpoint(RANDOM, parameters)
+    own, how = omfa_and_training_from(parameters)
+    _check_head(None, parameters)
+    if own.head == COHERENCY:
+        raise DataError(
+            f"Setting {RANDOM} up", f"head={COHERENCY}, which has no encoder", f"Use {SCRATCH}"
+        )
+    architecture, _ = _architecture(None, own)
+    return _omfa(own, how, architecture, _random_encoder(run_seed, **architecture), seed=seed)
+
+
+def _omfa(
+    own: OmfaSettings,
+    how: Training,
+    architecture: Mapping[str, Any],
+    start: nn.Module | None,
+    *,
+    seed: int,
+) -> Network | FeatureClassifier:
+    """Make an OMFA whose encoder starts from ``start``, or is fitted wholly if there is none."""
+    spared = start is not None
+    freeze = own.freeze or ("first-epoch" if spared else "none")
+    alone = own.head == COHERENCY
+    frozen = freeze == "encoder" or alone
+    if start is None and not alone and (frozen or own.head == LOGISTIC):
+        # One draw for all folds and runs, so that its embeddings are computed once.
+        start = _random_encoder(0, **architecture)
     if own.head == LOGISTIC:
-        _check_probe(settings)
-        return _probe(start or _random_encoder(**architecture), how)
-    freeze = own.freeze or ("first-epoch" if checkpoint else "none")
-    frozen = freeze == "encoder"
-    if start is None and frozen:
-        start = _random_encoder(**architecture)
+        assert start is not None
+        return _probe(start, how, own.smooth)
+    if own.smooth is not None:
+        raise DataError(
+            f"Setting omfa up with head={own.head}",
+            f"smooth={own.smooth!r} given, and what a network reads is not smoothed",
+            f"Leave it out, or use head={LOGISTIC}",
+        )
     head_and_drops = {name: getattr(own, name) for name in HEAD_AND_DROPS}
 
     def build(windows: Windows) -> nn.Module:
         model = OMFA(**signal_arguments(windows), **architecture, **head_and_drops)
-        if start is not None:
+        if start is not None and model.encoder is not None:
             model.encoder.load_state_dict(start.state_dict())
         return _OnEmbeddings(model) if frozen else _Whole(model)
 
     features = None
-    if frozen and start is not None:
-        with_pairs = own.connectivity and own.head == "gat"  # the other heads do not read them
+    if frozen:
         features = Embeddings(
-            start, connectivity=with_pairs, device=how.device, threads=how.threads
+            start, connectivity=own.connectivity, device=how.device, threads=how.threads
         )
     return Network(
         "omfa",
@@ -137,9 +198,25 @@ def omfa(
         features=features,
         frozen_epochs=1 if freeze == "first-epoch" else 0,
         # An encoder that starts from nothing has as much to learn as the head.
-        encoder_lr_scale=own.encoder_lr_scale if checkpoint else 1.0,
+        encoder_lr_scale=own.encoder_lr_scale if spared else 1.0,
         layer_decay=own.layer_decay,
     )
+
+
+def _check_head(checkpoint: str | None, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that a head has no use for."""
+    if settings.get("head") == COHERENCY:
+        given = [name for name in (*ARCHITECTURE[1:], *SPARING) if settings.get(name) is not None]
+        given += ["checkpoint"] * (checkpoint is not None)
+        given += ["connectivity=False"] * (settings.get("connectivity") is False)
+        if given:
+            raise DataError(
+                f"Setting omfa up with head={COHERENCY}",
+                f"{', '.join(given)} given, and it reads the coherency alone, without an encoder",
+                "Leave them out, or choose another head",
+            )
+    if settings.get("head") == LOGISTIC:
+        _check_probe(settings)
 
 
 def _check_probe(settings: Mapping[str, Any]) -> None:
@@ -155,14 +232,16 @@ def _check_probe(settings: Mapping[str, Any]) -> None:
         )
 
 
-def _probe(encoder: nn.Module, how: Training) -> FeatureClassifier:
+def _probe(encoder: nn.Module, how: Training, smooth: Smooth | None) -> FeatureClassifier:
     embeddings = Embeddings(encoder, device=how.device, threads=how.threads)
     prepare = make_pipeline(FunctionTransformer(_flat), filled_and_scaled())
-    return FeatureClassifier(embeddings, prepare, logistic())
+    return FeatureClassifier(embeddings, prepare, logistic(), smooth=smooth)
 
 
 def omfa_from_scratch(*, seed: int = 0, **parameters: Any) -> Network | FeatureClassifier:
     """Make an OMFA to be trained from scratch, to compare a pre-trained one with.
+
+    With ``freeze="encoder"`` or as a probe its encoder has random weights, the same in all runs.
 
     Parameters
     ----------
@@ -170,13 +249,51 @@ def omfa_from_scratch(*, seed: int = 0, **parameters: Any) -> Network | FeatureC
     **parameters
         As for ``omfa``.
     """
+    _refuse_checkpoint(SCRATCH, parameters)
+    return omfa(seed=seed, **parameters)
+
+
+def _refuse_checkpoint(model: str, parameters: Mapping[str, Any]) -> None:
     if parameters.get("checkpoint") is not None:
         raise DataError(
-            "Setting omfa:scratch up",
+            f"Setting {model} up",
             f"checkpoint={parameters['checkpoint']!r}",
-            "Leave it out, or use the model 'omfa'",
+            "Leave it out, or use the model 'omfa'; omfa.zoo.controls gives the settings of the "
+            "checkpoint without its weights",
         )
-    return omfa(seed=seed, **parameters)
+
+
+def controls(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the two controls of a pre-trained OMFA: models, with parameters that match its own.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Those of the model ``"omfa"``, with the ``checkpoint`` that it starts from.
+
+    Returns
+    -------
+    dict of str to dict
+        ``"omfa:random"``, with the same recipe, and ``"omfa:scratch"``, fitted wholly; both with
+        the checkpoint's architecture.
+
+    Raises
+    ------
+    DataError
+        If there is no checkpoint, or it is of another architecture than asked for.
+    """
+    shared = dict(parameters)
+    checkpoint = shared.pop("checkpoint", None)
+    if checkpoint is None:
+        raise DataError(
+            "Looking for the controls of an omfa",
+            "it starts from no checkpoint",
+            "Name one: parameters={'checkpoint': ...}",
+        )
+    own, _ = omfa_and_training_from(shared)
+    shared |= _architecture(checkpoint, own)[0]
+    fitted = {name: value for name, value in shared.items() if name not in SPARING}
+    return {RANDOM: shared, SCRATCH: fitted}
 
 
 def _architecture(
@@ -190,6 +307,12 @@ def _architecture(
     from omfa.zoo.checkpoints.folder import load
 
     model = load(checkpoint)
+    if model.encoder is None:
+        raise DataError(
+            f"Starting omfa from the checkpoint {checkpoint}",
+            f"its head is {COHERENCY!r}, and it has no encoder",
+            "Use another checkpoint",
+        )
     own = architecture_of(model)
     for name, value in asked.items():
         if value is not None and value != own[name]:
@@ -212,11 +335,9 @@ def _defaults() -> dict[str, Any]:
     return {name: signature[name].default for name in ARCHITECTURE}
 
 
-def _random_encoder(preset: str, encoder: str, **arguments: Any) -> nn.Module:
+def _random_encoder(seed: int, *, preset: str, encoder: str, **arguments: Any) -> nn.Module:
     with torch.random.fork_rng([]):
-        # One seed for all folds and runs: an encoder of random weights is the control of a
-        # pre-trained one, and its embeddings are computed once for all folds.
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         try:
             return make_encoder(encoder, preset, **arguments)
         except ValueError as error:

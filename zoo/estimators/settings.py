@@ -18,11 +18,32 @@ Head = HeadName | Literal["logistic"]
 
 Freeze = Literal["encoder", "first-epoch", "none"]
 
+Smooth = Literal["average", "lds"]
+"""How features are smoothed over a trial: a moving average, or a linear dynamical system."""
+
+NON_CAUSAL = "+non-causal-"
+"""Between the name of a model and how its features are smoothed: a name is in every table, file
+and picture, so each of them says it."""
+
 LOGISTIC = "logistic"
 """The head that is no network: logistic regression on the embeddings."""
 
+COHERENCY = "coherency"
+"""The head that reads no encoder: the readout of the coherency between channels alone."""
+
+RANDOM, SCRATCH = "omfa:random", "omfa:scratch"
+"""The two controls of a pre-trained OMFA: random weights under its own recipe, and fitted wholly
+from random weights.
+"""
+
+OMFA_MODELS = ("omfa", RANDOM, SCRATCH)
+"""The models that take ``OmfaSettings``."""
+
 ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second")
 """The settings of an OMFA that its encoder's weights belong to."""
+
+SPARING = ("freeze", "encoder_lr_scale", "layer_decay")
+"""The settings that spare an encoder: one that is fitted wholly has nothing to spare."""
 
 
 @dataclass(frozen=True)
@@ -44,17 +65,21 @@ class OmfaSettings:
         The graph over the channels. ``logistic`` has none: it is a linear probe, logistic
         regression on the embeddings that a frozen encoder makes of all channels, regularised as
         the baselines are. It says within seconds what an encoder has learned, and takes none of the
-        settings of the training but device and threads.
+        settings of the training but device and threads. ``coherency`` is what ``connectivity``
+        adds, alone, without an encoder.
     connectivity : bool
-        With ``head=gat``: also read the coherency between channels out.
+        Also read the coherency between channels out, beside any graph.
+    smooth : {"average", "lds"} or None
+        Smooth features over the windows of a trial before they are classified: with
+        ``head=logistic``, and in baselines. The class of a window then needs those after it, and
+        the model's name says ``non-causal``.
     freeze : {"encoder", "first-epoch", "none"} or None
         How long the encoder stays as it is. ``encoder``: always, so that it is run over every
-        window once for all folds; from scratch it then has random weights, the same in all folds,
-        which is the control. ``first-epoch``, the default with a checkpoint: for one epoch, since
-        the gradients of a head that is still random would spoil it. ``none`` is the default from
-        scratch.
+        window once for all folds. ``first-epoch``, the default with a checkpoint: for one epoch,
+        since the gradients of a head that is still random would spoil it. ``none`` is the default
+        from scratch.
     encoder_lr_scale : float
-        Learning rate of a pre-trained encoder as a share of the head's.
+        Learning rate of the encoder as a share of the head's; from scratch both are one.
     layer_decay : float or None
         Learning rate of each layer of the encoder as a share of that of the layer above it, in
         place of one share for the whole encoder.
@@ -75,6 +100,7 @@ class OmfaSettings:
     tokens_per_second: float | None = None
     head: Head = "gat"
     connectivity: bool = True
+    smooth: Smooth | None = None
     freeze: Freeze | None = None
     encoder_lr_scale: float = 0.1
     layer_decay: float | None = None
@@ -99,13 +125,15 @@ class Training:
     """How a network is fitted; all of it is this project's choice.
 
     AdamW with a warm-up and a cosine, classes weighted to count alike, label smoothing, clipped
-    gradients. After each epoch the loss on the validation side is taken, and the epoch of the least
-    is kept: by loss, since the accuracy of a few validation trials has few values.
+    gradients. By default all epochs are run on training and validation together, as the baselines
+    learn from both. With ``patience`` the loss on the validation side is taken after each epoch,
+    and the epoch of the least is kept: by loss, since the accuracy of a few validation trials has
+    few values.
 
     Parameters
     ----------
     epochs : int
-        Greatest number of epochs.
+        Number of epochs; with ``patience`` the greatest.
     lr : float
         Greatest learning rate, reached after the warm-up; from there a cosine leads to 0.
     weight_decay : float
@@ -116,14 +144,15 @@ class Training:
         Windows for each step.
     patience : int or None
         Epochs without a lower validation loss after which training stops; the best epoch's weights
-        are kept. None: all epochs are run, and the last one's weights are kept.
+        are kept. None, the default: all epochs are run, and the last one's weights are kept.
     warm_up : float
         Share of all steps in which the learning rate rises.
     clip : float
         Greatest norm of a gradient.
     refit : bool
-        Fit again on training and validation together, for as many epochs as were best: with few
-        subjects the validation side is a fifth of the data, and the baselines learn from it too.
+        Learn from training and validation together, as the baselines do: with few subjects the
+        validation side is a fifth of the data. With ``patience`` that is a second fit, for as many
+        epochs as were best in the first.
     device : str
         ``auto`` is the first GPU where there is one, else the CPU.
     threads : int
@@ -140,12 +169,17 @@ class Training:
     batch_size: int = 32
     # Chosen on three validation subjects an epoch costs more than it gives; on more it has not
     # been measured (docs/results.md).
-    patience: int | None = 10
+    patience: int | None = None
     warm_up: float = 0.1
     clip: float = 1.0
-    refit: bool = False
+    refit: bool = True
     device: str = "auto"
     threads: int = 1
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the validation side is kept out of training, to choose or to watch an epoch."""
+        return self.patience is not None or not self.refit
 
     def __post_init__(self) -> None:
         wrong = [

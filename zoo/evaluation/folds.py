@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import time
 import warnings
@@ -54,6 +55,9 @@ class Job:
         self.factory, self.dataset, self.labels = factory, dataset, labels
         self.parameters, self.seed = config["parameters"], config["seed"]
         self.centred = Protocol(**config["protocol"]).centred
+        # For a model that draws something which all folds start from.
+        takes = "run_seed" in inspect.signature(factory).parameters
+        self.shared = {"run_seed": self.seed} if takes else {}
         # By feature_name: an array with a row per window of the dataset, or a .npy file to map.
         self.features: dict[str, Path | npt.NDArray[Any]] = {}
 
@@ -66,7 +70,7 @@ class Job:
         # SeedSequence mixes both numbers: a sum would give seed 0's fold 1 the seed of seed 1's
         # fold 0.
         seed = int(np.random.SeedSequence([self.seed, fold]).generate_state(1)[0]) % 2**31
-        return as_estimator(self.factory(seed=seed, **self.parameters))
+        return as_estimator(self.factory(seed=seed, **{**self.shared, **self.parameters}))
 
     def windows(
         self, rows: npt.NDArray[np.int64], *, labelled: bool = True, whole: bool = True

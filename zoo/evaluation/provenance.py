@@ -7,6 +7,7 @@ import inspect
 import json
 import os
 import platform
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -16,37 +17,80 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.readers import UNNAMED
 from omfa.pipeline.words import some
+from omfa.zoo.checkpoints.cards import Card
 from omfa.zoo.estimators.names import Factory
+from omfa.zoo.protocols.identity import bare, same
 from omfa.zoo.protocols.protocol import SUBJECT, Fold, Pretraining
 from omfa.zoo.protocols.windows import Dataset
 
 _PACKAGES = ("omfa", "numpy", "scipy", "pandas", "scikit-learn", "pyriemann", "joblib", "torch")
 
-_SHOWING = ("cli", "paper", "reports")
+_SHOWING = ("benchmark", "cli", "paper", "reports")
 """Folders of the zoo whose code decides no result."""
 
 
 def describe_checkpoint(name: str) -> dict[str, Any]:
-    """Describe a checkpoint by its name and a digest of its weights."""
+    """Describe a checkpoint by its name, digests of its weights and its recipe, and its seed.
+
+    Checkpoints with one ``recipe`` differ by the seed of their training alone.
+    """
     from omfa.zoo.checkpoints.folder import digest, load, load_card
 
     card = load_card(name)
-    return {"name": card.name, "simulated": card.simulated, "weights": digest(load(name))}
+    return {
+        "name": card.name,
+        "simulated": card.simulated,
+        "weights": digest(load(name)),
+        "recipe": _recipe_digest(card),
+        "pretraining_seed": card.recipe.get("seed"),
+    }
+
+
+def _recipe_digest(card: Card) -> str:
+    """Digest all that a card says of a training but its seed, its command and where it ran."""
+    settings = {k: v for k, v in card.recipe.get("settings", {}).items() if k != "seed"}
+    about = [
+        *(card.preset, card.stage, card.ucs_version, card.input, card.saw),
+        settings,
+        # A fine-tuned model's is made of other parts, which are all told apart.
+        {
+            key: value
+            for key, value in card.recipe.items()
+            if key not in ("settings", "seed", "command", "versions", "commit")
+        },
+    ]
+    # 64 bits are enough that no two recipes meet by chance.
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def describe_weights(file: str) -> dict[str, Any]:
+    """Describe a file of weights that a network starts from: name, digest, tensors to match.
+
+    Their number is that of the network's own tensors but for its classifier, all of which have to
+    be in the file: otherwise the network is refused.
+    """
+    from omfa.zoo.estimators.braindecode_networks import read_weights
+
+    tensors = len(read_weights(file))
+    digest = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return {"name": Path(file).name, "sha256": digest, "tensors": tensors}
 
 
 def pretraining_of(
-    checkpoint: str, metadata: pd.DataFrame, folds: Sequence[Fold], *, transductive: bool
+    checkpoint: str, dataset: Dataset, folds: Sequence[Fold], *, transductive: bool
 ) -> Pretraining:
     """Derive from a checkpoint's card what pre-training used of the tested subjects.
+
+    Subjects are found by name, and by the digests of their recordings under any name.
 
     Parameters
     ----------
     checkpoint : str
         Name or folder.
-    metadata : pandas.DataFrame
-        A row per window.
+    dataset : Dataset
     folds : sequence of Fold
     transductive : bool
         Whether unlabelled signals of tested subjects are allowed.
@@ -55,24 +99,69 @@ def pretraining_of(
     ------
     DataError
         If it used signals of tested subjects and that is not allowed, or may have used labels.
+
+    Warns
+    -----
+    DataWarning
+        If the card has no digests of somebody that it saw.
     """
     from omfa.zoo.checkpoints.folder import load_card
 
-    card = load_card(checkpoint)
+    card, metadata = load_card(checkpoint), dataset.metadata
+    doing = f"Evaluating the checkpoint {checkpoint}"
+    used = card.recorded()
+    twins: dict[str, dict[str, None]] = {}  # people of this dataset to what the card calls them
+    for here, there in same(dataset.recorded, used):
+        twins.setdefault(here.person, {})[there.person] = None
     saw = {
-        (str(part["dataset"]), _bare(subject)) for part in card.saw for subject in part["subjects"]
+        (str(part["dataset"]), bare(subject)): str(subject)
+        for part in card.saw
+        for subject in part["subjects"]
     }
     subjects = metadata[list(SUBJECT)].astype(str).drop_duplicates().to_numpy().tolist()
     # As this dataset spells them, for the check against its test sides.
-    spelt = {(dataset, _bare(subject)): subject for dataset, subject in subjects}
-    seen = tuple(sorted(f"{d}/{spelt.get((d, s), s)}" for d, s in saw))
+    spelt = {(dataset, bare(subject)): subject for dataset, subject in subjects}
+    digested = {one.person for one in dataset.recorded if one.known}
+    # The name of a general reader is no dataset's own: where all have digests, they alone tell.
+    others = {
+        d
+        for d in UNNAMED
+        if {f"{of}/{s}" for of, s in subjects if of == d} <= digested
+        and not any(person.startswith(f"{d}/") for person in card.undigested)
+    }
+    names = {
+        f"{d} of {card.name}/{name}" if d in others else f"{d}/{spelt.get((d, s), name)}"
+        for (d, s), name in saw.items()
+    }
     tested = metadata.iloc[np.unique(np.concatenate([fold.test for fold in folds]))]
     pairs = tested[list(SUBJECT)].astype(str).drop_duplicates().to_numpy().tolist()
-    caught = [f"{d}/{s}" for d, s in pairs if (d, _bare(s)) in saw]
+    by_name = {f"{d}/{s}" for d, s in pairs if (d, bare(s)) in saw and d not in others}
+    caught = [
+        person + (f", which its card calls {some(twins[person])}" if person not in by_name else "")
+        for person in (f"{d}/{s}" for d, s in pairs)
+        if person in by_name or person in twins
+    ]
+    complete = not card.undigested and {f"{d}/{s}" for d, s in pairs} <= digested
+    claim = partial(
+        Pretraining,
+        seen=tuple(sorted({*twins, *names})),
+        recordings=tuple(map(str, used)),
+        compared="digests" if complete else "names",
+    )
+    if card.undigested:
+        warnings.warn(
+            f"{doing}: its card has no digests of {len(card.undigested)} of the {len(saw)} "
+            "subjects that it saw, so only names could be compared: under another name they would "
+            "not be found. Make the checkpoint again, or see that no tested subject is among them",
+            DataWarning,
+            stacklevel=4,
+        )
     if not caught:
-        apart = {d for d, _ in pairs}.isdisjoint(d for d, _ in saw)
-        return Pretraining("dataset held out" if apart else "inductive", seen)
-    doing = f"Evaluating the checkpoint {checkpoint}"
+        datasets = {d for d, _ in pairs}
+        opened = [one for one in dataset.recorded if one.dataset in datasets]
+        known = same(opened, [*used, *card.recorded("held_out")])
+        apart = not known and datasets.isdisjoint({d for d, _ in saw} - others)
+        return claim("dataset held out" if apart else "inductive")
     found = f"it saw {len(caught)} of the tested subjects ({some(caught)})"
     if card.stage != "pretrained":
         raise DataError(
@@ -87,12 +176,7 @@ def pretraining_of(
             "Pre-train without them, or pass transductive=True (--transductive), and the result "
             "will say so",
         )
-    return Pretraining("transductive", seen)
-
-
-def _bare(subject: object) -> str:
-    """Return a subject's id without BIDS's prefix, which cards may leave out."""
-    return str(subject).removeprefix("sub-")
+    return claim("transductive")
 
 
 def describe_dataset(dataset: Dataset) -> dict[str, Any]:
@@ -130,6 +214,8 @@ def without_author(config: Mapping[str, Any], home: Path) -> dict[str, Any]:
         dataset["recipe"] = {**dataset["recipe"], "stores": stores, "cache_dir": None}
     if (checkpoint := parameters.get("checkpoint")) is not None and Path(checkpoint).is_dir():
         parameters["checkpoint"] = _as_seen_from(home, checkpoint)
+    if config.get("weights") is not None:
+        parameters["weights"] = _as_seen_from(home, parameters["weights"])
     return {**config, "dataset": dataset, "parameters": parameters}
 
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,18 +19,23 @@ import pandas as pd
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
+from omfa.zoo.estimators.settings import LOGISTIC, OMFA_MODELS
+from omfa.zoo.protocols.comparisons import Comparison, holm, mean_interval, paired_test
 from omfa.zoo.protocols.metrics import (
+    BOUNDS,
     METRICS,
-    Comparison,
-    bootstrap_interval,
+    TRIAL_METRICS,
     confusion_matrix,
-    paired_test,
     scores,
+    vote,
 )
 from omfa.zoo.protocols.protocol import LEAKY_LABEL, SIDES, SUBJECT, TRIAL, Fold, Protocol, codes
 
-FORMAT = 1
+FORMAT = 2
 """The version of the result file's layout."""
+
+DEFAULTS_OF_1 = {"patience": 10, "refit": False}
+"""What format 1 left unsaid of a network's training: the defaults of its time."""
 
 WINDOW = (*TRIAL, "i_window_in_trial")
 
@@ -108,23 +113,39 @@ class Result:
         return self._confusion(self.predictions, "y_pred")
 
     @cached_property
-    def subjects(self) -> pd.DataFrame:
-        """The scores of each subject over all its test windows.
+    def trials(self) -> pd.DataFrame:
+        """One decision per trial: the class that most of its test windows were given.
 
-        Indexed by dataset and subject; a column per metric, the same of the majority class under
-        ``majority_...``, the number of test windows, and the protocol's label.
+        A row per trial with its names, ``n_windows``, ``y_true``, ``y_pred`` and ``y_majority``.
+        Of classes with as many windows it is the one of the earliest window. Where windows of a
+        trial have several true classes, it has a row for each.
         """
+        unit = [*TRIAL, "y_true"]
+        ordered = self.predictions.sort_values("i_window_in_trial", kind="stable")
+        groups = ordered.groupby(unit, sort=True)
+        trial, n = groups.ngroup().to_numpy(), len(self.classes)
+        table = groups.size().rename("n_windows").reset_index()
+        for column in ("y_pred", "y_majority"):
+            table[column] = vote(trial, ordered[column].to_numpy(), n)
+        return table
+
+    @cached_property
+    def subjects(self) -> pd.DataFrame:
+        """The scores of each subject over all its test windows, and over its trials.
+
+        Indexed by dataset and subject; a column per metric, of windows (``accuracy``) and of one
+        decision per trial (``trial_accuracy``), the same of the majority class under
+        ``majority_...``, the numbers of test windows and trials, and the protocol's label.
+        """
+        trials = dict(list(self.trials.groupby(list(SUBJECT))))
         rows = {}
         for name, own in self.predictions.groupby(list(SUBJECT), sort=True):
-            rows[name] = {
-                "protocol": self.label,
-                "n_windows": len(own),
-                **scores(self._confusion(own, "y_pred")),
-                **{
-                    f"majority_{metric}": value
-                    for metric, value in scores(self._confusion(own, "y_majority")).items()
-                },
-            }
+            row = {"protocol": self.label, "n_windows": len(own), "n_trials": len(trials[name])}
+            for who, column in (("", "y_pred"), ("majority_", "y_majority")):
+                for unit, decided in (("", own), ("trial_", trials[name])):
+                    values = scores(self._confusion(decided, column))
+                    row |= {f"{who}{unit}{metric}": value for metric, value in values.items()}
+            rows[name] = row
         index = pd.MultiIndex.from_tuples(rows, names=SUBJECT)
         return pd.DataFrame(list(rows.values()), index=index)
 
@@ -143,14 +164,14 @@ class Result:
         return found.hexdigest()
 
     def summary(self) -> pd.DataFrame:
-        """Return mean over subjects, 95 % bootstrap interval and majority class of each metric."""
+        """Return mean over subjects, 95 % interval, per-trial score and majority of each metric."""
         rows = []
         for metric in METRICS:
-            values = self.subjects[metric]
-            low, high = bootstrap_interval(values)
-            majority = self.subjects[f"majority_{metric}"].mean()
-            rows.append((self.label, values.mean(), low, high, majority))
-        columns = ["protocol", "mean", "low", "high", "majority"]
+            low, high = mean_interval(self.subjects[metric], bounds=BOUNDS[metric])
+            means = self.subjects[[metric, f"trial_{metric}", f"majority_{metric}"]].mean()
+            mean, per_trial, majority = means
+            rows.append((self.label, mean, low, high, per_trial, majority))
+        columns = ["protocol", "mean", "low", "high", "per_trial", "majority"]
         return pd.DataFrame(rows, columns=columns, index=pd.Index(METRICS, name="metric"))
 
     def _confusion(self, predictions: pd.DataFrame, column: str) -> npt.NDArray[np.int64]:
@@ -162,7 +183,7 @@ class Result:
         return (
             f"<Result of {self.estimator} on {self.data} under {self.label}: "
             f"balanced accuracy {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}], "
-            f"majority {row['majority']:.3f}, "
+            f"per trial {row['per_trial']:.3f}, majority {row['majority']:.3f}, "
             f"{len(self.subjects)} subjects, {self.config['rule']}, "
             f"pre-training: {self.config['pretraining']['kind']}>"
         )
@@ -241,11 +262,29 @@ class Result:
                 f"it is damaged or no result ({error or type(error).__name__})",
                 "Run the evaluation again",
             ) from error
-        if config.get("format") != FORMAT:
+        if config.get("format") not in (1, FORMAT):
             raise DataError(
                 doing, f"it is of format {config.get('format')}, not {FORMAT}", "Update omfa"
             )
-        return cls(config, folds, predictions, path)
+        return cls(_in_words_of_today(config), folds, predictions, path)
+
+
+def _in_words_of_today(config: dict[str, Any]) -> dict[str, Any]:
+    """Say in a configuration of format 1 what it left to defaults that have changed since.
+
+    So that the model that is made of it is still the one that it describes.
+    """
+    model, parameters = str(config.get("estimator")), config.get("parameters")
+    if config["format"] == FORMAT or not isinstance(parameters, dict):
+        return config
+    unsaid: dict[str, Any] = {}
+    own = model in OMFA_MODELS
+    if (own or model.startswith("braindecode:")) and parameters.get("head") != LOGISTIC:
+        unsaid |= DEFAULTS_OF_1
+    # Only this head read the coherency, whatever was asked of another.
+    if own and parameters.get("head", "gat") not in ("gat", LOGISTIC):
+        parameters = {**parameters, "connectivity": False}
+    return {**config, "format": FORMAT, "parameters": {**unsaid, **parameters}}
 
 
 def _check_sizes(parts: Sequence[zipfile.ZipInfo], largest: int, doing: str) -> None:
@@ -327,7 +366,8 @@ def prediction_table(
 
 
 Seeds = Result | Sequence[Result]
-"""A result, or those of one model with several seeds on the same folds, averaged by subject."""
+"""A result, or those of one model on the same folds with several seeds of its fit, its checkpoint's
+pre-training or both, averaged by subject."""
 
 
 def compare(first: Seeds, second: Seeds, metric: str = "balanced_accuracy") -> Comparison:
@@ -338,7 +378,7 @@ def compare(first: Seeds, second: Seeds, metric: str = "balanced_accuracy") -> C
     first, second : Result or sequence of Result
         Of two models on the same folds; of each one result, or one for each seed.
     metric : str
-        One of ``METRICS``.
+        One of ``METRICS``, or of ``TRIAL_METRICS`` for one decision per trial.
 
     Returns
     -------
@@ -351,11 +391,105 @@ def compare(first: Seeds, second: Seeds, metric: str = "balanced_accuracy") -> C
     """
     one, other = _as_seeds(first), _as_seeds(second)
     _check_same_folds([*one, *other])
-    return paired_test(by_subject(one)[metric], by_subject(other)[metric], metric)
+    return paired_test(by_seed(one, metric), by_seed(other, metric), metric)
+
+
+def inflation(leaky: Seeds, honest: Seeds, metric: str = "balanced_accuracy") -> Comparison:
+    """Test by how much a leaky run exceeds its honest twin, paired over subjects.
+
+    Parameters
+    ----------
+    leaky, honest : Result or sequence of Result
+        Of one model on the same data, under ``leaky-window`` and under another protocol.
+    metric : str
+        As in ``compare``.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    DataError
+        If they are no twins.
+    """
+    one, other = _as_seeds(leaky), _as_seeds(honest)
+    if not are_twins(one[0], other[0]):
+        raise DataError(
+            f"Comparing {one[0].estimator} under {one[0].label} with {other[0].estimator} under "
+            f"{other[0].label}",
+            "they are not a leaky run and the same model, data and rule under another protocol",
+            "Evaluate one model on one dataset under leaky-window and under another protocol",
+        )
+    tables = [by_seed(seeds, metric) for seeds in (one, other)]
+    # A protocol may skip people.
+    both = tables[0].index.intersection(tables[1].index)
+    return paired_test(tables[0].loc[both], tables[1].loc[both], metric)
+
+
+def are_twins(leaky: Result, honest: Result) -> bool:
+    """Whether the second is the same model on the same data and rule, the first alone leaky."""
+    return leaky.leaky and not honest.leaky and _twin_key(leaky) == _twin_key(honest)
+
+
+def _twin_key(result: Result) -> str:
+    config = result.config
+    about = [
+        *(config[name] for name in ("estimator", "rule", "classes")),
+        config["dataset"]["fingerprint"],
+        {k: v for k, v in config["parameters"].items() if k != "checkpoint"},
+        pretraining_recipe(result),
+    ]
+    return json.dumps(about, sort_keys=True)
+
+
+def twin_of(leaky: Seeds, others: Sequence[Seeds]) -> Seeds | None:
+    """Return the honest twin of a leaky run, within-subject before others: it differs least."""
+    first = _as_seeds(leaky)[0]
+    twins = [one for one in others if are_twins(first, _as_seeds(one)[0])]
+    twins.sort(key=lambda one: _as_seeds(one)[0].protocol.name != "within-subject")
+    return twins[0] if twins else None
+
+
+def pretraining_recipe(result: Result) -> str:
+    """Return what all pre-training seeds of a checkpoint share; empty without a checkpoint.
+
+    Results of earlier versions do not know it, and have the digest of the weights in its place.
+    """
+    checkpoint = result.config.get("checkpoint") or {}
+    return str(checkpoint.get("recipe") or checkpoint.get("weights", ""))
+
+
+def _weights(result: Result) -> str:
+    return str((result.config.get("checkpoint") or {}).get("weights", ""))
+
+
+def n_seeds(results: Sequence[Result]) -> tuple[int, int]:
+    """Return how many seeds of pre-training and of the fit there are; 0 without a checkpoint."""
+    pretrained = {_weights(result) for result in results} - {""}
+    return len(pretrained), len({result.config["seed"] for result in results})
+
+
+def seeds_in_words(results: Sequence[Result]) -> str:
+    """Say how many seeds stand behind a row: "3 pre-training seeds, 2 fine-tuning seeds"."""
+    pretraining, fits = n_seeds(results)
+    if not pretraining:
+        return f"{fits} seeds" if fits > 1 else "one seed"
+    return ", ".join(
+        f"{n if n > 1 else 'one'} {stage} seed{'s' * (n > 1)}"
+        for n, stage in ((pretraining, "pre-training"), (fits, "fine-tuning"))
+    )
 
 
 def _as_seeds(results: Seeds) -> tuple[Result, ...]:
-    return (results,) if isinstance(results, Result) else tuple(results)
+    seeds = (results,) if isinstance(results, Result) else tuple(results)
+    if len({pretraining_recipe(result) for result in seeds}) > 1:
+        raise DataError(
+            f"Averaging {len(seeds)} results of {seeds[0].estimator}",
+            "their checkpoints differ in more than the seed of their pre-training",
+            "Average those of one recipe, and compare the others with them",
+        )
+    return seeds
 
 
 def _check_same_folds(results: Sequence[Result]) -> None:
@@ -376,11 +510,53 @@ def same_predictions(one: Result, other: Result) -> int:
     return int((one.predictions["y_pred"] == other.predictions["y_pred"]).sum())
 
 
+_SCORES = [f"{who}{metric}" for who in ("", "majority_") for metric in (*METRICS, *TRIAL_METRICS)]
+
+
 def by_subject(results: Sequence[Result]) -> pd.DataFrame:
-    """Return the scores of each subject, averaged over the seeds of a model."""
-    columns = [*METRICS, *(f"majority_{metric}" for metric in METRICS)]
-    parts = [result.subjects[columns] for result in results]
-    return pd.concat(parts).groupby(level=list(SUBJECT), sort=True).mean()
+    """Return the scores of each subject, averaged over the seeds of a model.
+
+    Over the seeds of the fit first, then over those of pre-training: each counts alike.
+    """
+    return _mean(_over_fits(results).values())
+
+
+def by_seed(results: Sequence[Result], metric: str) -> pd.DataFrame:
+    """Return a metric of each subject for each seed, whose chance an interval has to cover.
+
+    Parameters
+    ----------
+    results : sequence of Result
+        Of one model.
+    metric : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per subject. A column per pre-training seed, averaged over those of the fit; of one
+        pre-training, or none, a column per seed of the fit.
+    """
+    parts = list(_over_fits(results).values())
+    if len(parts) == 1:
+        parts = [result.subjects for result in results]
+    return pd.concat([part[metric] for part in parts], axis=1, keys=range(len(parts))).sort_index()
+
+
+def interval_of(results: Sequence[Result], metric: str) -> tuple[float, float]:
+    """Return the 95 % interval of a model's mean over subjects and seeds."""
+    return mean_interval(by_seed(results, metric), bounds=BOUNDS[metric])
+
+
+def _over_fits(results: Sequence[Result]) -> dict[str, pd.DataFrame]:
+    """Return the scores of each subject for each pre-training, averaged over the fits from it."""
+    groups: dict[str, list[pd.DataFrame]] = {}
+    for result in results:
+        groups.setdefault(_weights(result), []).append(result.subjects[_SCORES])
+    return {weights: _mean(parts) for weights, parts in groups.items()}
+
+
+def _mean(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(list(parts)).groupby(level=list(SUBJECT), sort=True).mean()
 
 
 def compare_table(
@@ -398,22 +574,27 @@ def compare_table(
     reference : Result or sequence of Result, optional
         Those on its folds are tested against it.
     metric : str
-        What interval and test are of.
+        What interval and test are of: one of ``METRICS``, or of ``TRIAL_METRICS``.
 
     Returns
     -------
     pandas.DataFrame
         A row per result: protocol (a leaky one says so), data (simulated ones say so), model, rule,
-        pre-training, subjects, seeds, all metrics averaged over subjects, the 95 % interval, the
-        majority class, and with a reference the mean difference from it and the p of the paired
-        test.
+        pre-training, subjects, seeds of pre-training and of the fit, all metrics averaged over
+        subjects, the 95 % interval, the metric of one decision per trial, the majority class.
+        With a reference ``COMPARED``: the mean difference from it, its interval, p of the paired
+        test as it is and by Holm's correction over all rows of this table, the least p that so many
+        people can give, the effect size and the difference that could have been shown. Where there
+        are leaky runs with their honest twins, also the columns of ``inflations``.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    tests: list[Comparison | None] = []
     for one in results:
         seeds = _as_seeds(one)
         _check_same_folds(seeds)
         first, subjects = seeds[0], by_subject(seeds)
-        low, high = bootstrap_interval(subjects[metric])
+        low, high = interval_of(seeds, metric)
+        pretrainings, fits = n_seeds(seeds)
         row = {
             "protocol": first.label,  # first: pandas leaves out middle columns when it prints
             "data": first.data,
@@ -421,16 +602,81 @@ def compare_table(
             "rule": first.config["rule"],
             "pretraining": first.config["pretraining"]["kind"],
             "n_subjects": len(subjects),
-            "n_seeds": len(seeds),
+            "n_pretraining_seeds": pretrainings,
+            "n_seeds": fits,
             **subjects[list(METRICS)].mean(),
             "low": low,
             "high": high,
+            "per_trial": subjects[per_trial(metric)].mean(),
             "majority": subjects[f"majority_{metric}"].mean(),
         }
-        if reference is not None:
-            row |= {"difference": np.nan, "p": np.nan}
-            if one is not reference:  # it differs from itself by 0, with no p
-                test = compare(one, reference, metric)
-                row |= {"difference": test.difference, "p": test.p}
         rows.append(row)
-    return pd.DataFrame(rows)
+        # A row differs from itself by 0, with no p.
+        if reference is None or one is reference or not _same_folds(one, reference):
+            tests.append(None)
+        else:
+            tests.append(compare(one, reference, metric))
+    table = pd.DataFrame(rows)
+    if reference is not None:
+        table = table.join(compared(tests))
+    leaks = inflations(results, metric)
+    return table.join(leaks) if leaks["inflation_over"].any() else table
+
+
+def _same_folds(one: Seeds, other: Seeds) -> bool:
+    return _as_seeds(one)[0].folds_digest == _as_seeds(other)[0].folds_digest
+
+
+COMPARED = (
+    *("difference", "difference_low", "difference_high"),
+    *("p", "p_holm", "least_p", "effect", "detectable"),
+)
+"""The columns of a comparison in a table."""
+
+
+def per_trial(metric: str) -> str:
+    """Return the name of a metric of one decision per trial."""
+    return f"trial_{metric.removeprefix('trial_')}"
+
+
+def inflations(results: Sequence[Seeds], metric: str) -> pd.DataFrame:
+    """Test every leaky run against its honest twin, where that is among the results.
+
+    Parameters
+    ----------
+    results : sequence of Result or of sequences of Result
+    metric : str
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row per result: ``COMPARED`` under ``inflation_...``, p corrected over all of them, and
+        ``inflation_over``, the twin's protocol; empty where there is none.
+    """
+    twins = [twin_of(one, results) for one in results]
+    tests = [
+        None if twin is None else inflation(one, twin, metric)
+        for one, twin in zip(results, twins, strict=True)
+    ]
+    labels = ["" if twin is None else _as_seeds(twin)[0].label for twin in twins]
+    return compared(tests).add_prefix("inflation_").assign(inflation_over=labels)
+
+
+def compared(tests: Sequence[Comparison | None]) -> pd.DataFrame:
+    """Return ``COMPARED`` of each test, None being a row without one; p is corrected over all."""
+    rows = [
+        dict.fromkeys(COMPARED, np.nan)
+        if test is None
+        else {
+            "difference": test.difference,
+            "difference_low": test.interval[0],
+            "difference_high": test.interval[1],
+            "p": test.p,
+            "least_p": test.least_p,
+            "effect": test.effect,
+            "detectable": test.detectable,
+        }
+        for test in tests
+    ]
+    table = pd.DataFrame(rows, columns=list(COMPARED))
+    return table.assign(p_holm=holm(table["p"]))

@@ -26,10 +26,16 @@ import joblib
 import pandas as pd
 
 from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.signal_path import lacking
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import set_aside
 from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
-from omfa.zoo.estimators.names import Factory, factory_named, resolve
+from omfa.zoo.estimators.names import (
+    Factory,
+    factory_named,
+    resolve,
+    with_smoothing_in_its_name,
+)
 from omfa.zoo.evaluation.folds import (
     Job,
     compute_features,
@@ -41,6 +47,7 @@ from omfa.zoo.evaluation.folds import (
 from omfa.zoo.evaluation.provenance import (
     describe_checkpoint,
     describe_dataset,
+    describe_weights,
     found_again,
     pretraining_of,
     versions,
@@ -54,6 +61,7 @@ from omfa.zoo.evaluation.results import (
     folds_from_table,
     prediction_table,
 )
+from omfa.zoo.protocols.identity import doubles
 from omfa.zoo.protocols.protocol import (
     CENTRED_BY,
     SIDES,
@@ -79,9 +87,9 @@ class Deciding(TypedDict, total=False):
 
     Attributes
     ----------
-    target : str, Rating or None
-        A label's column, a rating and the rule that makes classes of it, or None for the
-        dataset's ``target``.
+    target : str, Rating, Merged or None
+        A label's column, a rule that makes classes of one, or None for the dataset's
+        ``target``.
     seed : int
         Of the models; each fold's is derived from it. The split has its own.
     parameters : mapping, optional
@@ -116,9 +124,11 @@ def evaluate(
     Parameters
     ----------
     estimator : str or callable
-        A name in ``BASELINES``, ``"omfa"``, ``"braindecode:EEGNet"`` (any of braindecode's
-        classification models), ``"module:function"``, or the function itself; called as
-        ``function(seed=..., **parameters)`` for each fold, it returns an ``Estimator``.
+        A name in ``BASELINES``, ``"omfa"``, ``"omfa:random"``, ``"omfa:scratch"``,
+        ``"braindecode:EEGNet"`` (any of braindecode's classification models),
+        ``"module:function"``, or the function itself; called as ``function(seed=...,
+        **parameters)`` for each fold, it returns an ``Estimator``. If it takes a ``run_seed``, it
+        also gets ``seed`` as it is given here, for what all folds start from.
     dataset : Dataset
     protocol : str or Protocol, default="within-subject"
         A name in ``PROTOCOLS`` or ``PROTOCOL_PRESETS``, or a protocol with settings.
@@ -223,7 +233,7 @@ def rerun(
     folds = folds_from_table(old.folds, dataset.metadata, labels)
     for fold in folds:
         # A file can be edited: its folds are proved like those of a splitter.
-        check_fold(dataset.metadata, fold, old.protocol)
+        check_fold(dataset.metadata, fold, old.protocol, dataset.recorded)
     config = {**old.config, "dataset": described, "versions": versions(factory)}
     # Of the run of then; this one gets its own.
     for key in ("created", "seconds"):
@@ -238,6 +248,27 @@ def rerun(
                 doing,
                 f"the weights of the checkpoint {name} are not those it was made with",
                 "Put the checkpoint of then in its place, or evaluate the new one",
+            )
+        # Of today's card and digests: what was not found then may be found now.
+        claim = pretraining_of(name, dataset, folds, transductive=True)
+        claim.check(dataset.metadata, folds, old.protocol, dataset.recorded)
+        if claim.kind != (before := config["pretraining"]["kind"]):
+            warnings.warn(
+                f"{doing}: its pre-training was called {before!r}, and by the digests of the "
+                f"checkpoint's card it is {claim.kind!r}, as the new result says",
+                DataWarning,
+                stacklevel=2,
+            )
+        config["pretraining"] = asdict(claim)
+    if config.get("weights") is not None:
+        name = config["parameters"]["weights"]
+        near = str(Path(path).parent / name)  # an absolute one stays as it is
+        config["parameters"] = {**config["parameters"], "weights": near}
+        if describe_weights(near) != config["weights"]:
+            raise DataError(
+                doing,
+                f"the weights {name} are not those it was made with",
+                "Put the file of then in its place",
             )
     run = Run(config, factory, dataset, labels, folds)
     run.check()
@@ -284,6 +315,7 @@ def plan(
     out: str | Path | None = None,
     n_jobs: int = 1,
     timed: bool = True,
+    tried: bool = True,
     **deciding: Unpack[Deciding],
 ) -> Plan:
     """Return what ``evaluate`` would do with these arguments, and how long it would take.
@@ -295,6 +327,8 @@ def plan(
     timed : bool
         Measure the time: a few steps, or a small fit, on windows of the first fold. Otherwise it
         is NaN.
+    tried : bool
+        Try the model on windows of the data. Where neither is asked for no signal is read.
 
     Returns
     -------
@@ -303,9 +337,10 @@ def plan(
     Raises
     ------
     DataError
-        All that ``evaluate`` raises before it trains anything.
+        All that ``evaluate`` raises before it trains anything; if not ``tried``, nothing that only
+        a look at the signals or a try of the model shows.
     """
-    run = prepare(estimator, dataset, protocol, needs_name=out is not None, **deciding)
+    run = prepare(estimator, dataset, protocol, needs_name=out is not None, tried=tried, **deciding)
     return run.plan(out=out, n_jobs=n_jobs, timed=timed)
 
 
@@ -320,6 +355,7 @@ def prepare(
     pretraining: Pretraining | None = None,
     transductive: bool = False,
     needs_name: bool = False,
+    tried: bool = True,
 ) -> Run:
     """Prepare a run as far as that takes no time, and refuse one that cannot be done.
 
@@ -331,6 +367,8 @@ def prepare(
         See ``Deciding``.
     needs_name : bool
         Refuse a model that cannot be found again by its name, since its result is to be kept.
+    tried : bool
+        As for ``plan``.
 
     Returns
     -------
@@ -341,7 +379,13 @@ def prepare(
     protocol, parameters = as_protocol(protocol), dict(parameters or {})
     labels = labels_of(dataset, target)
     folds = split(dataset.metadata, labels.codes, protocol, classes=labels.classes)
+    if doubles(dataset.recorded):  # split has proved the folds by name
+        for fold in folds:
+            check_fold(dataset.metadata, fold, protocol, dataset.recorded)
     name, factory = resolve(estimator, needs_name=needs_name)
+    marked, parameters = with_smoothing_in_its_name(name, parameters)
+    if marked != name:
+        name, factory = marked, factory_named(marked)
     checkpoint = None
     if parameters.get("checkpoint") is not None:
         from omfa.zoo.checkpoints.folder import load_card
@@ -356,10 +400,15 @@ def prepare(
         checkpoint = describe_checkpoint(parameters["checkpoint"])
         check_input(load_card(parameters["checkpoint"]), dataset)
         pretraining = pretraining_of(
-            parameters["checkpoint"], dataset.metadata, folds, transductive=transductive
+            parameters["checkpoint"], dataset, folds, transductive=transductive
         )
+    weights = None
+    if name.startswith("braindecode:") and parameters.get("weights") is not None:
+        weights = describe_weights(parameters["weights"])
+        # Whose signals a file of weights saw is not in it.
+        pretraining = pretraining or Pretraining("unknown")
     pretraining = pretraining or Pretraining()
-    pretraining.check(dataset.metadata, folds, protocol)
+    pretraining.check(dataset.metadata, folds, protocol, dataset.recorded)
     config = {
         "format": FORMAT,
         "leaky": protocol.leaky,
@@ -376,8 +425,11 @@ def prepare(
         "dataset": describe_dataset(dataset),
         "versions": versions(factory),
     }
+    if weights is not None:
+        config["weights"] = weights
     run = Run(config, factory, dataset, labels, folds)
-    run.check()
+    if tried:
+        run.check()
     return run
 
 
@@ -415,6 +467,17 @@ class Run:
         model.check(windows)
         if found := doubtful_unit(windows):
             warnings.warn(found, DataWarning, stacklevel=4)
+        named = model.bands or {}
+        for low, high in sorted({path.band for path in self.dataset.paths}):
+            # Half of a band is still that band; the fall above 45 Hz takes a quarter of gamma.
+            if lacking((low, high), named, least=0.5):
+                warnings.warn(
+                    f"{self.config['estimator']} measures power by band, and signals of {low:g} to "
+                    f"{high:g} Hz hold {', '.join(lacking((low, high), named))}: of the rest it "
+                    "measures what the filters left",
+                    DataWarning,
+                    stacklevel=4,
+                )
 
     def _check_centring(self, model: Estimator, by: str) -> None:
         """Refuse a model of signals, and a test side from which centring would take the class."""
@@ -533,8 +596,9 @@ def _file_name(config: Mapping[str, Any]) -> str:
     # How the data are cached does not decide the result; their fingerprint is in the digest.
     # Neither does where a checkpoint lies; its weights are.
     deciding = {**config, "dataset": {**config["dataset"], "recipe": None}}
-    if config.get("checkpoint") is not None:
-        deciding["parameters"] = {**config["parameters"], "checkpoint": None}
+    for name in ("checkpoint", "weights"):
+        if config.get(name) is not None:
+            deciding["parameters"] = {**deciding["parameters"], name: None}
     digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:10]
     model = "".join(c if c.isalnum() or c in "+-" else "-" for c in config["estimator"])
     return f"{config['protocol']['name']}_{model}_{digest}.zip"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,14 +25,14 @@ import pandas as pd
 
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.store import open_store
+from omfa.pipeline.store import Store, open_store
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
-from omfa.zoo.data.settings import DEFAULT_TARGETS
-from omfa.zoo.estimators.settings import ARCHITECTURE
+from omfa.zoo.data.settings import DEFAULT_TARGETS, Cache, WindowSettings
+from omfa.zoo.estimators.settings import ARCHITECTURE, COHERENCY, SCRATCH, SPARING
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import evaluate, plan
 from omfa.zoo.paper.settings import GridSettings as GridSettings
@@ -105,6 +106,7 @@ class Grid:
             raise DataError(doing, f"there is no table {unknown[0]!r}", f"Use {', '.join(TABLES)}")
         opened = [open_store(store) for store in stores]
         names = [store.name for store in opened]
+        rates = dict(zip(names, map(_rate, opened), strict=True))
         self.stores = {name: str(given) for name, given in zip(names, stores, strict=True)}
         if double := [name for name in names if names.count(name) > 1]:
             raise DataError(doing, f"two stores are of {double[0]}", "Give one for each corpus")
@@ -120,7 +122,7 @@ class Grid:
         self.rows: list[Row] = []
         self.missing: list[str] = []
         for table in TABLES:
-            rows, missing = rows_of(table, names) if table in tables else ([], [])
+            rows, missing = rows_of(table, names, rates) if table in tables else ([], [])
             self.rows += [row for row in rows if row.dataset in (self.how.datasets or names)]
             self.missing += missing
         if unknown := [name for name in self.how.datasets if name not in names]:
@@ -132,15 +134,15 @@ class Grid:
         if joined and not UCS.intersection(opened):
             raise DataError(doing, "no channel is in all stores", "Leave transfer out")
         self.cells = [(row, one) for row in self.rows for one in self.how.splits(row.dataset)]
-        self._datasets: dict[str, StoreDataset] = {}
+        self._datasets: dict[tuple[str, Cache], StoreDataset] = {}
 
-    def dataset(self, name: str) -> StoreDataset:
+    def dataset(self, name: str, cache: Cache = WindowSettings.cache) -> StoreDataset:
         """Return the windows of a corpus, which are opened once."""
-        if name not in self._datasets:
-            self._datasets[name] = open_dataset(
-                self.stores[name], self.how.window_seconds, target=self.targets[name]
+        if (name, cache) not in self._datasets:
+            self._datasets[name, cache] = open_dataset(
+                self.stores[name], self.how.window_seconds, target=self.targets[name], cache=cache
             )
-        return self._datasets[name]
+        return self._datasets[name, cache]
 
     @cached_property
     def digests(self) -> dict[str, str]:
@@ -199,9 +201,10 @@ class Grid:
         shared = {**self.how.parameters, **row.parameters}
         if row.stage1 is not None:
             return shared
-        # These spare an encoder that has learned something; one from scratch has nothing to spare.
-        for name in ("freeze", "encoder_lr_scale", "layer_decay"):
-            shared.pop(name, None)
+        if row.model == SCRATCH:
+            shared = {name: value for name, value in shared.items() if name not in SPARING}
+        if shared.get("head") == COHERENCY:  # of an architecture it has the width of the readout
+            return {"preset": self.how.settings.preset} | shared
         return _architecture(self.how.settings) | shared
 
     def check(self) -> None:
@@ -299,13 +302,14 @@ class Grid:
 
     # ---- the plan
 
-    def plan(self, *, timed: bool = True) -> str:
-        """Describe what ``run`` would do: pre-trainings, cells, fits, and the time they take.
+    def plan(self, *, timed: bool = False) -> str:
+        """Describe what ``run`` would do: pre-trainings, cells and fits.
 
         Parameters
         ----------
         timed : bool
-            Take a few steps of each kind of work on this machine.
+            Say how long it would take too, from a few steps of each kind of work on this machine.
+            Otherwise the tables of the stores are read and no signal.
         """
         from omfa.zoo.pretraining import run as pretrain
 
@@ -329,7 +333,9 @@ class Grid:
             like = (row.model, row.dataset)
             if timed and like not in a_fit:
                 self.say(f"timing {row.model} on {row.dataset}")
-            one = self._plan(row, protocol, timed=timed and like not in a_fit)
+            elif not timed and (row.dataset, "stream") not in self._datasets:
+                self.say(f"reading the trial tables of {row.dataset}")
+            one = self._plan(row, protocol, timed=timed and like not in a_fit, tried=timed)
             n_fits[row.dataset, protocol] = one.n_fits
             a_fit.setdefault(like, one.seconds / one.n_fits)
         fits, seconds = 0, 0.0
@@ -345,26 +351,38 @@ class Grid:
             lines.append(
                 f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits, {protocol}{claim}"
             )
-        after = f", about {duration(seconds)}" if timed else ""
+        after = f", about {duration(seconds)} after the pre-training" if timed else ""
         lines.append(
-            f"{len(undone)} pre-trainings, {len(self.cells)} cells of {fits} fits{after} after the "
-            "pre-training; what is finished is read"
+            f"{len(undone)} pre-trainings, {len(self.cells)} cells of {fits} fits{after}; what is "
+            "finished is read"
         )
+        if not timed:
+            lines.append(
+                "--timed measures how long it takes on this machine, by a few steps of each."
+            )
         return "\n".join(lines)
 
-    def _plan(self, row: Row, protocol: Protocol, *, timed: bool) -> Plan:
+    def _plan(self, row: Row, protocol: Protocol, *, timed: bool, tried: bool = True) -> Plan:
         """Plan a row as if from scratch: its checkpoint may not exist yet, and changes no work."""
         parameters = self.parameters(row)
         if row.stage1 is not None:
             parameters |= _architecture(self.settings(row.stage1))
         return plan(
             row.model,
-            self.dataset(row.dataset),
+            # A stream decodes nothing when it is opened.
+            self.dataset(row.dataset, WindowSettings.cache if tried else "stream"),
             protocol,
             parameters=parameters,
             n_jobs=self.workers,
             timed=timed,
+            tried=tried,
         )
+
+
+def _rate(store: Store) -> float:
+    """Return the rate of a store's recordings in Hz; NaN if they have several, or there is none."""
+    rates = store.recordings["sfreq"].dropna().unique()
+    return float(rates[0]) if len(rates) == 1 else math.nan
 
 
 def _architecture(settings: Settings) -> dict[str, Any]:
@@ -404,7 +422,6 @@ def attend(
             dataset,
             tuned,
             checkpoint=str(checkpoint),
-            protocol="within-subject",
             parameters=parameters,
             report=history.append,
         )

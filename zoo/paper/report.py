@@ -22,7 +22,9 @@ from omfa.zoo.reports.tables import Entry, scores_table, summary_table
 TITLES = {
     "within": "Within subjects",
     "transfer": "Transfer to an unseen corpus",
-    "ablation": "Ablation",
+    "ablation": "Ablation, without coherency",
+    "coherency": "Graphs with coherency",
+    "resampling": "Resampling",
 }
 
 

@@ -10,6 +10,9 @@ from omfa.pipeline.errors import DataError
 from omfa.zoo.pretraining.settings import Settings
 from omfa.zoo.protocols.protocol import LEAKY, Protocol, as_protocol
 
+TABLES = ("within", "transfer", "ablation", "coherency", "resampling")
+"""The tables, of which ``omfa.zoo.paper.tables`` has the rows."""
+
 
 @dataclass(frozen=True)
 class GridSettings:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
-TABLES = ("within", "transfer", "ablation")
+from omfa.models.front_end import F0
+from omfa.models.names import HeadName, Resampling
+from omfa.zoo.estimators.settings import COHERENCY, RANDOM, SCRATCH
+from omfa.zoo.paper.settings import TABLES as TABLES
 
 CORPORA = ("seed", "deap", "dreamer")
 """The corpora of the paper, in its order."""
@@ -18,10 +21,29 @@ UNSEEN = "dreamer"
 ABLATED = "deap"
 """The corpus on which the paper compares graphs."""
 
+GRAPHS: Mapping[HeadName, str] = {
+    "gat": "GAT",
+    "gcn": "GCN, distances",
+    "gcn_learned": "GCN, learned",
+    "transformer": "transformer",
+    "mean": "none, mean",
+}
+"""The graphs that are compared, the paper's own first, and their names in the table."""
+
+RESAMPLING: Mapping[Resampling, str] = {
+    "rate": "rate",
+    "rate+content": "rate and content",
+    "off": "off",
+}
+"""ART's modes, the default first, and their names in the table."""
+
 BASELINES = (
     "majority",
+    "clusters-without-labels",
     "differential-entropy+ridge",
+    "differential-entropy+ridge+non-causal-lds",
     "relative-band-power+logistic",
+    "log-spectrum+logistic",
     "tangent-space+logistic",
 )
 """Models that every corpus of a table is also run with: without them an accuracy says little."""
@@ -38,7 +60,7 @@ class Claim:
     accuracy : float or None
         Within-subject accuracy in percent.
     difference : float or None
-        From the first row of the table, in points of accuracy.
+        From the row of ``first``, in points of accuracy.
     words : str
         What it states where it gives no number.
     source : str
@@ -69,8 +91,8 @@ PAPER: Mapping[tuple[str, str, str], Claim] = {
     ("ablation", "graph: GCN, distances", "deap"): Claim(difference=-22.19),
     ("ablation", "graph: none, mean", "deap"): Claim(difference=-16.44),
 }
-"""The claims by table, row and corpus. It is our reading that the GCN has edges by distance, and
-that the mean is taken where there is no GAT."""
+"""The claims by table, row and corpus. It is our reading that the GCN has edges by distance, that
+the mean is taken where there is no GAT, and that the graph of the paper is given no coherency."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +150,9 @@ class Row:
         return PAPER.get((self.table, self.name, self.dataset))
 
 
-def rows_of(table: str, corpora: Sequence[str]) -> tuple[list[Row], list[str]]:
+def rows_of(
+    table: str, corpora: Sequence[str], rates: Mapping[str, float] | None = None
+) -> tuple[list[Row], list[str]]:
     """Return a table's rows, and what is left out because its corpus is not there.
 
     Parameters
@@ -137,6 +161,8 @@ def rows_of(table: str, corpora: Sequence[str]) -> tuple[list[Row], list[str]]:
         One of ``TABLES``.
     corpora : sequence of str
         The corpora whose stores are there.
+    rates : mapping of str to float, optional
+        The rate of each store in Hz, by corpus. By default they differ from the model's own.
 
     Returns
     -------
@@ -148,6 +174,15 @@ def rows_of(table: str, corpora: Sequence[str]) -> tuple[list[Row], list[str]]:
     # In the paper's order, whatever the stores': pre-trainings are named, and found, by it.
     known = tuple(name for name in CORPORA if name in corpora)
     rows, missing = _ROWS[table]((*known, *(name for name in corpora if name not in known)))
+    if rates is not None and all(rates[name] == F0 for name in corpora):
+        kept = [row for row in rows if row.name != RESAMPLING["off"]]
+        if len(kept) < len(rows):
+            missing.append(
+                f"{table}: no row without resampling, for all stores have the model's own rate of "
+                f"{F0:g} Hz, at which it is the same as resampling; ingest at the sources' rates "
+                "(omfa-ingest --sfreq none)"
+            )
+        rows = kept
     datasets = dict.fromkeys(row.dataset for row in rows)
     rows += [Row(table, name, dataset, model=name) for dataset in datasets for name in BASELINES]
     return rows, missing
@@ -158,11 +193,19 @@ def _not_given(table: str, what: str, corpora: Sequence[str]) -> list[str]:
     return [f"{table}: {what} {', '.join(gone)}, whose store is not given"] if gone else []
 
 
+def _controls(table: str, dataset: str, **parameters: Any) -> list[Row]:
+    """Return the rows without which no table shows what pre-training is worth."""
+    return [
+        Row(table, "random weights, same recipe", dataset, RANDOM, parameters=parameters),
+        Row(table, "from scratch", dataset, SCRATCH, parameters=parameters),
+    ]
+
+
 def _within(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
     rows = []
     for name in corpora:
         rows.append(Row("within", "pre-trained", name, stage1=Stage1(corpora)))
-        rows.append(Row("within", "from scratch", name, model="omfa:scratch"))
+        rows += _controls("within", name)
     return rows, _not_given("within", "no rows on", corpora)
 
 
@@ -176,42 +219,72 @@ def _transfer(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
         Row("transfer", "unseen, channel intersection", UNSEEN, stage1=common),
         Row("transfer", "seen, with the others", UNSEEN, stage1=Stage1(corpora)),
         Row("transfer", "seen alone", UNSEEN, stage1=Stage1((UNSEEN,))),
-        Row("transfer", "from scratch", UNSEEN, model="omfa:scratch"),
+        *_controls("transfer", UNSEEN),
     ]
     return rows, _not_given("transfer", "pre-trained without", corpora)
 
 
+def _graphs(table: str, stage1: Stage1, *, connectivity: bool) -> list[Row]:
+    """Return a row for each graph and the controls, all with coherency or all without."""
+    shared = {"connectivity": connectivity}
+    return [
+        Row(table, f"graph: {name}", ABLATED, "omfa", stage1, {"head": head, **shared})
+        for head, name in GRAPHS.items()
+    ] + _controls(table, ABLATED, **shared)
+
+
 def _ablation(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
+    """Return what is compared with the paper's own model, whose graph has no coherency."""
     if ABLATED not in corpora:
         return [], [f"ablation: left out, for it takes the store of {ABLATED}"]
     every = Stage1(corpora)
-    rows = [Row("ablation", "whole model: GAT, ART, rate", ABLATED, stage1=every)]
-
-    def add(name: str, stage1: Stage1, **parameters: Any) -> None:
-        rows.append(Row("ablation", name, ABLATED, "omfa", stage1, parameters))
-
-    for head, name in (
-        ("gcn", "GCN, distances"),
-        ("gcn_learned", "GCN, learned"),
-        ("mean", "none, mean"),
-        ("transformer", "transformer"),
-    ):
-        add(f"graph: {name}", every, head=head)
-    add("graph: GAT without connectivity", every, connectivity=False)
-    for encoder, name in (
-        ("art_no_rotary", "ART without rotary positions"),
-        ("patch", "patches"),
-        ("cnn", "convolutions"),
-    ):
-        add(f"encoder: {name}", replace(every, encoder=encoder))
-    for resampling, name in (("off", "off"), ("rate+content", "rate and content")):
-        add(f"resampling: {name}", replace(every, resampling=resampling))
+    rows = _graphs("ablation", every, connectivity=False)
+    others = {
+        "encoder: ART without rotary positions": replace(every, encoder="art_no_rotary"),
+        "encoder: patches": replace(every, encoder="patch"),
+        "encoder: convolutions": replace(every, encoder="cnn"),
+    }
     for sources in _subsets(corpora):
-        add(f"pre-trained on {'+'.join(sources)}", replace(every, corpora=sources))
+        others[f"pre-trained on {'+'.join(sources)}"] = replace(every, corpora=sources)
+    for name, stage1 in others.items():
+        shared = {"head": "gat", "connectivity": False}
+        rows.append(Row("ablation", name, ABLATED, "omfa", stage1, shared))
     return rows, _not_given("ablation", "no pre-training on", corpora)
 
 
-_ROWS = {"within": _within, "transfer": _transfer, "ablation": _ablation}
+def _coherency(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
+    """Return the graphs with coherency, in a table of their own: differences are like for like."""
+    if ABLATED not in corpora:
+        return [], [f"coherency: left out, for it takes the store of {ABLATED}"]
+    every = Stage1(corpora)
+    rows = _graphs("coherency", every, connectivity=True)
+    # It reads no encoder, and so starts from none.
+    alone = {"head": COHERENCY, "connectivity": True}
+    rows.append(Row("coherency", "coherency alone", ABLATED, SCRATCH, parameters=alone))
+    without = {"head": "gat", "connectivity": False}
+    rows.append(Row("coherency", "GAT without coherency", ABLATED, "omfa", every, without))
+    return rows, []
+
+
+def _resampling(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
+    every = Stage1(corpora)
+    rows = [
+        Row("resampling", name, dataset, stage1=replace(every, resampling=mode))
+        for dataset in corpora
+        for mode, name in RESAMPLING.items()
+    ]
+    for dataset in corpora:
+        rows += _controls("resampling", dataset)
+    return rows, _not_given("resampling", "no rows on", corpora)
+
+
+_ROWS = {
+    "within": _within,
+    "transfer": _transfer,
+    "ablation": _ablation,
+    "coherency": _coherency,
+    "resampling": _resampling,
+}
 
 
 def _subsets(corpora: tuple[str, ...]) -> Iterator[tuple[str, ...]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatch
 from typing import Any, Literal
 
 import lightning as L
@@ -19,12 +18,14 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import some
 from omfa.zoo.data.dataset import Batch, Loader, StoreDataset
 from omfa.zoo.data.opening import CutFrom, open_dataset
+from omfa.zoo.data.settings import WindowSettings
 from omfa.zoo.data.tiers import stretches
 from omfa.zoo.estimators.schedule import adamw_and_schedule
 from omfa.zoo.pretraining.augmentations import augment
 from omfa.zoo.pretraining.clips import SharedClips
 from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.pretraining.settings import LEARNING_RATE, STRIDE, Settings
+from omfa.zoo.protocols.held_out import left_out
 from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, codes
 
 _UNITS = {"dataset": ("dataset",), "subject": SUBJECT}
@@ -264,7 +265,8 @@ def open_reads(
     stores : sequence of address
     settings : Settings
     hold_out : sequence of str
-        ``"dataset/subject"`` of those left out; ``*`` and ``?`` as in file names.
+        ``"dataset/subject"`` of those left out; ``*`` and ``?`` as in file names. ``"benchmark"``
+        names all that the benchmark holds out.
     channels : {"native", "intersection"}
         Each recording's own, or those that all recordings have, of those left out too.
     device : str or torch.device
@@ -287,27 +289,20 @@ def open_reads(
         rates="native",
         # Without labels all signal can be used, between the trials too.
         cut_from=cut_from,
-        mask_bad=True,
+        mask_bad=WindowSettings.mask_bad,  # as in stage 2
+        # Views are compared within a recording's own store; what differs is named in a warning.
+        allow_mixed=True,
         device=device,
         **options,
     )
     if not hold_out:
         return data
     who = data.metadata["dataset"].astype(str) + "/" + data.metadata["subject"].astype(str)
-    known = who.unique()
-    held: set[str] = set()
-    for pattern in hold_out:
-        found = [name for name in known if fnmatch(name, pattern)]
-        if not found:
-            raise DataError(
-                "Leaving subjects out of pre-training",
-                f"nobody is called {pattern!r}; there are {some(known)}",
-                "Write DATASET/SUBJECT; * stands for anything",
-            )
-        held.update(found)
+    known, doing = who.unique().tolist(), "Leaving subjects out of pre-training"
+    held = left_out(known, hold_out, doing=doing)
     if len(held) == len(known):
         raise DataError(
-            "Leaving subjects out of pre-training",
+            doing,
             f"nobody of {len(known)} subjects is left",
             "Leave fewer out",
         )

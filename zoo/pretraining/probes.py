@@ -12,7 +12,8 @@ recognises the amplifier.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatch
 from itertools import pairwise
 from typing import Any
 
@@ -30,6 +31,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from omfa.models.front_end import N_SIDE
+from omfa.pipeline.store import Store, open_store
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.estimators.embeddings import Embeddings
@@ -103,6 +105,7 @@ def probe(
     window_seconds: float,
     *,
     targets: Mapping[str, Any] | None = None,
+    hold_out: Sequence[str] = (),
 ) -> dict[str, float]:
     """Probe an encoder.
 
@@ -114,6 +117,9 @@ def probe(
     targets : mapping, optional
         For each dataset by name what its task is, as ``open_dataset`` takes it. A dataset that is
         not named has no probe of a task.
+    hold_out : sequence of str
+        ``"dataset/subject"`` of those whose recordings are not opened, with ``*`` and ``?``: those
+        that pre-training leaves out are for tables, and nobody chooses anything by them.
 
     Returns
     -------
@@ -128,8 +134,8 @@ def probe(
     device = next(encoder.parameters()).device
     scores: dict[str, float] = {}
     parts: list[tuple[npt.NDArray[np.float32], pd.DataFrame]] = []
-    for store in stores:
-        target = (targets or {}).get(_dataset_of(store))
+    for store in _without(stores, hold_out):
+        target = (targets or {}).get(store.name)
         data = open_dataset(
             store, window_seconds, channels="native", rates="native", target=target, cache="stream"
         )
@@ -157,10 +163,14 @@ def probe(
     return {key: value for key, value in scores.items() if np.isfinite(value)}
 
 
-def _dataset_of(store: str) -> str:
-    from omfa.pipeline.store import open_store
-
-    return open_store(store).name
+def _without(stores: Sequence[str], hold_out: Sequence[str]) -> Iterator[Store]:
+    """Open stores without the recordings of those held out; a store that is all held out not."""
+    for address in stores:
+        store = open_store(address)
+        who = f"{store.name}/sub-" + store.recordings["subject"].astype(str)
+        held = who.map(lambda name: any(fnmatch(name, pattern) for pattern in hold_out))
+        if len(kept := store.keep(store.recordings.index[~held.astype(bool)])):
+            yield kept
 
 
 def _score(
@@ -198,7 +208,7 @@ class Probes(L.Callback):
 
     Parameters
     ----------
-    stores, window_seconds, targets
+    stores, window_seconds, targets, hold_out
         As for ``probe``.
     every : int
         Steps.
@@ -210,9 +220,10 @@ class Probes(L.Callback):
         window_seconds: float,
         every: int,
         targets: Mapping[str, Any] | None = None,
+        hold_out: Sequence[str] = (),
     ) -> None:
         self.stores, self.window_seconds = list(stores), window_seconds
-        self.every, self.targets = every, targets
+        self.every, self.targets, self.hold_out = every, targets, tuple(hold_out)
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *args: Any) -> None:
         """Probe on the first process and log."""
@@ -223,7 +234,13 @@ class Probes(L.Callback):
 
     @rank_zero_only
     def _probe(self, trainer: L.Trainer, pl_module: Any) -> None:
-        found = probe(pl_module.encoder, self.stores, self.window_seconds, targets=self.targets)
+        found = probe(
+            pl_module.encoder,
+            self.stores,
+            self.window_seconds,
+            targets=self.targets,
+            hold_out=self.hold_out,
+        )
         for logger in trainer.loggers:
             # The step has been counted by now: less 1, its probes stand in the row of its loss.
             logger.log_metrics(found, step=trainer.global_step - 1)

@@ -85,7 +85,8 @@ def pretrain_encoder(
         TensorBoard), and at the end ``checkpoint/``, which ``omfa.zoo.load`` reads.
     settings : Settings, optional
     hold_out : sequence of str
-        ``"dataset/subject"`` of those left out, with ``*`` and ``?``.
+        ``"dataset/subject"`` of those left out, with ``*`` and ``?``; ``"benchmark"`` for all that
+        the benchmark holds out.
     channels : {"native", "intersection"}
         Each recording's own, or those that all recordings have, of those left out too.
     name : str, optional
@@ -138,7 +139,7 @@ def pretrain_encoder(
     if (done / "card.json").exists():
         return done
     model = Contrastive(settings, reads)
-    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets)
+    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets, hold_out)
     run = RunSettings(
         accelerator=accelerator,
         devices=devices,
@@ -367,6 +368,7 @@ def _card(
 ) -> Card:
     from omfa.pipeline.store import open_store
     from omfa.zoo.checkpoints.cards import Card, source_commit
+    from omfa.zoo.checkpoints.input import input_path
 
     opened = [open_store(store) for store in stores]
     made = [store.settings["preprocessing"] for store in opened]
@@ -383,7 +385,7 @@ def _card(
             "unit": "uV",
             "scale": 1.0,
             "sfreq": float(data.rates[0]),
-            "band": _common_band([each["band"] for each in made], float(data.rates.min())),
+            **input_path(data.paths),
             "reference": " or ".join(references),
             "channels": [data.ucs.names[i] for i in channels],
             "window_seconds": settings.window_seconds,
@@ -398,12 +400,6 @@ def _card(
             "commit": source_commit(),
         },
     )
-
-
-def _common_band(bands: Sequence[Sequence[float | None]], sfreq: float) -> list[float]:
-    """Return the part that all bands share; an open side reaches to 0, or to half of the rate."""
-    low = max(0.0 if band[0] is None else float(band[0]) for band in bands)
-    return [low, min(sfreq / 2 if band[1] is None else float(band[1]) for band in bands)]
 
 
 def export(
@@ -423,6 +419,7 @@ def export(
             resampling=settings.resampling,
             tokens_per_second=settings.tokens_per_second,
         )
+    assert model.encoder is not None  # one head alone reads none
     model.encoder.load_state_dict(encoder.state_dict())
     return save_checkpoint(folder, model, card)
 

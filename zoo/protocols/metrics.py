@@ -7,12 +7,19 @@ would be many times too narrow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 
 METRICS = ("balanced_accuracy", "accuracy", "macro_f1", "kappa")
+
+TRIAL_METRICS = tuple(f"trial_{metric}" for metric in METRICS)
+"""The same of one decision per trial."""
+
+BOUNDS = {
+    name: (-1.0, 1.0) if name.endswith("kappa") else (0.0, 1.0)
+    for name in (*METRICS, *TRIAL_METRICS)
+}
+"""The least and the greatest that a metric can be."""
 
 
 def confusion_matrix(
@@ -64,92 +71,30 @@ def scores(confusion: npt.NDArray[np.integer]) -> dict[str, float]:
     }
 
 
-def bootstrap_interval(
-    values: npt.ArrayLike, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """Return an interval of the mean, by the percentile bootstrap over subjects.
+def vote(
+    trial: npt.NDArray[np.integer], y_pred: npt.NDArray[np.integer], n_outputs: int
+) -> npt.NDArray[np.int64]:
+    """Decide each trial by the majority of its windows.
+
+    Of classes with as many windows it is the one that was predicted first: to take the first in the
+    order of classes would favour it.
 
     Parameters
     ----------
-    values : array-like of float, shape (n_subjects,)
-        One per subject; NaN is left out.
-    level : float
-        Coverage.
-    n_resamples, seed : int
-        How often subjects are drawn with replacement, and the generator's seed.
+    trial : ndarray of int, shape (n_windows,)
+        The number of each window's trial, 0 to n_trials - 1; a trial's windows are in their order.
+    y_pred : ndarray of int, shape (n_windows,)
+    n_outputs : int
 
     Returns
     -------
-    low, high : float
-        NaN where there are fewer than two subjects.
+    ndarray of int, shape (n_trials,)
     """
-    known = np.asarray(values, dtype=np.float64)
-    known = known[np.isfinite(known)]
-    if len(known) < 2:
-        return np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    means = known[rng.integers(len(known), size=(n_resamples, len(known)))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A paired comparison over subjects.
-
-    Attributes
-    ----------
-    metric : str
-    n_subjects : int
-    difference : float
-        Mean over subjects of the first result minus the second.
-    interval : tuple of float
-        Bootstrap interval of the difference.
-    p : float
-        Two-sided Wilcoxon signed-rank test; subjects without a difference are ranked and their
-        ranks shared between the signs. NaN with fewer than two subjects.
-    """
-
-    metric: str
-    n_subjects: int
-    difference: float
-    interval: tuple[float, float]
-    p: float
-
-
-def paired_test(
-    first: npt.ArrayLike, second: npt.ArrayLike, metric: str, *, seed: int = 0
-) -> Comparison:
-    """Compare two models over the same subjects.
-
-    Parameters
-    ----------
-    first, second : array-like of float, shape (n_subjects,)
-        One score per subject, in the same order.
-    metric : str
-        What is compared; goes into the answer.
-    seed : int
-        Of the bootstrap.
-
-    Returns
-    -------
-    Comparison
-    """
-    from scipy.stats import wilcoxon  # costs a second that loading a result need not take
-
-    difference = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-    difference = difference[np.isfinite(difference)]
-    n = len(difference)
-    if n < 2:
-        p = np.nan
-    elif not difference.any():
-        p = 1.0
-    else:
-        p = float(wilcoxon(difference, zero_method="zsplit").pvalue)
-    return Comparison(
-        metric,
-        n,
-        float(difference.mean()) if n else np.nan,
-        bootstrap_interval(difference, seed=seed),
-        p,
-    )
+    n = len(trial)
+    votes = np.zeros((int(trial.max(initial=-1)) + 1, n_outputs))
+    first = np.full(votes.shape, n)
+    np.add.at(votes, (trial, y_pred), 1)
+    np.minimum.at(first, (trial, y_pred), np.arange(n))
+    # The place of the first is a fraction of a vote: it decides between equals alone.
+    decided = (votes - first / (n + 1)).argmax(axis=1)
+    return decided.astype(np.int64)

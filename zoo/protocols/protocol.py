@@ -19,6 +19,7 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest, some
+from omfa.zoo.protocols.identity import Recorded, doubles, same
 
 Rows = npt.NDArray[np.int64]
 """Positions of windows in the metadata."""
@@ -85,6 +86,7 @@ class Protocol:
     tested : tuple of str
         ``cross-subject``: test on these alone, as ``"dataset/subject"`` with ``*`` and ``?``; all
         others learn in every fold. For figures on subjects on whom nothing was chosen. Empty: all.
+        With ``n_folds=1`` they are tested in one fold, and none of them learns.
     train_subjects : int or None
         ``cross-subject``: as many subjects, drawn anew for every fold, learn in place of all; those
         of a smaller number are among those of a larger one. For curves of few labels.
@@ -111,7 +113,9 @@ class Protocol:
         doing = f"Choosing the protocol {self.name!r}"
         if self.name not in PROTOCOLS:
             raise DataError(doing, "there is none of that name", f"Use {', '.join(PROTOCOLS)}")
-        if (self.n_folds is not None and self.n_folds < 2) or self.n_stimulus_folds < 2:
+        # One fold is enough where only those named are tested: all others learn in it.
+        fewest = 1 if self.tested else 2
+        if (self.n_folds is not None and self.n_folds < fewest) or self.n_stimulus_folds < 2:
             raise DataError(
                 doing,
                 f"n_folds={self.n_folds}, n_stimulus_folds={self.n_stimulus_folds}",
@@ -156,6 +160,8 @@ class Protocol:
             name += f", trained on the first {self.train_trials} trials"
         if self.train_subjects is not None:
             name += f", trained on {self.train_subjects} subjects"
+        if self.tested and self.n_folds == 1:
+            name += ", trained on those who are not tested"
         if self.centred is None:
             return name
         return f"{name} (centred by {self.centred}: tested windows are known without labels)"
@@ -287,7 +293,26 @@ def shared_samples(metadata: pd.DataFrame, left: Rows, right: Rows) -> int:
     return int((begun > ended).sum())
 
 
-def check_fold(metadata: pd.DataFrame, fold: Fold, protocol: str | Protocol) -> None:
+def recordings_of(metadata: pd.DataFrame, rows: Rows) -> set[str]:
+    """Return the recordings that windows are of, as ``Recorded.name`` has them.
+
+    Parameters
+    ----------
+    metadata : pandas.DataFrame
+        A row per window.
+    rows : ndarray of int
+        The windows.
+    """
+    names = metadata[list(RECORDING)].iloc[rows].drop_duplicates().astype(str)
+    return {f"{d}/{s}_{session}_{run}" for d, s, session, run in names.to_numpy()}
+
+
+def check_fold(
+    metadata: pd.DataFrame,
+    fold: Fold,
+    protocol: str | Protocol,
+    recorded: Sequence[Recorded] = (),
+) -> None:
     """Prove that the sides of a fold share nothing that the protocol keeps apart.
 
     Parameters
@@ -297,15 +322,18 @@ def check_fold(metadata: pd.DataFrame, fold: Fold, protocol: str | Protocol) -> 
     fold : Fold
         From ``split``, from a file, or made by hand.
     protocol : str or Protocol
+    recorded : sequence of Recorded
+        The dataset's recordings, whose digests find one that has two names.
 
     Raises
     ------
     DataError
-        If a window is on two sides; if a trial, or a sample of overlapping windows, is, and the
-        protocol is not ``leaky-window``; if a session, subject, stimulus or dataset is that the
-        protocol keeps apart.
+        If a window is on two sides; if a trial, or a sample of overlapping windows, is, or the same
+        recording under two names, and the protocol is not ``leaky-window``; if a session, subject,
+        stimulus or dataset is that the protocol keeps apart.
     """
     protocol = as_protocol(protocol)
+    twins = [] if protocol.leaky else doubles(recorded)
     apart = _APART[protocol.name]
     for one, other in combinations(SIDES, 2):
         # Test is the last of SIDES, so it is `other` and never `one`.
@@ -321,6 +349,19 @@ def check_fold(metadata: pd.DataFrame, fold: Fold, protocol: str | Protocol) -> 
                     f"{'/'.join(both[0])}",
                     f"Make folds with split(); only '{LEAKY}' lets windows of one trial part",
                 )
+        here, there = (recordings_of(metadata, rows) if twins else set() for rows in (left, right))
+        renamed = [
+            f"{a.name} and {b.name}"
+            for a, b in twins
+            if (a.name in here and b.name in there) or (b.name in here and a.name in there)
+        ]
+        if renamed:
+            raise DataError(
+                doing,
+                f"{len(renamed)} recordings are on both sides under two names, by their digests: "
+                f"{some(renamed)}",
+                "Open each corpus once",
+            )
         if not protocol.leaky and (n := shared_samples(metadata, left, right)):
             raise DataError(
                 doing,
@@ -368,26 +409,39 @@ def describe_folds(metadata: pd.DataFrame, folds: Sequence[Fold], y: Rows) -> pd
     return pd.DataFrame(rows)
 
 
+Kind = typing.Literal["none", "inductive", "transductive", "dataset held out", "unknown"]
+
+
 @dataclass(frozen=True)
 class Pretraining:
     """What a model's pre-training saw.
 
     Parameters
     ----------
-    kind : {"none", "inductive", "transductive", "dataset held out"}
+    kind : {"none", "inductive", "transductive", "dataset held out", "unknown"}
         ``inductive``: nothing of the test side; ``transductive``: test signals without labels;
-        ``dataset held out``: nothing of the datasets that are tested.
+        ``dataset held out``: nothing of the datasets that are tested; ``unknown``: weights whose
+        source does not say.
     seen : tuple of str
         ``"dataset/subject"`` of everybody whose signals were used, or ``"dataset"`` for all of
         it. Checked against the test sides, so a claim that does not hold is refused.
+    recordings : tuple of str
+        Those that were used, with their digests, as ``str`` of ``Recorded``. Checked likewise:
+        people are found under another name too.
+    compared : {"names", "digests"}
+        What a claim of a checkpoint rests on: the digests of everybody's recordings, or names
+        alone for some, who would not be found under another name.
     """
 
-    kind: typing.Literal["none", "inductive", "transductive", "dataset held out"] = "none"
+    kind: Kind = "none"
     seen: tuple[str, ...] = field(default=())
+    recordings: tuple[str, ...] = field(default=())
+    compared: typing.Literal["names", "digests"] = "names"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "seen", tuple(self.seen))
-        kinds = ("none", "inductive", "transductive", "dataset held out")
+        object.__setattr__(self, "recordings", tuple(self.recordings))
+        kinds = typing.get_args(Kind)
         if self.kind not in kinds:
             raise DataError(
                 "Saying what pre-training saw", f"kind={self.kind!r}", f"Use {', '.join(kinds)}"
@@ -399,8 +453,23 @@ class Pretraining:
                 "Use another kind",
             )
 
-    def check(self, metadata: pd.DataFrame, folds: Sequence[Fold], protocol: Protocol) -> None:
+    def check(
+        self,
+        metadata: pd.DataFrame,
+        folds: Sequence[Fold],
+        protocol: Protocol,
+        recorded: Sequence[Recorded] = (),
+    ) -> None:
         """Refuse the claim if the test sides contradict it.
+
+        Parameters
+        ----------
+        metadata : pandas.DataFrame
+            A row per window.
+        folds : sequence of Fold
+        protocol : Protocol
+        recorded : sequence of Recorded
+            The dataset's recordings with their digests.
 
         Raises
         ------
@@ -415,11 +484,12 @@ class Pretraining:
                 "the tested dataset may have been seen",
                 "Pre-train without it and say 'dataset held out'",
             )
-        if self.kind in ("none", "transductive"):
+        if self.kind in ("none", "transductive", "unknown"):
             return
-        tested = metadata.iloc[np.unique(np.concatenate([fold.test for fold in folds]))]
-        pairs = tested[list(SUBJECT)].astype(str).drop_duplicates().to_numpy()
-        seen = set(self.seen)
+        rows = np.unique(np.concatenate([fold.test for fold in folds]))
+        pairs = metadata.iloc[rows][list(SUBJECT)].astype(str).drop_duplicates().to_numpy()
+        used = [Recorded.of_text(text) for text in self.recordings]
+        seen = {*self.seen, *(one.person for one, _ in same(recorded, used))}
         if self.kind == "dataset held out":
             seen = {name.split("/")[0] for name in seen}
         caught = [f"{d}/{s}" for d, s in pairs if d in seen or f"{d}/{s}" in seen]

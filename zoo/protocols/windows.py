@@ -20,6 +20,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.signal_path import SignalPath
+from omfa.zoo.protocols.identity import Recorded
 from omfa.zoo.protocols.protocol import CENTRED_BY, TRIAL, Rows, codes
 
 COLUMNS = (*TRIAL, "stimulus", "i_window_in_trial", "i_start_in_trial", "i_stop_in_trial")
@@ -50,11 +52,17 @@ class Dataset(ABC):
         of ``target`` are the classes.
     rule : str
         How ``target`` was made, in words.
+    paths : sequence of SignalPath
+        What was done to the signals, each way once; empty where that is not known.
     simulated : bool
         Whether any of the signals are simulated.
     chs_info : list of dict or None
         ``ch_name``, ``kind`` and ``loc`` of each channel, as braindecode's models take them; None
         where the names alone are known.
+    recorded : sequence of Recorded
+        The recordings that it was made of, with their digests, by which data are known again under
+        another name. Those that have windows are called as the metadata's ``dataset`` and
+        ``subject_session_run``. Empty where no digests are known.
     known_features : KnownFeatures or None
         The features that were last computed of it. ``evaluate`` keeps them here if there is a
         recipe: signals of stores do not change.
@@ -89,9 +97,19 @@ class Dataset(ABC):
         return "the dataset's target"
 
     @property
+    def paths(self) -> Sequence[SignalPath]:
+        """What was done to the signals; empty where that is not known."""
+        return ()
+
+    @property
     def simulated(self) -> bool:
         """Whether any of the signals are simulated."""
         return False
+
+    @property
+    def recorded(self) -> Sequence[Recorded]:
+        """The recordings with their digests."""
+        return ()
 
     @property
     def chs_info(self) -> list[dict[str, Any]] | None:
@@ -156,7 +174,9 @@ class _OwnDataset(Dataset):
 
     metadata, sfreq, channels = map(_of_own, ("metadata", "sfreq", "channels"))
     recipe, classes, rule = map(_of_own, ("recipe", "classes", "rule"))
-    simulated, chs_info = map(_of_own, ("simulated", "chs_info"))
+    simulated, recorded, chs_info, paths = map(
+        _of_own, ("simulated", "recorded", "chs_info", "paths")
+    )
 
     def __init__(self, own: Any) -> None:
         self.own = own
@@ -501,10 +521,14 @@ class Estimator(ABC):
         for a model of signals, and for one that computes features only as it needs them.
     reads_signals : bool
         Whether it learns from signals, so that there are no features to centre.
+    bands : mapping of str to (float, float), or None
+        The frequency bands that its features measure, in Hz, by name. Signals that lack one are
+        named before a run.
     """
 
     features: Extract | None = None
     reads_signals: bool = False
+    bands: Mapping[str, tuple[float, float]] | None = None
 
     @abstractmethod
     def fit(self, train: Windows, validation: Windows) -> Any:
@@ -542,7 +566,7 @@ class Estimator(ABC):
 
 
 # Looked for by name, so that a model of one's own need not import Estimator.
-_OPTIONAL = ("features", "reads_signals", "check", "expected_seconds")
+_OPTIONAL = ("features", "reads_signals", "bands", "check", "expected_seconds")
 
 
 class _Own(Estimator):

@@ -224,30 +224,33 @@ def pretraining_curves(runs: Mapping[str, pd.DataFrame]) -> bytes:
 
 
 def fine_tuning_curves(history: pd.DataFrame, title: str) -> bytes:
-    """Draw the losses of a fine-tuning, and the epoch that was kept.
+    """Draw the losses of a fine-tuning, and the epoch that was kept if it was chosen.
 
     Parameters
     ----------
     history : DataFrame
-        Columns ``epoch``, ``loss``, ``validation_loss``, ``validation_balanced_accuracy``.
+        Columns ``epoch`` and ``loss``; ``validation_loss`` and ``validation_balanced_accuracy``
+        where a validation side was set apart.
     title : str
     """
-    best = history["epoch"].iloc[int(history["validation_loss"].argmin())]
     look = {"lw": 1.3, "marker": ".", "ms": 4}
     with style():
-        figure = Figure(figsize=(WIDTH, 4.0), layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True)
+        judged = "validation_loss" in history
+        figure = Figure(figsize=(WIDTH, 4.0 if judged else 2.4), layout="constrained")
+        above, *more = figure.subplots(1 + judged, 1, sharex=True, squeeze=False)[:, 0]
         above.plot(history["epoch"], history["loss"], color=BEFORE, label="training", **look)
-        above.plot(
-            history["epoch"], history["validation_loss"], color=AFTER, label="validation", **look
-        )
-        score = 100 * history["validation_balanced_accuracy"]
-        below.plot(history["epoch"], score, color=AFTER, **look)
-        for axes in (above, below):
-            axes.axvline(best, color=MARK, lw=1, ls=":")
         above.set_title(_wrapped(title), loc="left", parse_math=False)
         above.set(ylabel="loss")
-        below.set(ylabel="validation balanced\naccuracy (%)", xlabel="epoch")
-        below.xaxis.get_major_locator().set_params(integer=True)
+        if judged:
+            loss = history["validation_loss"]
+            above.plot(history["epoch"], loss, color=AFTER, label="validation", **look)
+            score = 100 * history["validation_balanced_accuracy"]
+            more[0].plot(history["epoch"], score, color=AFTER, **look)
+            more[0].set(ylabel="validation balanced\naccuracy (%)")
+            for axes in (above, *more):
+                axes.axvline(history["epoch"].iloc[int(loss.argmin())], color=MARK, lw=1, ls=":")
+        last = more[0] if more else above
+        last.set(xlabel="epoch")
+        last.xaxis.get_major_locator().set_params(integer=True)
         above.legend(fontsize=8)
         return png(figure, colours=64)

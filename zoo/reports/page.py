@@ -8,10 +8,10 @@ give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,10 +20,12 @@ from markupsafe import Markup
 from omfa.pipeline import report_page as page
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.report_figures import Topography, topographies
-from omfa.zoo.evaluation.results import Result, by_subject
-from omfa.zoo.protocols.metrics import bootstrap_interval
+from omfa.zoo.evaluation.results import COMPARED, Result, by_subject, interval_of
+from omfa.zoo.protocols.comparisons import least_p_in_words
 from omfa.zoo.reports import figures
 from omfa.zoo.reports.tables import Entry, summary_table
+
+Item = TypeVar("Item")
 
 TEMPLATES = Path(__file__).parent / "templates"
 """The templates of reports on results, for reports that add to them."""
@@ -49,6 +51,10 @@ class _Comparison:
         The columns of the table; all but the first and the last hold numbers.
     rows : list of list of str
         A row per entry.
+    notes : list of str
+        What the p of the table can be, and which seeds it does not cover.
+    inflation : list of list of str
+        Of a leaky protocol: a row per entry with an honest twin.
     """
 
     label: str
@@ -60,6 +66,8 @@ class _Comparison:
     n_left: int
     head: list[str]
     rows: list[list[str]]
+    notes: list[str]
+    inflation: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,8 @@ class _Dataset:
 def _dataset(entries: Sequence[Entry], metric: str) -> _Dataset:
     first = entries[0].first
     data = first.config["dataset"]
-    by_protocol = _grouped(entries, lambda entry: entry.first.label)
+    summary = summary_table(entries, [metric])
+    by_protocol = _grouped(range(len(entries)), lambda i: entries[i].first.label)
     return _Dataset(
         title=first.data,
         name=" + ".join(data["datasets"]),
@@ -103,13 +112,16 @@ def _dataset(entries: Sequence[Entry], metric: str) -> _Dataset:
         n_subjects=len(first.subjects),
         n_windows=data["windows"],
         n_channels=len(data["channels"]),
-        comparisons=[_comparison(rows, metric) for rows in by_protocol.values()],
+        comparisons=[
+            _comparison([entries[i] for i in own], summary.iloc[own], metric)
+            for own in by_protocol.values()
+        ],
     )
 
 
-def _comparison(entries: Sequence[Entry], metric: str) -> _Comparison:
+def _comparison(entries: Sequence[Entry], own: pd.DataFrame, metric: str) -> _Comparison:
     first = entries[0].first
-    head, rows = _table(entries, metric)
+    head, rows = _table(entries, own, metric)
     shown = entries[:MOST_CONFUSIONS]
     return _Comparison(
         label=first.label,
@@ -121,6 +133,8 @@ def _comparison(entries: Sequence[Entry], metric: str) -> _Comparison:
         n_left=len(entries) - len(shown),
         head=head,
         rows=rows,
+        notes=_notes(own),
+        inflation=_inflation(own),
     )
 
 
@@ -128,10 +142,10 @@ def _simulated(entry: Entry) -> bool:
     return bool(entry.first.config["dataset"].get("simulated", False))
 
 
-def _grouped(entries: Sequence[Entry], key: Any) -> dict[Any, list[Entry]]:
-    groups: dict[Any, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(key(entry), []).append(entry)
+def _grouped(items: Iterable[Item], key: Callable[[Item], Any]) -> dict[Any, list[Item]]:
+    groups: dict[Any, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
     return groups
 
 
@@ -148,7 +162,7 @@ def _dots(entries: Sequence[Entry], metric: str) -> bytes:
             figures.Dots(
                 entry.name,
                 subjects[metric].to_numpy(np.float64),
-                bootstrap_interval(subjects[metric]),
+                interval_of(entry.results, metric),
                 float(subjects[f"majority_{metric}"].mean()),
                 None if paper is None else paper / 100,
             )
@@ -172,14 +186,15 @@ def _title(result: Result) -> str:
     return f"{result.data}, {name}" + (f"\n({rest}" if rest else "")
 
 
-def _table(entries: Sequence[Entry], metric: str) -> tuple[list[str], list[list[str]]]:
+def _table(
+    entries: Sequence[Entry], own: pd.DataFrame, metric: str
+) -> tuple[list[str], list[list[str]]]:
     """Return the head and the rows of the table of a protocol."""
-    own = summary_table(entries, [metric])
     other = "balanced_accuracy" if metric == "accuracy" else "accuracy"
     beside = [by_subject(entry.results)[other].mean() for entry in entries]
     claims = own[["paper", "paper_difference"]].notna().any(axis=None) or own["paper_words"].any()
     papers = bool(claims) and metric == "accuracy"
-    head = ["", _words(metric), "95 %", "majority", "vs. first row", "95 % ", "p"]
+    head = ["", _words(metric), "95 %", "per trial", "majority", *_COMPARED]
     head += ["paper", "paper, vs. first row"] if papers else []
     rows = []
     for (_, row), also in zip(own.iterrows(), beside, strict=True):
@@ -187,18 +202,64 @@ def _table(entries: Sequence[Entry], metric: str) -> tuple[list[str], list[list[
             row["row"],
             _percent(row["mean"]),
             _interval(row["low"], row["high"]),
+            _percent(row["per_trial"]),
             _percent(row["majority"]),
-            _percent(row["difference"], signed=True),
-            _interval(row["difference_low"], row["difference_high"], signed=True),
-            "" if np.isnan(row["p"]) else f"{row['p']:.2g}",
+            *_compared(row),
         ]
         if papers:
             cells += [
                 _percent(row["paper"], digits=2) or row["paper_words"],
                 _percent(row["paper_difference"], signed=True, digits=2),
             ]
-        rows.append([*cells, _percent(also), _pretraining(row)])
-    return [*head, _words(other), "pre-training"], rows
+        rows.append([*cells, _percent(also), f"{_pretraining(row)}; {row['seeds']}"])
+    return [*head, _words(other), "pre-training; seeds"], rows
+
+
+_COMPARED = ("vs. first row", "95 % ", "p", "p, Holm", "effect", "detectable")
+"""The head of the columns of a comparison."""
+
+
+def _compared(row: pd.Series[Any], prefix: str = "") -> list[str]:
+    """Return the cells of a comparison; empty where there is none."""
+    of = {name: row[f"{prefix}{name}"] for name in COMPARED}
+    if np.isnan(of["difference"]):
+        return [""] * len(_COMPARED)
+    return [
+        _percent(of["difference"], signed=True),
+        _interval(of["difference_low"], of["difference_high"], signed=True),
+        _p(of["p"]),
+        _p(of["p_holm"]),
+        f"{of['effect']:+.2f}".replace("-", "−"),
+        _percent(of["detectable"]) or "–",
+    ]
+
+
+def _p(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2g}"
+
+
+def _notes(own: pd.DataFrame) -> list[str]:
+    """Say what p can be here, and what the intervals do not cover."""
+    notes = []
+    tested = int(own["difference"].notna().sum())
+    people = sorted({int(n) for n in own["n_subjects"]})
+    if tested:
+        together = f"{tested} comparisons, corrected together" if tested > 1 else "One comparison"
+        notes.append(f"{together}; {'; '.join(map(least_p_in_words, people))}.")
+    if (own["n_pretraining_seeds"] == 1).any():
+        notes.append(
+            "Of one pre-training seed nobody knows how much another would change: the interval is "
+            "of people alone."
+        )
+    return notes
+
+
+def _inflation(own: pd.DataFrame) -> list[list[str]]:
+    rows = own[own["inflation_over"] != ""]
+    return [
+        [row["row"], *_compared(row, "inflation_"), row["inflation_over"].partition(" (")[0]]
+        for _, row in rows.iterrows()
+    ]
 
 
 def _pretraining(row: pd.Series[Any]) -> str:
@@ -232,8 +293,9 @@ def curves(runs: Mapping[str, pd.DataFrame]) -> Markup:
 
 
 def history(name: str, table: pd.DataFrame) -> Markup:
-    """Return the learning curve of a fine-tuning, as HTML; dotted is the epoch that was kept."""
-    return _part("fine_tuning", png=figures.fine_tuning_curves(table, name), name=name)
+    """Return the learning curve of a fine-tuning, as HTML; dotted is the epoch that was chosen."""
+    png = figures.fine_tuning_curves(table, name)
+    return _part("fine_tuning", png=png, name=name, chosen="validation_loss" in table)
 
 
 def attention(name: str, table: pd.DataFrame) -> Markup:

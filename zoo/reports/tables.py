@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,21 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.baselines import BASELINES
-from omfa.zoo.evaluation.results import Result, by_subject, compare
-from omfa.zoo.protocols.metrics import METRICS, bootstrap_interval
+from omfa.zoo.evaluation.results import (
+    COMPARED,
+    Result,
+    by_subject,
+    compare,
+    compared,
+    inflations,
+    interval_of,
+    n_seeds,
+    per_trial,
+    pretraining_recipe,
+    seeds_in_words,
+)
+from omfa.zoo.protocols.comparisons import Comparison
+from omfa.zoo.protocols.metrics import METRICS
 
 
 @dataclass(frozen=True)
@@ -28,7 +41,7 @@ class Entry:
         others are compared with.
     name : str
     results : tuple of Result
-        One for each seed.
+        One for each seed of the fit, of pre-training or both.
     paper : float or None
         The accuracy that the paper states, in percent.
     paper_difference : float or None
@@ -87,9 +100,10 @@ def scores_table(entries: Sequence[Entry]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row per entry, seed, subject and metric: ``value`` and that of the majority class, as
-        shares; whether the row is ``leaky`` or ``simulated``; ``pretraining`` and ``saw``, the kind
-        of pre-training and its datasets; ``result``, the file.
+        A row per entry, seed, subject and metric: ``value``, that of one decision per trial
+        (``per_trial``) and that of the majority class, as shares; whether the row is ``leaky`` or
+        ``simulated``; ``pretraining`` and ``saw``, the kind of pre-training and its datasets;
+        ``result``, the file.
     """
     parts = []
     for entry in entries:
@@ -99,11 +113,18 @@ def scores_table(entries: Sequence[Entry]) -> pd.DataFrame:
                 part = subjects[["subject"]].assign(
                     metric=metric,
                     value=subjects[metric],
+                    per_trial=subjects[per_trial(metric)],
                     majority=subjects[f"majority_{metric}"],
                     result="" if result.path is None else result.path.name,
                 )
-                parts.append(part.assign(**_facts(entry), seed=result.config["seed"]))
-    columns = [*_FACTS, "seed", "subject", "metric", "value", "majority", "result"]
+                checkpoint = result.config.get("checkpoint") or {}
+                seeds = {
+                    "seed": result.config["seed"],
+                    "pretraining_seed": checkpoint.get("pretraining_seed"),
+                }
+                parts.append(part.assign(**_facts(entry), **seeds))
+    columns = [*_FACTS, "seed", "pretraining_seed", "subject", "metric"]
+    columns += ["value", "per_trial", "majority", "result"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
@@ -125,56 +146,85 @@ def summary_table(entries: Sequence[Entry], metrics: Sequence[str] = METRICS) ->
     Returns
     -------
     pandas.DataFrame
-        A row per entry and metric: mean over subjects, its 95 % bootstrap interval, the majority
-        class, the difference from the first entry of its place with interval and p of Wilcoxon's
-        paired test, and what the paper states, as a share like all else.
+        A row per entry and metric: mean over subjects, its 95 % interval, the mean of one decision
+        per trial, the majority class; ``COMPARED`` with the first entry of the place, p corrected
+        over the entries of the place in this metric; the columns of ``inflations``, p corrected
+        over the leaky entries of the table and data; and what the paper states, as a share like all
+        else.
     """
-    reference: dict[tuple[str, str, str], Entry] = {}
-    rows = []
-    for entry in entries:
-        first = reference.setdefault(entry.place, entry)
-        subjects = by_subject(entry.results)
-        for metric in metrics:
-            low, high = bootstrap_interval(subjects[metric])
-            row = _facts(entry) | {
-                "n_subjects": len(subjects),
-                "n_seeds": len(entry.results),
-                "metric": metric,
-                "mean": subjects[metric].mean(),
-                "low": low,
-                "high": high,
-                "majority": subjects[f"majority_{metric}"].mean(),
-                **_difference(entry, first, metric),
-            }
-            for name in ("paper", "paper_difference"):  # of accuracy
-                value = getattr(entry, name)
-                row[name] = value / 100 if value is not None and metric == "accuracy" else np.nan
-            rows.append(row | {"paper_words": entry.paper_words})
-    return pd.DataFrame(rows, columns=[*_FACTS, *_NUMBERS])
+    if not entries:
+        return pd.DataFrame(columns=[*_FACTS, *_NUMBERS])
+    parts = [_summary(entries, metric) for metric in metrics]
+    # Stable: the metrics of an entry follow one another.
+    return pd.concat(parts).sort_index(kind="stable").reset_index(drop=True)
 
 
 _NUMBERS = (
-    *("n_subjects", "n_seeds", "metric", "mean", "low", "high", "majority"),
-    *("difference", "difference_low", "difference_high", "p", "paper", "paper_difference"),
-    "paper_words",
+    *("n_subjects", "n_pretraining_seeds", "n_seeds", "seeds", "metric"),
+    *("mean", "low", "high", "per_trial", "majority", *COMPARED),
+    *(f"inflation_{name}" for name in (*COMPARED, "over")),
+    *("paper", "paper_difference", "paper_words"),
 )
 
 
-def _difference(entry: Entry, first: Entry, metric: str) -> dict[str, float]:
-    nothing = dict.fromkeys(("difference", "difference_low", "difference_high", "p"), np.nan)
+def _summary(entries: Sequence[Entry], metric: str) -> pd.DataFrame:
+    """Return the rows of one metric, numbered as the entries are."""
+    first: dict[tuple[str, str, str], Entry] = {}
+    rows = []
+    for entry in entries:
+        first.setdefault(entry.place, entry)
+        subjects = by_subject(entry.results)
+        low, high = interval_of(entry.results, metric)
+        pretrainings, fits = n_seeds(entry.results)
+        row = _facts(entry) | {
+            "n_subjects": len(subjects),
+            "n_pretraining_seeds": pretrainings,
+            "n_seeds": fits,
+            "seeds": seeds_in_words(entry.results),
+            "metric": metric,
+            "mean": subjects[metric].mean(),
+            "low": low,
+            "high": high,
+            "per_trial": subjects[per_trial(metric)].mean(),
+            "majority": subjects[f"majority_{metric}"].mean(),
+        }
+        for name in ("paper", "paper_difference"):  # of accuracy
+            value = getattr(entry, name)
+            row[name] = value / 100 if value is not None and metric == "accuracy" else np.nan
+        rows.append(row | {"paper_words": entry.paper_words})
+    tests = [_difference(entry, first[entry.place], metric) for entry in entries]
+    families: list[pd.DataFrame | pd.Series] = [
+        # What is corrected together: comparisons with one row, and leaky runs of one data.
+        _by_family(
+            [entry.place for entry in entries], lambda own: compared([tests[i] for i in own])
+        ),
+        _by_family(
+            [entry.place[:2] for entry in entries],
+            lambda own: inflations([entries[i].results for i in own], metric),
+        ),
+    ]
+    table = pd.DataFrame(rows).join(families)
+    return table[[*_FACTS, *_NUMBERS]]
+
+
+def _by_family(
+    families: Sequence[Any], of: Callable[[Sequence[int]], pd.DataFrame]
+) -> pd.DataFrame:
+    """Call ``of`` with the positions of each family; return its rows in the entries' order."""
+    own: dict[Any, list[int]] = {}
+    for i, family in enumerate(families):
+        own.setdefault(family, []).append(i)
+    parts = [of(rows).set_axis(rows, axis=0) for rows in own.values()]
+    return pd.concat(parts).sort_index()
+
+
+def _difference(entry: Entry, first: Entry, metric: str) -> Comparison | None:
     if entry is first:
-        return nothing
+        return None
     try:
-        test = compare(entry.results, first.results, metric)
+        return compare(entry.results, first.results, metric)
     except DataError:  # not on the same folds: there is nothing to compare
-        return nothing
-    low, high = test.interval
-    return {
-        "difference": test.difference,
-        "difference_low": low,
-        "difference_high": high,
-        "p": test.p,
-    }
+        return None
 
 
 def read_entries(paths: Sequence[str | Path]) -> list[Entry]:
@@ -188,8 +238,8 @@ def read_entries(paths: Sequence[str | Path]) -> list[Entry]:
     Returns
     -------
     list of Entry
-        A table for each data, rule and length of windows; seeds of a model are one entry;
-        baselines come last.
+        A table for each data, rule and length of windows; seeds of a model are one entry, and so
+        are checkpoints that differ by the seed of their pre-training alone; baselines come last.
 
     Raises
     ------
@@ -211,7 +261,7 @@ def read_entries(paths: Sequence[str | Path]) -> list[Entry]:
     for result in map(Result.load, files):
         models.setdefault(json.dumps(_identity(result), sort_keys=True), []).append(result)
     groups = sorted(models.values(), key=lambda seeds: _order(seeds[0]))
-    names = _names([seeds[0] for seeds in groups])
+    names = _names(groups)
     return [
         Entry(_table_of(seeds[0]), name, tuple(seeds))
         for seeds, name in zip(groups, names, strict=True)
@@ -223,6 +273,10 @@ def _identity(result: Result) -> dict[str, Any]:
     config = {k: v for k, v in result.config.items() if k not in ("seed", "created", "seconds")}
     # Seeds may have read copies of a store, or cached it otherwise: its fingerprint is compared.
     config["dataset"] = {**config["dataset"], "recipe": None}
+    if config.get("checkpoint"):
+        # Those of several pre-training seeds are one model, and lie in several folders.
+        config["checkpoint"] = pretraining_recipe(result)
+        config["parameters"] = {**config["parameters"], "checkpoint": None}
     return config
 
 
@@ -244,9 +298,10 @@ def _table_of(result: Result) -> str:
     return f"{result.data}, {result.config['rule']}{windows}"
 
 
-def _names(results: Sequence[Result]) -> list[str]:
+def _names(groups: Sequence[Sequence[Result]]) -> list[str]:
     """Name models, by their parameters too where the name alone is not enough."""
-    plain = [_name(result) for result in results]
+    plain = [_name(seeds) for seeds in groups]
+    results = [seeds[0] for seeds in groups]
     places = [
         (_table_of(r), str(r.config["protocol"]), n) for r, n in zip(results, plain, strict=True)
     ]
@@ -265,6 +320,7 @@ def _names(results: Sequence[Result]) -> list[str]:
     return names
 
 
-def _name(result: Result) -> str:
-    checkpoint = result.config.get("checkpoint")
-    return f"{result.estimator} from {checkpoint['name']}" if checkpoint else result.estimator
+def _name(seeds: Sequence[Result]) -> str:
+    first = seeds[0]
+    names = sorted({(one.config.get("checkpoint") or {}).get("name", "") for one in seeds})
+    return f"{first.estimator} from {' '.join(names)}" if names[0] else first.estimator

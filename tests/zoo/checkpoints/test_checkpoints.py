@@ -22,6 +22,7 @@ from omfa.pipeline.recording import DataError
 from omfa.zoo.checkpoints import downloads
 from omfa.zoo.checkpoints.cards import FILES
 from omfa.zoo.checkpoints.downloads import Entry, described, registry_text
+from omfa.zoo.checkpoints.input import input_path
 
 NAME = "omfa-tiny-noise"
 PIECE = 1 << 16  # bytes that are written at once
@@ -366,6 +367,17 @@ def test_a_dataset_is_compared_with_a_card(lay_store, tmp_path):
     fixed = CARD.recipe | {"settings": {"resampling": "off"}}
     with pytest.raises(DataError, match="without resampling"):
         zoo.check_input(replace(CARD, input=fitting | {"sfreq": 128.0}, recipe=fixed), data)
+    deap = lay_store(
+        tmp_path / "deap.zarr", source="deap", history={"band": [4.0, 45.0], "reference": "average"}
+    )
+    from_deap = zoo.open_dataset(deap, 2.0)
+    whole = fitting | {"band": [0.5, 45.0]}
+    with pytest.warns(zoo.InputWarning, match=r"4 to 45 Hz, .*0.5 to 45 Hz, .*no delta \(1-4 Hz\)"):
+        zoo.check_input(replace(CARD, input=whole), from_deap)
+    with pytest.warns(zoo.InputWarning, match=r"fall as MNE's does.*fell within 4 Hz"):
+        zoo.check_input(replace(CARD, input=whole | {"transition": 4.0}), data)
+    zoo.check_input(replace(CARD, input=whole | {"band": [4.0, 45.0]}), from_deap)
+    assert input_path(data.paths) == {"band": [0.5, 45.0]}
     own = zoo.ArrayDataset(
         *data.take([0])[:1], data.metadata[:1], sfreq=100.0, channels=list("ABCDEF")
     )

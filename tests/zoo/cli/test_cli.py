@@ -127,6 +127,18 @@ def test_stage_1_of_a_grid_is_also_set_by_pairs():
     assert asdict(settings) == asdict(expected) | {"lag_seconds": [1.0, 2.0]}
 
 
+def test_smoothing_goes_to_every_model_with_features():
+    models = ["omfa+non-causal-lds", "tangent-space+logistic", "braindecode:EEGNet", "majority"]
+    for given in (["--smooth", "lds"], ["--parameters", "smooth=lds"]):
+        line = parse([*EVALUATE, "--head", "logistic", *given])
+        found = parameters_of(line, models)
+        assert found["tangent-space+logistic"] == {"smooth": "lds"}
+        assert found["omfa+non-causal-lds"] == {"smooth": "lds", "head": "logistic"}
+        assert found["braindecode:EEGNet"] == found["majority"] == {}
+    with pytest.raises(DataError, match="--smooth for majority"):
+        parameters_of(parse([*EVALUATE, "--smooth", "lds"]), ["majority"])
+
+
 def test_settings_go_to_the_models_that_take_them():
     models = ["omfa", "omfa:scratch", "braindecode:EEGNet", "majority"]
     line = [*EVALUATE, "--freeze", "encoder", "--epochs", "3", "--no-connectivity", "--refit"]

@@ -50,13 +50,19 @@ def test_models_are_compared_on_the_same_folds(capsys, tmp_path):
     assert "simulated dreamer, 5 subjects, 2 seeds averaged; classes by" in told.out
     assert "dataset held out" in told.out
     assert "LEAKY" in told.out
+    assert "Added: omfa:random" in told.err
+    assert "Not in the table: omfa:scratch" in told.err
     for path in re.findall(r"Result: (.*)", told.out):
         result = Result.load(path)
         assert result.leaky is ("leaky" in Path(path).name)
         assert result.config["dataset"]["simulated"]
     omfa = [Result.load(path) for path in tmp_path.glob("cross-subject_omfa_*")]
     assert sorted(one.config["seed"] for one in omfa) == [0, 1]
-    assert {one.config["parameters"]["freeze"] for one in omfa} == {"encoder"}
+    random = [Result.load(path) for path in tmp_path.glob("cross-subject_omfa-random_*")]
+    assert sorted(one.config["seed"] for one in random) == [0, 1]
+    for one in (*omfa, *random):
+        assert one.config["parameters"]["freeze"] == "encoder"
+    assert {one.config["parameters"]["preset"] for one in random} == {"tiny"}
     assert main(command) == 0  # read, not run
     assert capsys.readouterr().out == told.out
     again = omfa[0].path
@@ -88,6 +94,31 @@ def test_a_result_is_run_again_on_the_store_that_is_named(folder, capsys, tmp_pa
     assert "Predictions are identical in" in capsys.readouterr().out
     assert main([*again, "deap.zarr"]) == 2
     assert "no target is given for deap" in capsys.readouterr().err
+
+
+def test_controls_take_what_the_checkpoint_and_its_model_have(capsys, tmp_path):
+    command = ["evaluate", "dreamer.zarr", "--dry-run", "--folds", "2", "--out", str(tmp_path)]
+    command += ["--checkpoint", "runs/three/checkpoint", "--freeze", "encoder", *QUICK]
+    seen = {}
+
+    def shown(*arguments):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                "omfa.zoo.evaluation.run.plan",
+                lambda model, *_, parameters, **__: seen.update({model: parameters}),
+            )
+            patch.setattr("omfa.zoo.cli.evaluation._show_plans", lambda *_, **__: None)
+            seen.clear()
+            assert main([*command, *arguments]) == 0
+        return dict(seen)
+
+    assert set(shown()) == {"omfa", "omfa:random"}
+    assert set(shown("--no-control")) == {"omfa"}
+    found = shown("omfa:scratch.lr=0.1", "--model", "omfa", "--model", "omfa:scratch")
+    assert "freeze" not in found["omfa:scratch"]
+    assert found["omfa:scratch"]["lr"] == 0.1
+    assert found["omfa:random"]["freeze"] == "encoder"
+    assert {found[name]["preset"] for name in ("omfa:random", "omfa:scratch")} == {"tiny"}
 
 
 @pytest.mark.parametrize("out", ["dreamer.zarr", "dreamer.zarr/results/mine"])
@@ -208,12 +239,24 @@ def test_a_fine_tuned_model_is_a_checkpoint(capsys, tmp_path):
     assert main([*evaluated, "--skip", "dreamer/sub-02", "--dry-run"]) == 0
 
 
-def test_fine_tuning_holds_subjects_apart_where_there_are_three(tmp_path):
-    out = tmp_path / "all"
-    assert main(["finetune", "deap.zarr", "--out", str(out), *QUICK, "preset=tiny"]) == 0
-    recipe = json.loads((out / "card.json").read_text())["recipe"]
-    assert len(recipe["validation"]["subjects"]) == 1
-    assert np.isfinite(recipe["validation"]["validation_loss"])
+def test_fine_tuning_holds_subjects_apart_to_choose_an_epoch_alone(tmp_path, capsys):
+    def validation(name, *arguments):
+        out = tmp_path / name
+        command = ["finetune", "deap.zarr", "--out", str(out), *QUICK, "preset=tiny", *arguments]
+        assert main(command) == 0
+        return json.loads((out / "card.json").read_text())["recipe"]["validation"]
+
+    chosen = validation("chosen", "patience=1")
+    assert len(chosen["subjects"]) == 1
+    assert np.isfinite(chosen["validation_loss"])
+    assert "balanced accuracy" in capsys.readouterr().err
+    everything = validation("all")
+    assert everything["subjects"] == []
+    assert np.isfinite(everything["loss"])
+    assert "balanced accuracy" not in capsys.readouterr().err
+    command = ["finetune", "deap.zarr", "--out", str(tmp_path / "no"), *QUICK, "preset=tiny"]
+    assert main([*command, "--protocol", "within-subject"]) == 2
+    assert "all windows are learned from. Leave the protocol out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("section", ["Fine-tune", "Evaluate"])

@@ -8,17 +8,20 @@ import sys
 import tracemalloc
 from copy import deepcopy
 
+import mne
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from omfa.pipeline import DataError, open_store
+from omfa.pipeline import DataError, ingest, open_store
+from omfa.pipeline.preprocess import Preprocessing
 from omfa.zoo import TrialsLeftOut, open_dataset
 from omfa.zoo.data.streamed import Streamed
 from omfa.zoo.data.targets import Rating, parse_rule, rule_text
 from omfa.zoo.data.tiers import choose
+from omfa.zoo.pretraining.module import Settings, open_reads
 
 TIERS = ("memory", "memmap", "stream")
 RATINGS = {"valence": [4.5, 5.0, 7.25], "emotion": [1, 0, -1]}
@@ -203,6 +206,45 @@ def test_numbers_and_no_target(rated):
     assert set(nothing.y.tolist()) == {-1}
 
 
+@given(
+    source=st.sampled_from([100.0, 125.0, 160.0, 200.0, 250.0, 256.0, 500.0, 512.0]),
+    to=st.sampled_from([100.0, 125.0, 128.0, 200.0]),
+    ms=st.integers(100, 2000),
+    gaps=st.lists(st.integers(0, 700), min_size=1, max_size=4),
+    by=st.sampled_from(["table", "annotations"]),
+)
+@example(source=125.0, to=128.0, ms=500, gaps=[0, 0, 0, 0], by="table")  # half a sample too long
+@example(source=125.0, to=128.0, ms=500, gaps=[0, 0, 0, 0], by="annotations")
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.filterwarnings("error::omfa.zoo.TrialsLeftOut")
+def test_a_trial_as_long_as_the_window_gives_one_from_any_file(
+    tmp_path_factory, source, to, ms, gaps, by
+):
+    folder = tmp_path_factory.mktemp("raw")
+    seconds, gaps = ms / 1000, np.array(gaps) / 1000
+    onset = np.round(np.cumsum(gaps + seconds) - seconds, 3)
+    n_times = int(np.ceil((onset[-1] + seconds) * source - 1e-6))  # it ends with the last trial
+    signal = np.random.default_rng(0).normal(0, 2e-5, (2, n_times))
+    raw = mne.io.RawArray(signal, mne.create_info(["Fp1", "Cz"], source, "eeg"), verbose="error")
+    options = {"labels_from": by}
+    if by == "table":
+        rows = "".join(f"a_raw.fif,{at},{seconds},x\n" for at in onset)
+        (folder / "trials.csv").write_text(f"file,onset,duration,stimulus\n{rows}")
+        options = {"labels_from": "trials.csv"}
+    else:
+        raw.set_annotations(mne.Annotations(onset, seconds, "x"))
+    raw.save(folder / "a_raw.fif", verbose="error")
+    preprocessing = Preprocessing(sfreq=to, band=None)
+    store = folder / "a.zarr"
+    assert ingest(
+        "files", folder, store, serial=True, preprocessing=preprocessing, **options
+    ).complete
+    data = open_dataset(store, seconds)
+    assert data.trials["length"].tolist() == [round(seconds * to)] * len(onset)
+    assert (np.abs(data.trials["onset"] / to - onset) < 1 / to).all()
+    assert len(data) == len(onset)
+
+
 @given(low=st.floats(-9, 9), width=st.floats(0, 9), sign=st.sampled_from([">", ">="]))
 def test_a_rules_text_gives_the_rule_again(low, width, sign):
     rating = Rating("valence", sign, low)
@@ -233,7 +275,7 @@ def test_labels_that_are_missing(lay_store, rated, tmp_path):
 
 
 def test_a_rule_for_each_dataset(lay_store, rated, tmp_path):
-    other = lay_store(tmp_path / "o.zarr", source="five", labels={"score": [1, 3, 5]})
+    other = lay_store(tmp_path / "o.zarr", source="five", labels={"score": [1, 3, 5]}, seed=1)
     rules = {"tiny": "valence>5", "five": "score>3"}
     data = open_dataset([rated, other], 1.0, target=rules, cache="stream")
     table = data.metadata.groupby(["dataset", "trial"])["target"].first()
@@ -303,10 +345,16 @@ def test_a_channel_with_a_missing_sample_is_absent_in_that_window(
     assert np.isfinite(X).all()
 
 
-def test_bad_channels_can_count_as_absent(store):
-    data = open_dataset(store, 1.0, mask_bad=True, cache="memory")
-    _, present, _ = data.take([0])
-    assert [c for c, p in zip(data.channels, present[0], strict=True) if not p] == ["T8"]
+def test_bad_channels_count_as_absent_in_both_stages_unless_asked(lay_store, tmp_path):
+    store = lay_store(tmp_path / "b.zarr", bad=("T8",))
+    stage1 = open_reads([str(store)], Settings(window_seconds=1, lag_seconds=(1, 2)))
+    for data, absent in (
+        (open_dataset(store, 1.0), ["T8"]),
+        (stage1, ["T8"]),
+        (open_dataset(store, 1.0, mask_bad=False), []),
+    ):
+        _, present, _ = data.take([0])
+        assert [c for c, p in zip(data.channels, present[0], strict=True) if not p] == absent
 
 
 def test_stores_that_do_not_go_together(lay_store, two, tmp_path):
@@ -338,6 +386,24 @@ def test_stores_that_do_not_go_together(lay_store, two, tmp_path):
         open_dataset(two[0], 1.0, cache="disk")
     with pytest.raises(DataError, match="channels='all'"):
         open_dataset(two[0], 1.0, channels="all")
+
+
+def test_one_corpus_under_two_names_is_refused(lay_store, tmp_path):
+    one, other, again, apart = (
+        lay_store(tmp_path / f"{name}.zarr", source=name, seed=seed, files=files)
+        for name, seed, files in (("a", 1, "f"), ("b", 1, None), ("c", 2, "f"), ("d", 3, "g"))
+    )
+    same_signals = r"'a' and 'b' are one corpus under two names: 2 recordings .* a/sub-01_ses-1_run"
+    with pytest.raises(DataError, match=same_signals):
+        open_dataset([one, apart, other], 1.0)
+    # Another recipe gives other signals of the same files.
+    with pytest.raises(DataError, match="'a' and 'c' are one corpus under two names: 2 recordings"):
+        open_dataset([again, one][::-1], 1.0, cut_from="recordings")
+    assert len(open_dataset([one, apart], 1.0)) == 2 * len(open_dataset(apart, 1.0))
+    twice = lay_store(tmp_path / "t.zarr", repeated=True)
+    found = "it holds one recording under two names.*sub-01_ses-1_run-1 and tiny/sub-02"
+    with pytest.raises(DataError, match=found):
+        open_dataset(twice, 1.0)
 
 
 def test_native_rates_come_in_batches_of_one_rate(lay_store, two, tmp_path):

@@ -8,13 +8,14 @@ from sklearn.linear_model import LogisticRegression
 
 from omfa.models import OMFA
 from omfa.pipeline import DataError
-from omfa.zoo import Protocol, compare_table, evaluate, plan
+from omfa.zoo import Protocol, Result, compare_table, evaluate, plan, rerun
 from omfa.zoo.checkpoints.cards import Card
 from omfa.zoo.checkpoints.folder import digest, save_checkpoint
 from omfa.zoo.estimators.braindecode_networks import braindecode
 from omfa.zoo.estimators.embeddings import Embeddings
+from omfa.zoo.estimators.names import factory_named
 from omfa.zoo.estimators.network import Network
-from omfa.zoo.estimators.omfa_networks import omfa
+from omfa.zoo.estimators.omfa_networks import controls, omfa, omfa_of_random_weights
 from omfa.zoo.protocols.protocol import SUBJECT, TRIAL, codes
 from omfa.zoo.protocols.windows import ArrayDataset, Windows
 
@@ -54,7 +55,15 @@ def save(tmp_path):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = OMFA(n_outputs=2, sfreq=SFREQ, **{"preset": "tiny", **arguments})
-        seen = [{"dataset": d, "subjects": [s], "hours": 1.0} for d, s in saw]
+        seen = [
+            {
+                "dataset": d,
+                "subjects": [s],
+                "hours": 1.0,
+                "recordings": [f"sub-{s.removeprefix('sub-')}_ses-1_run-1 {d}{s} {d}{s}"],
+            }
+            for d, s in saw
+        ]
         card = Card(name, "tiny", stage, 1, {}, seen, {})
         return str(save_checkpoint(tmp_path / name, model, card))
 
@@ -101,7 +110,7 @@ def test_a_seed_gives_the_same_again_and_leaves_the_process_as_it_was(easy):
 def test_the_best_epoch_is_kept_and_patience_ends_training(easy):
     train, validation = sides(easy, 120, 160)[:2]
     told = []
-    network = omfa(**{**FROZEN, "epochs": 30, "lr": 0.1, "patience": 2})
+    network = omfa(**{**FROZEN, "epochs": 30, "lr": 0.1, "patience": 2, "refit": False})
     network.report = told.append
     network.fit(train, validation)
     assert told == network.history_
@@ -126,9 +135,11 @@ def test_refit_learns_from_both_sides(easy):
         counted.append(-len(windows))
         return Counting(6, 2)
 
-    training = omfa(epochs=3, refit=True).training
-    Network("counting", build, training, seed=0).fit(train, validation)
-    assert [-n for n in counted if n < 0] == [120, 160]
+    for patience, built in ((None, [160]), (3, [120, 160])):
+        counted.clear()
+        training = omfa(epochs=3, patience=patience).training
+        Network("counting", build, training, seed=0).fit(train, validation)
+        assert [-n for n in counted if n < 0] == built
 
 
 def test_without_validation_all_epochs_are_run(easy):
@@ -139,13 +150,13 @@ def test_without_validation_all_epochs_are_run(easy):
 
 def test_without_patience_the_last_epoch_is_kept_and_a_refit_needs_no_choice(easy):
     train, validation, test = sides(easy, 120, 160)
-    how = {**FROZEN, "epochs": 4, "patience": None}
+    how = {**FROZEN, "epochs": 4, "refit": False}
     last = omfa(seed=1, **how).fit(train, validation)
     assert [one["epoch"] for one in last.history_] == [1, 2, 3, 4]
     assert last.best_ is last.history_[-1]
     alone = omfa(seed=1, **how).fit(train, sides(easy, 120, 120)[1])
     assert np.array_equal(last.predict(test), alone.predict(test))
-    both = omfa(seed=1, **how, refit=True).fit(train, validation)
+    both = omfa(seed=1, **{**how, "refit": True}).fit(train, validation)
     joined = omfa(seed=1, **how).fit(train.joined(validation), sides(easy, 120, 120)[1])
     assert np.array_equal(both.predict(test), joined.predict(test))
     assert both.history_ == joined.history_
@@ -221,6 +232,13 @@ def test_a_linear_probe_is_logistic_regression_on_the_embeddings_of_all_channels
     assert (expected == test.y).mean() > 0.9
 
 
+@pytest.mark.parametrize("name", ["omfa", "omfa:scratch"])
+def test_a_probe_is_smoothed_by_its_name(name):
+    probe = {"head": "logistic", "preset": "tiny"}
+    assert factory_named(f"{name}+non-causal-lds")(seed=0, **probe).smooth == "lds"
+    assert factory_named(name)(seed=0, **probe).smooth is None
+
+
 def test_what_is_frozen_when(easy, save):
     checkpoint = save()
     start = digest(OMFA.from_pretrained(checkpoint).encoder)
@@ -289,6 +307,7 @@ def test_settings_that_do_not_fit_are_refused(easy, save):
         ({"learning_rate": 1}, r"no setting 'learning_rate'.* Use some of epochs, lr"),
         ({"head": "logistic", "epochs": 3}, "epochs given, and nothing is trained but a logistic"),
         ({"head": "logistic", "freeze": "none"}, "freeze given, and nothing is trained"),
+        ({"smooth": "lds"}, "what a network reads is not smoothed"),
         ({"epochs": 0}, "epochs=0"),
         ({"warm_up": 1.5}, "warm_up=1.5"),
     ):
@@ -298,8 +317,89 @@ def test_settings_that_do_not_fit_are_refused(easy, save):
         DataError, match=r"unexpected keyword argument 'lr'\. It takes no parameters"
     ):
         evaluate("majority", easy, THREE, parameters={"lr": 1})
-    with pytest.raises(DataError, match="use the model 'omfa'"):
-        evaluate("omfa:scratch", easy, THREE, parameters={"checkpoint": checkpoint})
+    for control in ("omfa:scratch", "omfa:random"):
+        with pytest.raises(DataError, match="use the model 'omfa'"):
+            evaluate(control, easy, THREE, parameters={"checkpoint": checkpoint})
+    for given in ({"checkpoint": checkpoint}, {"freeze": "encoder"}, {"connectivity": False}):
+        with pytest.raises(DataError, match="given, and it reads the coherency alone"):
+            evaluate("omfa", easy, THREE, parameters={"head": "coherency", **given})
+    with pytest.raises(DataError, match="starts from no checkpoint"):
+        controls(FROZEN)
+
+
+def test_a_result_of_before_means_what_it_meant_when_it_is_run_again(easy, tmp_path):
+    """Defaults have changed since: what its file left unsaid is said by the reader."""
+    given = {**FROZEN, "epochs": 2, "head": "mean"}
+    then = {"patience": 10, "refit": False, "connectivity": False}
+    result = evaluate("omfa", easy, THREE, parameters={**given, **then})
+    config = {**result.config, "format": 1, "parameters": given}
+    path = replace(result, config=config).save(tmp_path / "old.zip")
+    assert Result.load(path).config["parameters"] == {**given, **then}
+    assert rerun(path, easy).predictions.equals(result.predictions)
+
+
+# ---- controls -------------------------------------------------------------------------------
+
+
+def test_controls_have_the_architecture_of_the_checkpoint(easy, save):
+    checkpoint = save(tokens_per_second=4.0, encoder="patch")
+    given = {"checkpoint": checkpoint, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1}
+    own = {"preset": "tiny", "encoder": "patch", "resampling": "rate", "tokens_per_second": 4.0}
+    matched = controls(given)
+    assert matched == {
+        "omfa:random": {**own, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1},
+        "omfa:scratch": {**own, "epochs": 1},
+    }
+    train = sides(easy, 40)[0]
+
+    def sizes(name, parameters):
+        network = factory_named(name)(**parameters)
+        parts = network.build(train).model.state_dict()
+        return {part: value.shape for part, value in parts.items()}
+
+    assert len({str(sizes(name, how)) for name, how in {"omfa": given, **matched}.items()}) == 1
+
+
+def test_random_weights_are_treated_as_pretrained_ones_are(easy):
+    """Frozen where these are, from one encoder in all folds, and from another in another run."""
+    train, nothing = sides(easy, 40)[0], sides(easy, 0)[0]
+
+    def encoder(**how):
+        network = omfa_of_random_weights(**{**TINY, "epochs": 1, **how})
+        return digest(network.fit(train, nothing).network_.model.encoder)
+
+    assert encoder(seed=1) == encoder(seed=2) == encoder(freeze="encoder")  # the first epoch
+    assert encoder(run_seed=1) != encoder(run_seed=0)
+    assert encoder(freeze="none", encoder_lr_scale=0.0) == encoder()
+    assert encoder(freeze="none") != encoder()
+
+
+def test_a_run_of_random_weights_reads_every_window_once(easy, monkeypatch):
+    drawn = []
+    real = Embeddings.__call__
+
+    def reading(self, X, *rest):
+        drawn.extend([self.digest] * len(X))
+        return real(self, X, *rest)
+
+    monkeypatch.setattr(Embeddings, "__call__", reading)
+    for seed in (0, 1):
+        evaluate("omfa:random", easy, THREE, seed=seed, parameters={**FROZEN, "epochs": 1})
+    assert len(set(drawn)) == 2
+    assert len(drawn) == 2 * (len(easy.metadata) + 2)  # two that the network is tried on
+
+
+def test_coherency_alone_has_no_encoder_and_learns_from_the_pairs(easy):
+    how = {**TINY, "epochs": 2, "head": "coherency"}
+    train, validation, test = sides(easy, 120, 160)
+    network = omfa(**how).fit(train, validation)
+    model = network.network_.model.eval()
+    assert model.encoder is None
+    X, present = test.take(np.arange(len(test)))
+    with torch.no_grad():
+        whole = model(torch.from_numpy(X), mask=torch.from_numpy(present))
+    parts = network.logits(network.inputs_of(test), len(test))
+    assert torch.allclose(whole, parts, atol=0.02)
 
 
 # ---- what pre-training saw ------------------------------------------------------------------
@@ -316,7 +416,9 @@ def test_the_card_says_what_pretraining_saw(easy, save):
     with pytest.raises(DataError, match=r"saw 1 of the tested subjects \(set0/sub-01\)"):
         kind(tested)
     seen = kind(tested, transductive=True)
-    assert seen == {"kind": "transductive", "seen": ("set0/sub-01",)}
+    assert (seen["kind"], seen["seen"]) == ("transductive", ("set0/sub-01",))
+    # The dataset itself has no digests.
+    assert seen["compared"] == "names"
     labelled = save("four", [("set0", "sub-01")], stage="finetuned")
     with pytest.raises(DataError, match="it may have seen their labels"):
         kind(labelled, transductive=True)

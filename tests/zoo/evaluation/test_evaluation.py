@@ -8,14 +8,16 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import linalg
 from sklearn import metrics as reference
+from sklearn.base import BaseEstimator
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from omfa.models import front_end
 from omfa.pipeline import DataError
@@ -34,13 +36,7 @@ from omfa.zoo.evaluation.results import (
     same_predictions,
 )
 from omfa.zoo.evaluation.run import evaluate, plan, rerun
-from omfa.zoo.protocols.metrics import (
-    METRICS,
-    bootstrap_interval,
-    confusion_matrix,
-    paired_test,
-    scores,
-)
+from omfa.zoo.protocols.metrics import METRICS, confusion_matrix, scores
 from omfa.zoo.protocols.protocol import (
     LEAKY,
     PROTOCOLS,
@@ -54,6 +50,11 @@ from omfa.zoo.protocols.protocol import (
 )
 from omfa.zoo.protocols.splits import split
 from omfa.zoo.protocols.windows import PLAUSIBLE, ArrayDataset, Windows
+
+UNLEARNED = ("majority", "clusters-without-labels")
+"""Baselines that cannot tell which class is which."""
+
+IN_TWO = Protocol("cross-subject", n_folds=2)
 
 WHOLE_TRIALS = tuple(name for name in PROTOCOLS if name != LEAKY)
 SFREQ = 128.0
@@ -231,7 +232,7 @@ def test_centred_by_session_a_gain_of_a_session_changes_no_prediction(make_table
     metadata = make_table()
     dataset = rhythms(metadata, 1.4)
     gain = np.random.default_rng(5).uniform(0.3, 3.0, (12, 6))[codes(metadata, SESSION)]
-    gain = gain[:, :1] if model == "tangent-space+logistic" else gain
+    gain = gain[:, :1] if model.startswith("tangent-space") else gain
     louder = ArrayDataset(
         dataset.X * gain[..., None], metadata, sfreq=SFREQ, channels=dataset.channels
     )
@@ -240,7 +241,8 @@ def test_centred_by_session_a_gain_of_a_session_changes_no_prediction(make_table
         evaluate(model, data, protocol).predictions["y_pred"] for data in (dataset, louder)
     )
     assert (plain == loud).mean() > 0.99
-    assert (plain == dataset.metadata["target"].to_numpy()).mean() > 0.7
+    if model not in UNLEARNED:
+        assert (plain == dataset.metadata["target"].to_numpy()).mean() > 0.7
 
 
 def test_centred_covariances_have_the_identity_for_a_mean():
@@ -308,31 +310,6 @@ def test_kappa_of_one_class_is_unknown():
     assert np.isnan(scores(np.array([[5, 0], [0, 0]]))["kappa"])
 
 
-def test_the_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    draws = rng.normal(0.6, 0.1, (300, 30))
-    intervals = [bootstrap_interval(draw, n_resamples=500) for draw in draws]
-    covered = np.mean([low < 0.6 < high for low, high in intervals])
-    assert 0.9 < covered < 0.98
-
-
-def test_interval_of_one_subject_is_unknown():
-    assert np.isnan(bootstrap_interval([0.5])).all()
-
-
-def test_paired_test():
-    rng = np.random.default_rng(0)
-    second = rng.uniform(0.4, 0.9, 20)
-    first = second + rng.normal(0.05, 0.02, 20)
-    better = paired_test(first, second, "accuracy")
-    assert better.n_subjects == 20
-    assert better.p < 0.001
-    assert better.interval[0] < better.difference < better.interval[1]
-    assert paired_test(second, first, "accuracy").p == pytest.approx(better.p)
-    assert paired_test(second, second, "accuracy").p == 1
-    assert paired_test(second, rng.permutation(second), "accuracy").p > 0.05
-
-
 # ---- results --------------------------------------------------------------------------------
 
 
@@ -386,7 +363,7 @@ def test_a_result_is_run_again_from_its_file_alone(make_table, tmp_path, name):
     assert new.path.name == old.path.name
     assert new.folds.astype(str).equals(old.folds.astype(str))
     assert new.predictions.astype(str).equals(old.predictions.astype(str))
-    assert compare(new, loaded).p == 1
+    assert compare(new, loaded).difference == 0
 
 
 def test_a_run_again_really_runs(easy, tmp_path, monkeypatch):
@@ -546,7 +523,12 @@ def test_the_file_says_how_it_was_made(easy, tmp_path):
     path = evaluate("majority", easy, "cross-subject", seed=5, pretraining=seen, out=tmp_path).path
     config = Result.load(path).config
     assert config["seed"] == 5
-    assert config["pretraining"] == {"kind": "transductive", "seen": ["set0", "set1"]}
+    assert config["pretraining"] == {
+        "kind": "transductive",
+        "seen": ["set0", "set1"],
+        "recordings": [],
+        "compared": "names",
+    }
     assert config["dataset"]["channels"] == easy.channels
     assert config["protocol"]["name"] == "cross-subject"
     assert {"omfa", "numpy", "scikit-learn", "code", "python"} <= set(config["versions"])
@@ -758,11 +740,11 @@ def test_every_baseline_finds_a_rhythm_and_nothing_in_its_absence(make_table):
     metadata = make_table(sessions=1, windows=6)
     for name in BASELINES:
         there, nil = (
-            evaluate(name, rhythms(metadata, gain), "cross-subject").summary()["mean"]["accuracy"]
+            evaluate(name, rhythms(metadata, gain), IN_TWO).summary()["mean"]["accuracy"]
             for gain in (2.0, 1.0)
         )
         assert 0.35 < nil < 0.65, name
-        assert there > 0.85 or name == "majority", name
+        assert there > 0.85 or name in UNLEARNED, name
 
 
 def test_features_have_the_values_of_their_formulas():
@@ -785,6 +767,60 @@ def test_features_have_the_values_of_their_formulas():
     )
 
 
+def test_the_log_spectrum_has_the_power_of_a_rhythm_in_its_own_bin():
+    t = np.arange(512) / SFREQ
+    amplitude, hertz = np.array([[4.0], [6.0], [2.0]]), np.array([[13], [17], [45]])
+    X = (amplitude * np.sin(2 * np.pi * hertz * t))[None].astype(np.float32)
+    present = np.array([[True, True, True]])
+    power = baselines.log_spectrum(X, present, SFREQ).reshape(1, 45, 3)[0]
+    for channel, (a, f) in enumerate(zip(amplitude[:, 0], hertz[:, 0], strict=True)):
+        assert power[f - 1, channel] == pytest.approx(np.log(a**2 / 2), abs=0.01)
+        assert power[[k for k in range(45) if abs(k + 1 - f) > 1], channel].max() < -9
+    # Below 0.45 of the rate: 36.0 Hz, so that the last bin is 34.5 to 35.5 Hz.
+    assert baselines.log_spectrum(X, present, 80.0).shape == (1, 35 * 3)
+    assert np.isnan(baselines.log_spectrum(X, ~present, SFREQ)).all()
+
+
+def test_the_log_spectrum_tells_rhythms_of_one_band_apart(make_table):
+    metadata = make_table(sessions=1, windows=3)
+    dataset = signals(metadata, n_times=256)
+    hertz = np.where(metadata["target"] == 1, 17, 21)
+    phase = np.random.default_rng(9).uniform(0, 2 * np.pi, len(metadata))
+    t = np.arange(256)[:, None] / SFREQ
+    dataset.X += np.sin(2 * np.pi * hertz * t + phase).T[:, None]
+    score = {
+        name: evaluate(name, dataset, "cross-subject").summary().loc["accuracy", "mean"]
+        for name in ("log-spectrum+logistic", "differential-entropy+ridge")
+    }
+    assert score["log-spectrum+logistic"] > 0.95
+    assert score["differential-entropy+ridge"] < 0.65
+
+
+def test_clusters_are_named_by_their_size_alone(make_table):
+    """Two of three trials of a person are of class 1, which everybody shows in another channel."""
+    metadata = make_table(sessions=1, trials=9, windows=4)
+    metadata["target"] = (codes(metadata, TRIAL) % 3 > 0).astype(int)
+    dataset = signals(metadata, n_chans=6, n_times=128)
+    rows = np.arange(len(metadata))
+    own = codes(metadata, SUBJECT)
+    dataset.X[rows, own] *= np.where(metadata["target"] == 1, 6, 1)[:, None]
+    result = evaluate("clusters-without-labels", dataset, "cross-subject")
+    assert result.summary().loc["accuracy", "mean"] == 1.0
+    # Whose label is which in training says nothing, but for how many there are.
+    labels = metadata["target"].to_numpy()
+    sides = [rows[own < 3], rows[own == 3], rows[own > 3]]
+
+    def predicted(y):
+        train, validation, test = (Windows(dataset, r, classes=("0", "1"), y=y[r]) for r in sides)
+        return baselines.clusters(seed=0).fit(train, validation).predict(test)
+
+    shuffled = labels.copy()
+    trained = rows[own <= 3]
+    shuffled[trained] = np.random.default_rng(0).permutation(labels[trained])
+    assert np.array_equal(predicted(shuffled), labels[sides[2]])
+    assert np.array_equal(predicted(1 - labels), 1 - labels[sides[2]])
+
+
 def test_absent_channels_never_count(make_table):
     metadata = make_table(datasets=2)
     dataset = rhythms(metadata, 2.0)
@@ -802,12 +838,35 @@ def test_absent_channels_never_count(make_table):
     assert np.allclose(covariance[..., :4, :4], expected, rtol=1e-3, atol=1e-5)
     assert np.isnan(covariance[..., 4:, :]).all()
     for name in BASELINES:
-        score = evaluate(name, dataset, "cross-subject").summary()["mean"]["accuracy"]
-        assert score > 0.85 or name == "majority"
-    with pytest.raises(DataError, match="lacks a channel that all training windows have"):
+        score = evaluate(name, dataset, IN_TWO).summary()["mean"]["accuracy"]
+        assert score > 0.85 or name in UNLEARNED
+    dataset.present[rows, 2:] = False
+    with pytest.raises(DataError, match="lacks more than half of the channels"):
         evaluate(
             "tangent-space+logistic", dataset, Protocol("cross-dataset", target_dataset="set1")
         )
+
+
+def test_what_a_window_lacks_is_completed_from_the_others_and_the_mean():
+    rows = np.random.default_rng(1).normal(size=(12, 1, 4, 9))
+    covariance = rows @ rows.swapaxes(-1, -2)
+    some = covariance.copy()
+    some[3, :, 1, :] = some[3, :, :, 1] = np.nan
+    space = baselines.BandTangentSpace().fit(some)
+    assert space.channels_.tolist() == [0, 1, 2, 3]
+    mapped = space.transform(some)
+    assert np.isfinite(mapped).all()
+    (inner,) = space.spaces_
+    whole = inner.inverse_transform(mapped)
+    present = np.array([0, 2, 3])
+    known = np.ix_(present, present)
+    assert np.allclose(whole[3][known], covariance[3, 0][known])
+    # By the precision matrix: given the present channels, the absent one is as in the mean.
+    expected = np.linalg.inv(inner.reference_)[1]
+    assert np.allclose(np.linalg.inv(whole[3])[1], expected)
+    at_mean = inner.reference_[None, None].copy()
+    at_mean[..., 2, :] = at_mean[..., 2] = np.nan
+    assert np.allclose(space.transform(at_mean), 0, atol=1e-6)
 
 
 def test_a_window_without_any_channel_is_at_the_mean_of_the_tangent_space():
@@ -835,6 +894,46 @@ def test_the_most_regularised_of_equals_is_chosen(easy):
     neighbours = [KNeighborsClassifier(k) for k in (5, 3, 1)]
     model = FeatureClassifier(means, StandardScaler(), neighbours).fit(side, side)
     assert model.classifier_.n_neighbors == 5
+
+
+class Scripted(BaseEstimator):
+    """Right in the given share of each person's windows; a feature is the person's number."""
+
+    def __init__(self, right):
+        self.right = right
+
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        person, truth = X[:, 0].astype(int), X[:, 1].astype(int)
+        place = pd.Series(person).groupby([person, truth]).cumcount() / 10
+        return np.where(place < np.array(self.right)[person], truth, 1 - truth)
+
+
+@pytest.mark.parametrize(("people", "chosen"), [(4, 0), (2, 1)])
+def test_one_standard_error_is_that_over_people_where_there_are_several(make_table, people, chosen):
+    metadata = make_table(subjects=people, sessions=1, trials=4, windows=5)
+    person, y = codes(metadata, SUBJECT), metadata["target"].to_numpy()
+    assert (np.bincount(person * 2 + y) == 10).all()
+    # .60 against .70 over four people, whose error is .19, and over 40 windows of a class .05;
+    # against .75 over two people, of whom the windows say .07.
+    shares = [(0.6,) * 4, (1.0, 0.5, 0.5, 1.0) if people == 2 else (1.0, 1.0, 0.6, 0.2)]
+    known = np.stack([person, y], axis=1)
+
+    def features(X, present, sfreq):
+        return X[:, :, 0]
+
+    dataset = ArrayDataset(
+        np.repeat(known[:, :, None], 4, axis=2).astype(np.float32),
+        metadata,
+        sfreq=SFREQ,
+        channels=["person", "class"],
+    )
+    side = Windows(dataset, np.arange(len(y)), classes=("0", "1"), y=y)
+    candidates = [Scripted(right) for right in shares]
+    model = FeatureClassifier(features, FunctionTransformer(), candidates).fit(side, side)
+    assert model.classifier_.right == shares[chosen]
 
 
 def test_regularisation_is_chosen_on_validation(make_table):

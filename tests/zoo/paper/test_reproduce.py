@@ -18,7 +18,12 @@ from omfa.zoo.protocols.metrics import METRICS
 from omfa.zoo.protocols.protocol import LEAKY_LABEL
 
 # A trial of these short recordings has 2 s, and a window 3.
-pytestmark = pytest.mark.filterwarnings("ignore::omfa.zoo.TrialsLeftOut")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::omfa.zoo.TrialsLeftOut"),
+    # DEAP's release begins at 4 Hz and is average referenced, as DREAMER is not.
+    pytest.mark.filterwarnings("ignore::omfa.zoo.SignalPathWarning"),
+    pytest.mark.filterwarnings("ignore:.* measures power by band"),
+]
 
 COMMAND = "omfa-zoo reproduce --out '<script>alert(1)</script>'"
 
@@ -102,6 +107,38 @@ def test_rows_without_their_corpus_are_left_out_and_said_so():
     assert "deap" in missing[0]
 
 
+def test_graphs_are_compared_with_coherency_or_without_and_never_across():
+    heads = {"gat", "gcn", "gcn_learned", "transformer", "mean"}
+    for table, connectivity in (("ablation", False), ("coherency", True)):
+        rows = [row for row in rows_of(table, CORPORA)[0] if row.name.startswith("graph: ")]
+        assert {row.parameters["head"] for row in rows} == heads
+        assert rows[0] == rows_of(table, CORPORA)[0][0]
+        assert rows[0].parameters == {"head": "gat", "connectivity": connectivity}
+        assert {row.parameters["connectivity"] for row in rows} == {connectivity}
+        assert len({row.stage1 for row in rows}) == 1
+    (alone,) = [row for row in rows_of("coherency", CORPORA)[0] if row.name == "coherency alone"]
+    assert alone.parameters["head"] == "coherency"
+    assert alone.stage1 is None
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_of_pretraining_has_both_controls(table):
+    rows, _ = rows_of(table, CORPORA)
+    for dataset in {row.dataset for row in rows}:
+        models = [row.model for row in rows if row.dataset == dataset]
+        assert {"omfa", "omfa:random", "omfa:scratch"} <= set(models)
+
+
+def test_resampling_is_left_out_only_where_every_store_has_the_rate_of_the_model():
+    def modes(**rates):
+        rows, missing = rows_of("resampling", list(rates), rates)
+        told = any("model's own rate of 128 Hz" in reason for reason in missing)
+        return {row.stage1.resampling for row in rows if row.stage1}, told
+
+    assert modes(deap=128.0, dreamer=128.0) == ({"rate", "rate+content"}, True)
+    assert modes(deap=512.0, dreamer=128.0) == ({"rate", "rate+content", "off"}, False)
+
+
 # ---- the grid -----------------------------------------------------------------------------------
 
 
@@ -149,7 +186,10 @@ def test_the_intersection_is_of_the_channels_of_the_unseen_corpus(made, stores):
     assert {part["dataset"] for card in cards.values() for part in card["saw"]} == {"deap"}
 
 
-def test_the_plan_tells_cells_fits_and_the_paper_and_trains_nothing(stores, tmp_path, capsys):
+def test_the_plan_tells_cells_fits_and_the_paper_and_reads_no_signal(
+    stores, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.delattr("omfa.pipeline.store.StoredRecording.stored_signal")
     what = ["--quick", "--table", "transfer", "--out", str(tmp_path / "o"), "--dry-run"]
     code = main(["reproduce", *what, "--stores", *map(str, stores)])
     text = capsys.readouterr().out
@@ -157,8 +197,18 @@ def test_the_plan_tells_cells_fits_and_the_paper_and_trains_nothing(stores, tmp_
     assert "93.05 %" in text
     assert "94.08 %" in text
     assert LEAKY_LABEL in text
-    assert "18 cells of 72 fits" in text
+    assert "20 cells of 80 fits" in text
     assert "whose store is not given" in text
+    assert "nan" not in text
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_plan_tells_the_time_where_it_is_asked_for(stores, tmp_path, capsys):
+    what = ["--quick", "--table", "within", "--out", str(tmp_path / "o"), "--dry-run", "--timed"]
+    assert main(["reproduce", *what, "--datasets", "deap", "--stores", *map(str, stores)]) == 0
+    text = capsys.readouterr().out
+    assert "pairs/s on this machine" in text
+    assert re.search(r"fits, about [\d.]+ (s|min|h) after the pre-training", text)
     assert not (tmp_path / "o").exists()
 
 
@@ -251,6 +301,18 @@ def test_the_report_holds_all_it_shows_and_escapes(made):
     assert "94.08" in page
     assert "arXiv" in page
     assert json.loads((out / "run.json").read_text())["command"] == COMMAND
+
+
+def test_controls_are_frozen_as_their_row_says(stores, tmp_path):
+    grid = Grid(stores, tmp_path / "out", ["transfer", "coherency"], quick())
+    how = {row.name: grid.parameters(row) for row in grid.rows if row.table == "transfer"}
+    assert how["random weights, same recipe"]["freeze"] == "encoder"
+    assert "freeze" not in how["from scratch"]
+    for name in ("random weights, same recipe", "from scratch"):
+        assert how[name]["preset"] == "tiny"
+    (alone,) = [row for row in grid.rows if row.name == "coherency alone"]
+    assert grid.parameters(alone)["head"] == "coherency"
+    assert "freeze" not in grid.parameters(alone)
 
 
 @pytest.mark.slow

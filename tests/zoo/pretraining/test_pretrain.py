@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from omfa.models.encoders import make_encoder
 from omfa.pipeline import DataError, ingest, simulate
 from omfa.pipeline.errors import DataWarning
 from omfa.pipeline.writing import staged
@@ -512,9 +513,26 @@ def test_the_plan_is_timed(store):
     assert "pairs/s on this machine" in text
 
 
-def test_probes_score_what_can_be_held_out(store):
-    from omfa.models.encoders import make_encoder
+def test_probes_never_open_who_is_held_out(store, tmp_path, monkeypatch):
+    damaged = tmp_path / "damaged.zarr"
+    shutil.copytree(store, damaged)
+    for name in ("sub-03", "sub-04"):  # cannot be opened
+        (damaged / f"{name}_ses-1_run-1" / "zarr.json").write_text("{")
+    encoder, about = make_encoder("art", "tiny"), {"targets": {"tiny": "emotion"}}
+    found = probe(encoder, [str(damaged)], 2.0, **about, hold_out=["tiny/sub-0[34]", "other/*"])
+    assert "probe_task/tiny" in found
+    with pytest.raises(DataError, match="Reading sub-03_ses-1_run-1"):
+        probe(encoder, [str(damaged)], 2.0, **about)
+    asked = []
+    monkeypatch.setattr(
+        "omfa.zoo.pretraining.probes.probe",
+        lambda *args, hold_out, **kwargs: asked.append(hold_out) or {},
+    )
+    pretrain_encoder(store, tmp_path / "run", QUICK, hold_out=["tiny/sub-0[34]"], probe_every=3)
+    assert asked == [("tiny/sub-0[34]",)] * 2
 
+
+def test_probes_score_what_can_be_held_out(store):
     found = probe(make_encoder("art", "tiny"), [str(store)], 2.0, targets={"tiny": "emotion"})
     task = {"probe_side/tiny", "probe_gain/tiny", "probe_residual/tiny"}
     assert set(found) == {"probe_subject/tiny", *task}

@@ -123,9 +123,32 @@ def test_the_summary_compares_with_the_first_row_of_the_place(entries):
     assert accuracy["difference"].isna().tolist() == [True, False, True, False]
     first, second = accuracy["mean"].to_numpy()[2:]
     assert accuracy["difference"].iloc[3] == pytest.approx(second - first)
-    assert (accuracy["low"] <= accuracy["mean"]).all()
-    assert (accuracy["mean"] <= accuracy["high"]).all()
+    known = accuracy.dropna(subset=["low"])  # the majority class is as right for everybody
+    assert known.index.get_level_values("row").tolist() == ["relative-band-power+logistic"] * 2
+    assert (known["low"] <= known["mean"]).all()
+    assert (known["mean"] <= known["high"]).all()
     assert summary_table([]).columns.tolist() == summary.columns.tolist()
+
+
+def test_every_row_has_its_score_per_trial_and_its_effect(entries, page):
+    summary = summary_table(entries, ["balanced_accuracy"])
+    of_trials = [e.results[0].subjects["trial_balanced_accuracy"].mean() for e in entries]
+    assert summary["per_trial"].tolist() == of_trials
+    assert summary["p"].isna().all()  # three people
+    assert summary["effect"].notna().tolist() == [False, True, False, True]
+    assert (summary["least_p"].dropna() == 0.25).all()
+    assert "One comparison; no p is given: with 3 people it could not be below 0.25." in page
+    assert "per trial" in page
+
+
+def test_what_leaking_adds_is_labelled_and_tested(entries, page, tmp_path):
+    summary = summary_table(entries, ["accuracy"])
+    assert summary["inflation_over"].tolist() == ["within-subject"] * 2 + [""] * 2
+    leaky, honest = summary["mean"].iloc[1], summary["mean"].iloc[3]
+    assert summary["inflation_difference"].iloc[1] == pytest.approx(leaky - honest)
+    assert "LEAKY less honest" in page
+    alone = write_report(entries[2:], tmp_path / "r.html").read_text()
+    assert "LEAKY less honest" not in alone
 
 
 def test_seeds_of_a_model_are_one_entry_and_models_of_one_name_are_told_apart(store, tmp_path):

@@ -1,0 +1,1 @@
+"""The benchmark: tasks that measure states, on people who are held out."""
