@@ -48,13 +48,13 @@ def augment(x: Tensor, sfreq: float, other: Tensor, chances: Augmentations) -> t
         x = torch.where(_some(x, chances.rereference), x - other, x)
     if chances.band_stop or chances.phase:
         x = change_spectrum(x, sfreq, chances.band_stop, chances.phase)
+    # What is added is measured in the row's spread, by which the encoder divides.
+    sd = x.std(-1, keepdim=True)
     if chances.drift:
-        # In the row's spread, by which the encoder divides.
-        sd = x.std(-1, keepdim=True)
         x = x + _some(x, chances.drift) * sd * slow_wave(x, sfreq)
     if chances.noise:
-        amount = chances.noise_sd * torch.rand_like(x[:, :1]) * _some(x, chances.noise)
-        x = x + amount * coloured_noise(x)
+        amount = chances.noise_sd * torch.rand_like(sd) * _some(x, chances.noise)
+        x = x + amount * sd * torch.randn_like(x)
     if chances.time_mask:
         x = torch.where(
             _some(x, chances.time_mask) & short_stretch(x, 0.75 * sfreq),
@@ -127,27 +127,6 @@ def change_spectrum(x: Tensor, sfreq: float, band_stop: float, phase: float) -> 
     angle = 0.5 * torch.randn_like(spectrum.real) * _some(x, phase)
     gain = torch.where(inside, torch.zeros_like(angle), torch.ones_like(angle))
     return torch.fft.irfft(spectrum * torch.polar(gain, angle), n_times)
-
-
-def coloured_noise(x: Tensor) -> Tensor:
-    """Make noise with each row's own spectrum: its amplitudes with random phases, and no mean.
-
-    White noise of a fifth of the spread is most of gamma's variance, and teaches that gamma is
-    noise; this is as strong beside the signal at every frequency. Phases at random are the
-    surrogates of Theiler et al. (1992), Physica D 58, 77-94.
-
-    Parameters
-    ----------
-    x : Tensor, shape (batch, n_times)
-
-    Returns
-    -------
-    Tensor, shape (batch, n_times)
-    """
-    # In single precision: a CPU has no transform of half of it.
-    size = torch.fft.rfft(x.float() - x.float().mean(-1, keepdim=True)).abs()
-    turned = torch.polar(size, 2 * math.pi * torch.rand_like(size))
-    return torch.fft.irfft(turned, x.shape[-1]).to(x.dtype)
 
 
 def slow_wave(x: Tensor, sfreq: float) -> Tensor:

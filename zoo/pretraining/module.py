@@ -90,7 +90,7 @@ class Contrastive(L.LightningModule):
         return _Steps(loader, self.trainer.global_step, self.settings.steps)
 
     def views(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Cut a pair of views for each chosen channel of each window, or of it and another.
+        """Cut a pair of views for each chosen channel of each window.
 
         Returns
         -------
@@ -122,11 +122,8 @@ class Contrastive(L.LightningModule):
         start = torch.where(draw[2] < 0.5, start, start.flip(0))  # no arrow of time
         row = torch.arange(n_windows, device=batch.X.device)[:, None] * n_chans
         flat = batch.X.reshape(-1)
-        swap = torch.rand(n_windows, k, device=batch.X.device) < settings.other_channel
-        one = torch.stack((channel, torch.where(swap, beside, channel)))
-        two = torch.stack((beside, torch.where(swap, channel, beside)))
-        x = stretches(flat, (row + one) * span + start, n_times)
-        other = stretches(flat, (row + two) * span + start, n_times)
+        x = stretches(flat, (row + channel) * span + start, n_times)
+        other = stretches(flat, (row + beside) * span + start, n_times)
         # A channel that was drawn twice in a row would be subtracted from itself.
         other = other * (beside != channel)[..., None]
         return x.flatten(1, 2), other.flatten(1, 2), start.flatten(1) / batch.sfreq

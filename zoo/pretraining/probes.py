@@ -14,7 +14,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import lightning as L
@@ -35,6 +35,7 @@ from omfa.pipeline.store import Store, open_store
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.estimators.embeddings import Embeddings
+from omfa.zoo.protocols.held_out import BENCHMARK, held_out_names
 from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, TRIAL, codes
 
 Features = npt.NDArray[np.float32]
@@ -118,8 +119,9 @@ def probe(
         For each dataset by name what its task is, as ``open_dataset`` takes it. A dataset that is
         not named has no probe of a task.
     hold_out : sequence of str
-        ``"dataset/subject"`` of those whose recordings are not opened, with ``*`` and ``?``: those
-        that pre-training leaves out are for tables, and nobody chooses anything by them.
+        ``"dataset/subject"`` of those whose recordings are not opened, with ``*`` and ``?``,
+        or ``"benchmark"``: those that pre-training leaves out are for tables, and nobody chooses
+        anything by them.
 
     Returns
     -------
@@ -165,10 +167,12 @@ def probe(
 
 def _without(stores: Sequence[str], hold_out: Sequence[str]) -> Iterator[Store]:
     """Open stores without the recordings of those held out; a store that is all held out not."""
+    named = [held_out_names() if one == BENCHMARK else [one] for one in hold_out]
+    patterns = list(chain.from_iterable(named))
     for address in stores:
         store = open_store(address)
         who = f"{store.name}/sub-" + store.recordings["subject"].astype(str)
-        held = who.map(lambda name: any(fnmatch(name, pattern) for pattern in hold_out))
+        held = who.map(lambda name: any(fnmatch(name, pattern) for pattern in patterns))
         if len(kept := store.keep(store.recordings.index[~held.astype(bool)])):
             yield kept
 

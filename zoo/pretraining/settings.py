@@ -36,7 +36,7 @@ class Augmentations:
     stretch : float
         Time runs up to 3 % faster or slower. One factor for a batch.
     noise : float
-        Noise with the row's own spectrum, up to ``noise_sd`` of its standard deviation, is added.
+        White noise up to ``noise_sd`` standard deviations of the row is added.
     noise_sd : float
         Not a chance: the greatest standard deviation of that noise.
     time_mask : float
@@ -55,7 +55,7 @@ class Augmentations:
     rate: float = 0.3
     stretch: float = 0.3
     noise: float = 0.5
-    noise_sd: float = 0.6
+    noise_sd: float = 0.2
     time_mask: float = 0.5
     band_stop: float = 0.3
     phase: float = 0.2
@@ -86,9 +86,6 @@ class Settings:
         Optimizer steps.
     batch_size : int
         Pairs for each step and process.
-    other_channel : float
-        Chance that the positive is another channel of the window instead of the same: what two
-        channels share is the brain's, and not the electrode's.
     match_width : float or None
         Negatives weigh by a Gaussian of how far their spread and band powers are from the anchor's,
         of this many standard deviations, so that what the graph is given anyway tells no positive.
@@ -125,11 +122,12 @@ class Settings:
     # About half of the cost of 4; accuracy for the cost is not measured (docs/models.md).
     tokens_per_second: float = 2.0
     window_seconds: float = 4.0
-    # Views that overlap teach the waveform, and views of one window are too easy to match.
-    lag_seconds: tuple[float, float] = (4.0, 10.0)
+    # States last a few seconds: positives 4 to 10 s away taught nothing of a 5 s flicker, nor did
+    # they of much beside band powers (docs/results.md).
+    lag_seconds: tuple[float, float] = (0.0, 0.0)
     steps: int = 20_000
     batch_size: int = 1024
-    other_channel: float = 0.5
+    # On fists and flickers the greatest single gain of all that was tried (docs/results.md).
     match_width: float | None = 0.7
     # No others are read of a window: when all 64 were, tiny waited 8.8 % of its time for data
     # (docs/performance.md).
@@ -166,10 +164,9 @@ class Settings:
                 raise DataError(doing, f"{name}={getattr(self, name)}", "Use a positive number")
         low, high = self.lag_seconds
         if not 0 <= low <= high:
-            raise DataError(doing, f"lag_seconds={low}, {high}", "Give least and greatest: 4 10")
-        for name in ("other_channel", "same_clip"):
-            if not 0 <= (share := getattr(self, name)) <= 1:
-                raise DataError(doing, f"{name}={share}", "Use a share from 0 to 1")
+            raise DataError(doing, f"lag_seconds={low}, {high}", "Give least and greatest: 0 1")
+        if not 0 <= self.same_clip <= 1:
+            raise DataError(doing, f"same_clip={self.same_clip}", "Use a share from 0 to 1")
         if self.match_width is not None and self.match_width <= 0:
             raise DataError(
                 doing, f"match_width={self.match_width}", "Use a positive number, or none"
