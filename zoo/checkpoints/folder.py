@@ -41,13 +41,14 @@ BOUNDS = {
     "sfreq": (1, 1e6),
     "tokens_per_second": (1e-3, 1e3),
     "rotary_period": (1e-3, 1e6),
+    "stem_layers": (2, 4),
 }
 """Allowed range of each number in a configuration, so that a malformed one cannot request unbounded
 memory. Arguments not listed are probabilities in [0, 1].
 """
 
-BEFORE = {"rotary_period": 0.5}
-"""What a configuration that lacks an argument was made with, where that is no longer the default."""
+BEFORE = {"rotary_period": 0.5, "stem_layers": 2}
+"""What a configuration that lacks an argument was made with, if that is not its default now."""
 
 # ------------------------------------------------------------------------------------- a folder
 

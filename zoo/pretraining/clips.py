@@ -101,9 +101,7 @@ class SharedClips:
         )[is_clip(names)]
         moments = table.groupby(["kind", "clip", "number"], sort=True)
         shared = [
-            (key[0], part.index.to_numpy())
-            for key, part in moments
-            if part["person"].nunique() > 1
+            (key[0], part.index.to_numpy()) for key, part in moments if part["person"].nunique() > 1
         ]
         if not shared:
             raise DataError(

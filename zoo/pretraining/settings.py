@@ -69,7 +69,7 @@ class Settings:
     Attributes
     ----------
     preset : {"tiny", "small", "base", "large"}
-        Size of the encoder: about 0.13, 0.92, 4.9 and 26 million parameters with a graph head.
+        Size of the encoder: about 0.18, 1.1, 5.8 and 29 million parameters with a graph head.
     encoder : {"art", "art_no_rotary", "patch", "cnn"}
         The encoder of single channels.
     resampling : {"off", "rate", "rate+content"}
@@ -119,7 +119,7 @@ class Settings:
     preset: PresetName = "small"
     encoder: EncoderName = "art"
     resampling: Resampling = "rate"
-    # About half of the cost of 4; accuracy for the cost is not measured (docs/models.md).
+    # As many as frames of the stem (docs/models.md).
     tokens_per_second: float = 2.0
     window_seconds: float = 4.0
     # States last a few seconds: positives 4 to 10 s away taught nothing of a 5 s flicker, nor did

@@ -342,9 +342,10 @@ def test_a_result_of_before_means_what_it_meant_when_it_is_run_again(easy, tmp_p
 
 
 def test_controls_have_the_architecture_of_the_checkpoint(easy, save):
-    checkpoint = save(tokens_per_second=4.0, encoder="patch")
+    checkpoint = save(tokens_per_second=4.0, encoder="patch", stem_layers=3)
     given = {"checkpoint": checkpoint, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1}
     own = {"preset": "tiny", "encoder": "patch", "resampling": "rate", "tokens_per_second": 4.0}
+    own["stem_layers"] = 3
     matched = controls(given)
     assert matched == {
         "omfa:random": {**own, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1},
