@@ -23,8 +23,6 @@ from omfa.zoo.protocols.held_out import HELD_OUT
 
 # The cards of these checkpoints were laid by hand, without digests of signals.
 pytestmark = pytest.mark.filterwarnings("ignore:.*its card has no digests")
-    "ignore:.*its card has no digests:omfa.pipeline.errors.DataWarning"
-)
 
 HELD = set(HELD_OUT["ssvep"])
 
