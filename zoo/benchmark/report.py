@@ -201,7 +201,9 @@ def benchmark(
         "overall": None if overall is None else asdict(overall),
         "overall in words": sentence,
         "paired sd assumed": PAIRED_SD,
-        "could show": {name: [n, least] for name, n, least in could_show(cells)},
+        "could show": {
+            name: [n, least if np.isfinite(least) else None] for name, n, least in could_show(cells)
+        },
         "omfa": version("omfa"),
     }
     ran = entries(cells)
