@@ -50,6 +50,11 @@ def drop_channels(present: Tensor, drop_prob: float) -> Tensor:
     return present & ((chance >= drop_prob) | luckiest)
 
 
+def normalised(h: Tensor) -> Tensor:
+    """Bring embeddings (..., dim) to mean 0 and variance 1: LayerNorm without its weights."""
+    return F.layer_norm(h, [h.shape[-1]])
+
+
 class Nodes(nn.Module):
     """Node features: embedding, power, power relative to the other channels, and place.
 
@@ -83,9 +88,18 @@ class Nodes(nn.Module):
         Tensor
             (batch, n_chans, dim).
         """
+        return self.of_normalised(normalised(h), side, present, positions)
+
+    def of_normalised(self, h: Tensor, side: Tensor, present: Tensor, positions: Tensor) -> Tensor:
+        """Build nodes of embeddings that are :func:`normalised`; arguments as for ``forward``.
+
+        So that something can come in between, such as taking away a person's mean: behind it a
+        norm would delete how far an embedding is from that mean.
+        """
+        h = h * self.norm.weight + self.norm.bias
         common = masked_mean(side.transpose(1, 2), present[:, None]).transpose(1, 2)
         place = graph.position_features(positions).to(h.dtype).expand(h.shape[0], -1, -1)
-        return self.mix(torch.cat((self.norm(h), side, side - common, place), -1))
+        return self.mix(torch.cat((h, side, side - common, place), -1))
 
 
 def block_diagonal(score: Tensor) -> Tensor:

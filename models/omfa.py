@@ -228,10 +228,11 @@ class OMFA(EEGModuleMixin, nn.Module):
                 stacklevel=2,
             )
         self._unit_was_doubted = False
+        self._looked_at: set[tuple[str, bool]] = set()
         self.channel_drop_prob = float(channel_drop_prob)
         size = size_of(preset)
         self.encoder: nn.Module | None = None
-        self.nodes: nn.Module | None = None
+        self.nodes: Nodes | None = None
         if head != "coherency":
             self.encoder = make_encoder(
                 encoder,
@@ -271,8 +272,8 @@ class OMFA(EEGModuleMixin, nn.Module):
         Parameters
         ----------
         x : Tensor
-            (batch, n_chans, n_times), microvolts. On the CPU a signal that looks like another unit
-            gives a ``UnitWarning``, once per model.
+            (batch, n_chans, n_times), microvolts. A signal that looks like another unit gives a
+            ``UnitWarning``, once per model.
         return_features : bool
             Return the input of the classifier instead of logits.
         mask : Tensor, optional
@@ -336,14 +337,24 @@ class OMFA(EEGModuleMixin, nn.Module):
 
     @torch.jit.unused
     def _doubt_unit(self, x: Tensor) -> None:
-        """Warn once of a signal in another unit, judged by the first window of a batch.
+        """Warn once of a signal in another unit.
 
-        On the CPU alone: elsewhere to look at a value would wait for all that is under way.
+        On the CPU the first window of each batch decides. Elsewhere to look at a value waits for
+        all that is under way, so there it is the first batch in training and the first in
+        evaluation.
         """
         quiet = self._unit_was_doubted or torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if quiet or x.device.type != "cpu" or not len(x):
+        kind = x.device.type
+        if quiet or kind == "meta" or not len(x):
             return
-        if found := doubtful_unit(x[0]):
+        if kind == "cuda" and torch.cuda.is_current_stream_capturing():
+            return
+        if kind != "cpu":
+            seen = str(x.device), self.training
+            if seen in self._looked_at:
+                return
+            self._looked_at.add(seen)
+        if found := doubtful_unit(x[0] if kind == "cpu" else x):
             self._unit_was_doubted = True
             warnings.warn(f"OMFA: {found}.", UnitWarning, stacklevel=4)
 

@@ -78,6 +78,9 @@ class Location(Protocol):
     def exists(self, name: str) -> bool:
         """Return whether there is a file of that name."""
 
+    def size(self, name: str) -> int:
+        """Return the bytes of a file; raise FileNotFoundError if there is none."""
+
     def files(self, folder: str) -> list[str]:
         """Return the names of all files below a folder, relative to it, sorted."""
 
@@ -176,6 +179,10 @@ class Folder:
     def exists(self, name: str) -> bool:
         """Return whether there is a file of that name."""
         return (self.path / name).is_file()
+
+    def size(self, name: str) -> int:
+        """Return the bytes of a file."""
+        return (self.path / name).stat().st_size
 
     def files(self, folder: str) -> list[str]:
         """Return all files below a folder."""
@@ -292,6 +299,10 @@ class Bucket:
         """Return whether there is an object of that name."""
         return bool(self._fs.exists(str(self._path / name)))
 
+    def size(self, name: str) -> int:
+        """Return the bytes of an object."""
+        return int(self._fs.size(str(self._path / name)))
+
     def files(self, folder: str) -> list[str]:
         """Return all objects below a prefix."""
         base = self._path / folder
@@ -313,7 +324,7 @@ class Bucket:
         return True
 
     def commit(self, folder: str, content: Mapping[str, Content], *, last: str, owner: str) -> None:
-        """Put a mark in place of ``last``, then the new set, and its ``last`` at the end."""
+        """Put a mark in place of the file ``last``, then the new set, and ``last`` at the end."""
         base = self._path / folder
         self.write(f"{folder}/{last}", json.dumps({_WRITING: owner}).encode())
         for stale in set(self.files(folder)) - content.keys() - {last}:

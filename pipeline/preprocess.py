@@ -223,10 +223,10 @@ def resample_spans(
 
     A span's length follows from its duration alone, as the length of a window does, and not from
     its two ends, whose roundings would make spans of one duration differ by a sample: one of d
-    seconds has ``round(d * to)`` samples. It is shorter only where the segment ends before. A span
-    begins with the first sample that is not before it; with the last one that is, where it would
-    else reach past the segment's end or into a span that begins after it. So two spans that touch
-    share at most one sample.
+    seconds has ``d * to`` samples, a half rounded up. It is shorter only where the segment ends
+    before. A span begins with the first sample that is not before it; with the last one that is,
+    where it would else reach past the segment's end or into a span that begins after it. So two
+    spans that touch share at most one sample.
 
     Parameters
     ----------
@@ -244,7 +244,8 @@ def resample_spans(
     """
     first, lasting = np.asarray(onset, dtype=float), np.asarray(duration, dtype=float)
     after, before = _after(first, to), np.floor(first * to + _EXACT).astype(np.int64)
-    count = np.round(lasting * to).astype(np.int64)
+    # A half goes up: a window, whose half goes to the even number, is never longer.
+    count = np.floor(lasting * to + 0.5 + _EXACT).astype(np.int64) * (lasting > 0)
     begins = np.sort(first[lasting > 0])
     # Seconds to float's precision: a span that begins where another ends comes after it.
     following = np.searchsorted(begins, first + lasting - _EXACT / to)
@@ -253,8 +254,9 @@ def resample_spans(
     return start, np.clip(count, 0, np.maximum(n_times - start, 0))
 
 
-_EXACT = 1e-6
-"""Samples; seconds that were computed from samples miss them by less, other samples by more."""
+_EXACT = 1 / 32
+"""Samples. Times miss the samples that they mean by less: a FIF file keeps them in 32 bits, which
+is 1.2e-4 s or 1/64 of a sample at 128 Hz after an hour."""
 
 
 def _after(seconds: npt.NDArray[np.float64], to: float) -> npt.NDArray[np.int64]:

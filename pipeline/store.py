@@ -45,8 +45,13 @@ _SHOWN = (
 _MOMENT = 0.05
 _LOOKS = 5
 
+# Bytes. A chunk of our making has at most 1 MB and takes at least 36 bytes with its place in the
+# index, so that what unpacks to more than this many times its files is not ours.
+_LARGE = 1 << 26
+_MOST_PACKED = 30_000
+
 # In an object store a run leaves its mark where it writes. Putting a recording of an hour takes
-# seconds; a mark that stands this many seconds longer than a check of all else is of a dead run.
+# seconds; a mark that stands this many seconds after all else is checked is of a dead run.
 _PATIENCE = 30.0
 _UNFINISHED = "a run began to write it and has not finished"
 
@@ -226,13 +231,37 @@ class StoredRecording:
         if found:
             raise self._damaged(found)
         options = dict(getattr(self.location, "options", ()))
-        return zarr.open_group(
+        group = zarr.open_group(
             self.location.address,
             path=self.recording,
             mode="r",
             storage_options=options or None,
             use_consolidated=True,
         )
+        self._check_claims(group)
+        return group
+
+    def _check_claims(self, group: zarr.Group) -> None:
+        """Refuse, before memory is taken, arrays that are larger than their files can hold."""
+        attrs = cast(Mapping[str, Any], group.attrs)
+        for name, array in group.arrays():
+            expected = (len(attrs["channels"]), attrs["n_times"])
+            if name == "signal" and array.shape != expected:
+                raise self._damaged(f"its signal is {array.shape}, its metadata say {expected}")
+            if array.nbytes <= _LARGE:
+                continue
+            try:
+                packed = sum(
+                    self.location.size(f"{self.recording}/{file}")
+                    for file in attrs["checksums"]
+                    if file.startswith(f"{name}/c")
+                )
+            except FileNotFoundError:  # reading it will say so
+                packed = 0
+            if array.nbytes > _LARGE + _MOST_PACKED * packed:
+                raise self._damaged(
+                    f"its {name} claims {array.nbytes:,} bytes and its files have {packed:,}"
+                )
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -449,7 +478,10 @@ def read_root(location: Location) -> Root | None:
         settings = attributes.get("omfa")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except (
+        *(OSError, ValueError, LookupError, TypeError, AttributeError),
+        RecursionError,
+    ) as error:
         raise UnreadableRoot(f"its {METADATA} cannot be read ({error or 'it is empty'})") from error
     if not isinstance(settings, dict):
         raise DataError(
@@ -506,7 +538,7 @@ def _row(location: Location, recording: str) -> dict[str, Any] | None:
     """Return the listing of a recording from its own metadata; None if it was never committed."""
     try:
         return _listing(json.loads(location.read(f"{recording}/{METADATA}"))["attributes"])
-    except (OSError, LookupError, TypeError, ValueError):
+    except (OSError, LookupError, TypeError, ValueError, RecursionError):
         return None
 
 
@@ -551,7 +583,7 @@ def is_store(location: Location) -> bool:
     """Return whether omfa, of any version, wrote what is there."""
     try:
         return "omfa" in json.loads(location.read(METADATA))["attributes"]
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
 
 
@@ -616,7 +648,7 @@ def _sealed(location: Location, recording: str) -> tuple[dict[str, Any], str]:
         outside = [n for n in attrs["checksums"] if not _is_inside(n)]
     except FileNotFoundError:
         return {}, f"{METADATA} is missing"
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         return {}, f"{METADATA} cannot be read ({error})"
     if not whole:
         return document, f"{METADATA} was changed"
@@ -662,7 +694,7 @@ def state(
         made_with, source_files = attrs["settings_digest"], attrs["source_files"]
     except FileNotFoundError:
         return "missing"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "damaged"
     if damage(location, recording):
         return "damaged"

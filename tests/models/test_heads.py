@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from omfa.models import HEADS, graph, make_head
-from omfa.models.heads import GCN, GATv2, Nodes, PairScores, drop_channels, pair_scores
+from omfa.models.heads import (
+    GCN,
+    GATv2,
+    Nodes,
+    PairScores,
+    drop_channels,
+    normalised,
+    pair_scores,
+)
 
 # torch_geometric scripts some of its classes when it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -174,6 +182,16 @@ def test_nodes_know_power_relative_to_the_present_channels():
     places = torch.full((5, 3), float("nan"))
     want = nodes(h[:, :4], side[:, :4], present[:, :4], places[:4])
     torch.testing.assert_close(nodes(h, side, present, places)[:, :4], want)
+
+
+def test_embeddings_that_are_centred_keep_their_length():
+    """Nodes of normalised embeddings are those of the embeddings; no norm comes after that."""
+    nodes = Nodes(8, 16)
+    h, side = 5 * torch.randn(2, 5, 8) + 3, torch.randn(2, 5, 7)
+    rest = side, torch.ones(2, 5, dtype=torch.bool), 0.1 * torch.randn(5, 3)
+    torch.testing.assert_close(nodes(h, *rest), nodes.of_normalised(normalised(h), *rest))
+    step = [nodes.of_normalised(k * h, *rest) for k in (0, 1, 2)]
+    torch.testing.assert_close(step[2] - step[1], step[1] - step[0], atol=1e-4, rtol=1e-4)
 
 
 def test_an_unknown_head_lists_the_known():

@@ -11,6 +11,7 @@ import json
 import pickle
 import re
 import types
+import warnings
 from copy import deepcopy
 
 import mne
@@ -573,6 +574,55 @@ def test_another_unit_is_said_once_per_model(factor, unit):
     with pytest.warns(UnitWarning, match=f"looks like {unit}: a channel has"):
         model(microvolts * factor)
     model(microvolts * factor)
+
+
+class OnAnAccelerator(torch.Tensor):
+    """A tensor that says that it is not on the CPU, and counts who asks for a value."""
+
+    device = torch.device("cuda", 0)
+    waits = 0
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        cls.waits += func is torch.Tensor.__float__
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_on_an_accelerator_the_first_batch_of_each_mode_is_looked_at(training):
+    model = OMFA(n_outputs=2, n_chans=4, n_times=256, sfreq=128.0, preset="tiny").train(training)
+    microvolts = 20 * torch.randn(2, 4, 256, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UnitWarning, match="looks like volts"):
+        model(microvolts.as_subclass(OnAnAccelerator) * 1e-6)
+    model = OMFA(n_outputs=2, n_chans=4, n_times=256, sfreq=128.0, preset="tiny")
+    OnAnAccelerator.waits = 0
+    for mode in (training, training, not training, training):
+        model.train(mode)(microvolts.as_subclass(OnAnAccelerator))
+    assert OnAnAccelerator.waits == 2
+
+
+@pytest.mark.parametrize("factor", [1, 1e-3])
+def test_the_unit_of_epochs_in_a_classifier_of_braindecode_is_looked_at(factor):
+    from braindecode import EEGClassifier
+
+    volts = 2e-5 * np.random.default_rng(0).normal(size=(8, 4, 256))
+    info = mne.create_info(["Fp1", "Cz", "Pz", "O1"], 128.0, "eeg")
+    epochs = mne.EpochsArray(volts * factor, info, verbose="error")
+    classifier = EEGClassifier(
+        OMFA,
+        module__preset="tiny",
+        module__sfreq=128.0,
+        train_split=None,
+        max_epochs=1,
+        classes=[0, 1],
+        verbose=0,
+    )
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        classifier.fit(epochs, y=np.arange(8) % 2)
+    found = [str(w.message) for w in said if issubclass(w.category, UnitWarning)]
+    # braindecode gives microvolts of the volts that MNE has
+    assert len(found) == (factor != 1)
 
 
 def test_a_look_at_the_unit_stays_out_of_what_is_compiled():

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import cloudpickle
@@ -16,7 +17,16 @@ import pytest
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from omfa.pipeline import DataError, Key, Preprocessing, cluster, ingest, location, open_store
+from omfa.pipeline import (
+    DataError,
+    Key,
+    Preprocessing,
+    cluster,
+    encoding,
+    ingest,
+    location,
+    open_store,
+)
 from omfa.pipeline import store as stores
 from omfa.pipeline.cli import main
 from omfa.pipeline.location import STAGING, Folder
@@ -242,6 +252,34 @@ def test_a_store_without_checksums_behind_its_chunks_is_read_kept_and_said(
     ingest(reader, tree, store, serial=True, rewrite=True)
     assert main(["verify", str(store)]) == 0
     assert "checksum" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["signal", "trial_onset", "stimulus"])
+def test_an_array_of_hostile_size_with_a_right_digest_is_refused_before_memory(store, name):
+    path = store / NAME / "zarr.json"
+    document = json.loads(path.read_text())
+    array = document["consolidated_metadata"]["metadata"][name]
+    array["shape"][-1] = 10**12
+    if name == "signal":
+        document["attributes"]["n_times"] = 10**12
+    del document["attributes"]["digest"]
+    document["attributes"]["digest"] = encoding.digest(document)
+    path.write_bytes(encoding.to_json(document))
+    with pytest.warns(UserWarning, match=r"zarr\.json"):
+        opened = open_store(store)
+    tracemalloc.start()
+    with pytest.raises(DataError, match=f"its {name} claims [0-9,]+ bytes and its files have"):
+        opened[NAME].array(name)
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+
+
+def test_metadata_nested_without_end_are_damage_and_no_crash(store, tree, reader):
+    nested = "[" * 200_000 + "]" * 200_000
+    (store / NAME / "zarr.json").write_text(f'{{"attributes": {nested}}}')
+    assert damaged(store).keys() >= {NAME}
+    assert statuses(ingest(reader, tree, store, serial=True)).count("stored") == 1
+    assert damaged(store) == {}
 
 
 # ------------------------------------------------------------------- the root

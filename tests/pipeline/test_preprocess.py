@@ -289,9 +289,12 @@ def test_a_trial_of_whole_samples_has_the_length_of_its_duration(sfreq, to, onse
     n_times = n_resampled(onset + length + after, sfreq, to)
     (start,), (n,) = resample_spans([onset / sfreq], [length / sfreq], to, n_times=n_times)
     exact = onset * Fraction(to) / Fraction(sfreq)
-    assert start == -(-exact // 1) or (start == exact // 1 and start + n == n_times)
-    assert n == round(length * Fraction(to) / Fraction(sfreq))
+    assert start == -(-(exact - NEAR) // 1) or (start == exact // 1 and start + n == n_times)
+    assert n == (length * Fraction(to) / Fraction(sfreq) + Fraction(1, 2) + NEAR) // 1
 
+
+NEAR = Fraction(1, 32)
+"""Of a sample: times as files keep them may miss a sample by as much."""
 
 SECONDS = st.integers(0, 10**6).map(lambda ms: ms / 1000) | st.floats(0, 1000)
 
@@ -308,9 +311,9 @@ def test_trials_of_any_seconds_have_their_length_unless_the_recording_ends_befor
     for n_times in (whole, max(whole - lost, 1)):
         start, n = resample_spans(onset, durations, to, n_times=n_times)
         full = np.array([round(float(seconds) * to) for seconds in durations])
-        fits = np.floor(onset * to + 1e-6) + full <= n_times
-        assert_array_equal(n[fits], full[fits])
-        assert (n <= full).all()
+        fits = np.floor(onset * to + float(NEAR)) + full <= n_times
+        assert (n[fits] >= full[fits]).all()
+        assert (n <= durations * to + 0.5 + float(NEAR)).all()
         assert (start + n <= n_times)[n > 0].all()
         assert (np.abs(start - onset * to) < 1 + 1e-5).all()
         # Trials that touch share a sample at most, and only where their lengths were rounded up.
@@ -327,7 +330,7 @@ def test_trials_of_any_seconds_have_their_length_unless_the_recording_ends_befor
 def test_a_trial_as_long_as_the_window_gives_one(rate, to, seconds, onset):
     n_times = n_resampled(onset + round(seconds * rate) + rate, rate, to)
     _, (n,) = resample_spans([onset / rate], [seconds], to, n_times=n_times)
-    assert n == np.round(seconds * to)
+    assert n == int(seconds * to + 0.5)
 
 
 @given(n=st.integers(1, 10**9), sfreq=RATES, to=RATES)

@@ -300,8 +300,8 @@ def test_a_trial_without_a_sample_in_the_store_is_named(tmp_path):
     raw = raw_array(["Cz", "Fp1"], sfreq=1000.0)
     raw.set_annotations(mne.Annotations([1, 5], [0.002, 2], ["click", "film"]))
     raw.save(tmp_path / "a_raw.fif", verbose="error")
-    reader = FilesReader(labels_from="annotations")
-    summary = ingest(reader, tmp_path, tmp_path / "a.zarr", name="made", serial=True)
+    reader = FilesReader(labels_from="annotations", name="made")
+    summary = ingest(reader, tmp_path, tmp_path / "a.zarr", serial=True)
     (outcome,) = summary.outcomes
     assert any(
         "1 of 2 trials are too short for a sample at 128 Hz" in text and "1 of 0.002 s" in text

@@ -34,6 +34,7 @@ from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.trials import TrialsLeftOut
 from omfa.zoo.estimators.baselines import BASELINES
 from omfa.zoo.estimators.omfa_networks import architecture_of
+from omfa.zoo.estimators.settings import RANDOM
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import Plan, evaluate, plan
 from omfa.zoo.protocols.held_out import held_out_names
@@ -226,9 +227,13 @@ class Benchmark:
 
     def runs(self, row: Row) -> Iterator[dict[str, Any]]:
         """Yield the seed and the parameters of each run of a row."""
+        n_seeds = self.how.n_seeds if row.trained else 1
+        if row.model == RANDOM:
+            # As many draws of random weights as there are pre-trainings.
+            n_seeds = max(n_seeds, len(self.how.checkpoints))
         for checkpoint in self.how.checkpoints if row.pretrained else (None,):
             start = {} if checkpoint is None else {"checkpoint": checkpoint}
-            for seed in range(self.how.n_seeds if row.trained else 1):
+            for seed in range(n_seeds):
                 yield {"seed": seed, "parameters": self.parameters(row) | start}
 
     def cell(self, task: Task, row: Row) -> Cell:
@@ -306,16 +311,17 @@ class Benchmark:
         tasks = self.ready()
         self.check(tasks)
         todo = [(task, row) for task in tasks for row in self.rows]
-        # Kept in the order of tasks: each process opens the signals of one after another.
-        if self.workers == 1:
-            done: Iterator[Cell] = (self.cell(task, row) for task, row in todo)
-        else:
-            with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
-                parallel = joblib.Parallel(n_jobs=self.workers, return_as="generator")
+        # In the order of tasks: each process opens the signals of one after another. One BLAS
+        # thread a process, or the processes fight for the cores.
+        with joblib.parallel_config(backend="loky", inner_max_num_threads=1):
+            if self.workers == 1:
+                done: Iterator[Cell] = (self.cell(task, row) for task, row in todo)
+            else:
                 packed, self._opened = pickle.dumps(self), None
+                parallel = joblib.Parallel(n_jobs=self.workers, return_as="generator")
                 done = parallel(joblib.delayed(_cell)(packed, *one) for one in todo)
-        bar = tqdm(done, total=len(todo), unit="cell", disable=None if progress else True)
-        return list(bar)
+            hidden = None if progress else True  # None: tqdm hides it off a terminal
+            return list(tqdm(done, total=len(todo), unit="cell", disable=hidden))
 
     # ---- the plan
 

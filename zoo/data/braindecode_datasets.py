@@ -8,6 +8,7 @@ unit in which braindecode returns ``mne.Epochs`` and which omfa's models expect.
 from __future__ import annotations
 
 import json
+import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import mne
@@ -19,6 +20,7 @@ from mne.io import BaseRaw
 from omfa.models.compat import make_torchaudio_importable  # also imports braindecode
 from omfa.pipeline.errors import DataError
 from omfa.zoo.data.tiers import Tier
+from omfa.zoo.data.trials import TrialsLeftOut
 
 if TYPE_CHECKING:
     from omfa.zoo.data.dataset import StoreDataset
@@ -181,7 +183,16 @@ def to_braindecode(
     ------
     DataError
         If two windows of a recording start at the same sample, or rates or montages differ.
+
+    Warns
+    -----
+    TrialsLeftOut
+        How many trials of the stores are in no window, and why, if some are too short for one.
     """
+    if dataset.left_out.too_short:
+        warnings.warn(
+            f"Making a braindecode dataset: {dataset.left_out}", TrialsLeftOut, stacklevel=2
+        )
     dataset.n_times, dataset.channels  # noqa: B018  # raise if they differ, before any work
     metadata = dataset.metadata
     several = metadata["dataset"].nunique() > 1

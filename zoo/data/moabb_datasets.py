@@ -56,6 +56,8 @@ class UCSStore(BaseDataset):
         overlap.
     **options
         Further arguments of ``open_dataset``: ``channels``, ``cache``, ``storage_options``, ...
+        Channels that quality control marked are kept as they are unless ``mask_bad=True``: moabb
+        has no masks, and stacks recordings of the same channels only.
 
     Attributes
     ----------
@@ -88,6 +90,7 @@ class UCSStore(BaseDataset):
         stride_seconds: float | None = None,
         **options: Any,
     ) -> None:
+        options = {"mask_bad": False} | options
         self.windows = open_dataset(store, window_seconds, stride_seconds, target=target, **options)
         if not self.windows.classes:
             raise DataError(

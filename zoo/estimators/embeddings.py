@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from omfa.models.connectivity import Connectivity
 from omfa.models.front_end import recorded
 from omfa.models.graph import electrode_positions
+from omfa.models.heads import normalised
 from omfa.zoo.checkpoints.folder import digest
 from omfa.zoo.estimators.device import ONE_AT_A_TIME, choose_device, threads
 from omfa.zoo.protocols.windows import Extractor, Windows
@@ -30,6 +31,8 @@ class Embeddings(Extractor):
     ----------
     encoder : nn.Module or None
         None: the connectivity alone.
+    normalised : bool
+        Bring each embedding to mean 0 and variance 1, as nodes do, before people are centred.
     connectivity : bool
         Also measure the connectivity between the channels, whose places ``for_windows`` knows.
     device : str
@@ -41,18 +44,20 @@ class Embeddings(Extractor):
         self,
         encoder: nn.Module | None,
         *,
+        normalised: bool = False,
         connectivity: bool = False,
         device: str = "auto",
         threads: int = 1,
     ) -> None:
         self.encoder = None if encoder is None else encoder.eval()
-        self.device, self.threads = device, threads
+        self.normalised, self.device, self.threads = normalised, device, threads
         self.connectivity = Connectivity() if connectivity else None
         self.positions: Tensor | None = None
         self.digest = "no encoder" if encoder is None else digest(encoder)
 
     def __repr__(self) -> str:
-        beside = " and connectivity" if self.connectivity is not None else ""
+        beside = ", normalised" * self.normalised
+        beside += " and connectivity" * (self.connectivity is not None)
         return f"Embeddings({self.digest}{beside})"
 
     def __eq__(self, other: object) -> bool:
@@ -101,7 +106,7 @@ class Embeddings(Extractor):
             parts = []
             if self.encoder is not None:
                 encoded = self.encoder.to(device)(x[there], sfreq)
-                parts += [encoded.h, encoded.side]
+                parts += [normalised(encoded.h) if self.normalised else encoded.h, encoded.side]
             if self.connectivity is not None and self.positions is not None:
                 measure = self.connectivity.to(device)
                 pairs = measure(x, there, self.positions.to(device), sfreq)

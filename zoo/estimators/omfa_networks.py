@@ -84,7 +84,9 @@ class _OnEmbeddings(nn.Module):
         known = pairs.unflatten(-1, (present.shape[1], -1)) if model.connectivity else None
         if self.training and model.channel_drop_prob > 0:
             present = drop_channels(present, model.channel_drop_prob)
-        nodes = h if model.nodes is None else model.nodes(h, side, present, model.positions)
+        nodes = h
+        if model.nodes is not None:
+            nodes = model.nodes.of_normalised(h, side, present, model.positions)
         features = model.head(nodes, present, model.positions, known)
         return model.final_layer(model.dropout(features))
 
@@ -188,7 +190,11 @@ def _omfa(
     features = None
     if frozen:
         features = Embeddings(
-            start, connectivity=own.connectivity, device=how.device, threads=how.threads
+            start,
+            normalised=True,
+            connectivity=own.connectivity,
+            device=how.device,
+            threads=how.threads,
         )
     return Network(
         "omfa",

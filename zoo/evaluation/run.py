@@ -315,7 +315,6 @@ def plan(
     out: str | Path | None = None,
     n_jobs: int = 1,
     timed: bool = True,
-    tried: bool = True,
     **deciding: Unpack[Deciding],
 ) -> Plan:
     """Return what ``evaluate`` would do with these arguments, and how long it would take.
@@ -327,8 +326,6 @@ def plan(
     timed : bool
         Measure the time: a few steps, or a small fit, on windows of the first fold. Otherwise it
         is NaN.
-    tried : bool
-        Try the model on windows of the data. Where neither is asked for no signal is read.
 
     Returns
     -------
@@ -337,10 +334,9 @@ def plan(
     Raises
     ------
     DataError
-        All that ``evaluate`` raises before it trains anything; if not ``tried``, nothing that only
-        a look at the signals or a try of the model shows.
+        All that ``evaluate`` raises before it trains anything.
     """
-    run = prepare(estimator, dataset, protocol, needs_name=out is not None, tried=tried, **deciding)
+    run = prepare(estimator, dataset, protocol, needs_name=out is not None, **deciding)
     return run.plan(out=out, n_jobs=n_jobs, timed=timed)
 
 
@@ -355,7 +351,6 @@ def prepare(
     pretraining: Pretraining | None = None,
     transductive: bool = False,
     needs_name: bool = False,
-    tried: bool = True,
 ) -> Run:
     """Prepare a run as far as that takes no time, and refuse one that cannot be done.
 
@@ -367,8 +362,6 @@ def prepare(
         See ``Deciding``.
     needs_name : bool
         Refuse a model that cannot be found again by its name, since its result is to be kept.
-    tried : bool
-        As for ``plan``.
 
     Returns
     -------
@@ -428,8 +421,7 @@ def prepare(
     if weights is not None:
         config["weights"] = weights
     run = Run(config, factory, dataset, labels, folds)
-    if tried:
-        run.check()
+    run.check()
     return run
 
 

@@ -32,6 +32,7 @@ from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.settings import DEFAULT_TARGETS, Cache, WindowSettings
+from omfa.zoo.data.targets import labels_of
 from omfa.zoo.estimators.settings import ARCHITECTURE, COHERENCY, SCRATCH, SPARING
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import evaluate, plan
@@ -41,6 +42,7 @@ from omfa.zoo.pretraining.module import check_batches, open_reads
 from omfa.zoo.pretraining.run import pretrain_encoder
 from omfa.zoo.pretraining.settings import RunSettings, Settings
 from omfa.zoo.protocols.protocol import Protocol
+from omfa.zoo.protocols.splits import split
 
 if TYPE_CHECKING:
     from omfa.zoo.evaluation.run import Plan
@@ -330,14 +332,16 @@ class Grid:
         n_fits: dict[tuple[str, Protocol], int] = {}
         a_fit: dict[tuple[str, str], float] = {}
         for row, protocol in self._kinds:
-            like = (row.model, row.dataset)
-            if timed and like not in a_fit:
-                self.say(f"timing {row.model} on {row.dataset}")
-            elif not timed and (row.dataset, "stream") not in self._datasets:
-                self.say(f"reading the trial tables of {row.dataset}")
-            one = self._plan(row, protocol, timed=timed and like not in a_fit, tried=timed)
-            n_fits[row.dataset, protocol] = one.n_fits
-            a_fit.setdefault(like, one.seconds / one.n_fits)
+            kind, like = (row.dataset, protocol), (row.model, row.dataset)
+            if timed:
+                if like not in a_fit:
+                    self.say(f"timing {row.model} on {row.dataset}")
+                one = self._plan(row, protocol, timed=like not in a_fit)
+                n_fits[kind] = one.n_fits
+                a_fit.setdefault(like, one.seconds / one.n_fits)
+            elif kind not in n_fits:
+                self.say(f"folds of {row.dataset} under {protocol}")
+                n_fits[kind] = self._n_folds(row.dataset, protocol)
         fits, seconds = 0, 0.0
         counted = set()  # tables share rows
         for row, protocol in self.cells:
@@ -346,7 +350,7 @@ class Grid:
             if run not in counted:
                 counted.add(run)
                 fits += own
-                seconds += own * a_fit[row.model, row.dataset]
+                seconds += own * a_fit.get((row.model, row.dataset), 0.0)
             claim = f"; the paper: {row.claim}" if row.claim else ""
             lines.append(
                 f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits, {protocol}{claim}"
@@ -358,24 +362,28 @@ class Grid:
         )
         if not timed:
             lines.append(
-                "--timed measures how long it takes on this machine, by a few steps of each."
+                "--timed measures how long it takes on this machine, by a few steps of each"
             )
         return "\n".join(lines)
 
-    def _plan(self, row: Row, protocol: Protocol, *, timed: bool, tried: bool = True) -> Plan:
+    def _n_folds(self, name: str, protocol: Protocol) -> int:
+        """Count the folds of a corpus from its trial tables: a stream decodes nothing by itself."""
+        data = self.dataset(name, "stream")
+        labels = labels_of(data, None)
+        return len(split(data.metadata, labels.codes, protocol, classes=labels.classes))
+
+    def _plan(self, row: Row, protocol: Protocol, *, timed: bool) -> Plan:
         """Plan a row as if from scratch: its checkpoint may not exist yet, and changes no work."""
         parameters = self.parameters(row)
         if row.stage1 is not None:
             parameters |= _architecture(self.settings(row.stage1))
         return plan(
             row.model,
-            # A stream decodes nothing when it is opened.
-            self.dataset(row.dataset, WindowSettings.cache if tried else "stream"),
+            self.dataset(row.dataset),
             protocol,
             parameters=parameters,
             n_jobs=self.workers,
             timed=timed,
-            tried=tried,
         )
 
 

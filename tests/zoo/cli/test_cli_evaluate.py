@@ -26,7 +26,14 @@ def folder(tmp_path_factory):
         simulate(source, raw, subjects=subjects, seconds=4, effect=1.5, progress=False)
         ingest(source, raw, folder / f"{source}.zarr", serial=True, progress=False)
     model = OMFA(n_outputs=2, sfreq=128.0, preset="tiny")
-    saw = [{"dataset": "elsewhere", "subjects": ["sub-01"], "hours": 1.0}]
+    saw = [
+        {
+            "dataset": "elsewhere",
+            "subjects": ["sub-01"],
+            "hours": 1.0,
+            "recordings": ["sub-01_ses-1_run-1 a b"],
+        }
+    ]
     card = Card("three", "tiny", "pretrained", 1, {}, saw, {})
     save_checkpoint(folder / "runs" / "three" / "checkpoint", model, card)
     return folder

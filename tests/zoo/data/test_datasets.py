@@ -237,11 +237,12 @@ def test_a_trial_as_long_as_the_window_gives_one_from_any_file(
     preprocessing = Preprocessing(sfreq=to, band=None)
     store = folder / "a.zarr"
     assert ingest(
-        "files", folder, store, serial=True, preprocessing=preprocessing, **options
+        "files", folder, store, name="made", serial=True, preprocessing=preprocessing, **options
     ).complete
     data = open_dataset(store, seconds)
-    assert data.trials["length"].tolist() == [round(seconds * to)] * len(onset)
-    assert (np.abs(data.trials["onset"] / to - onset) < 1 / to).all()
+    assert data.trials["length"].tolist() == [int(seconds * to + 0.5 + 1e-6)] * len(onset)
+    # Within a sample; FIF keeps times in 32 bits.
+    assert (np.abs(data.trials["onset"] / to - onset) < 1.01 / to).all()
     assert len(data) == len(onset)
 
 
@@ -358,7 +359,7 @@ def test_bad_channels_count_as_absent_in_both_stages_unless_asked(lay_store, tmp
 
 
 def test_stores_that_do_not_go_together(lay_store, two, tmp_path):
-    fast = lay_store(tmp_path / "f.zarr", source="fast", sfreq=200.0, n_times=1300)
+    fast = lay_store(tmp_path / "f.zarr", source="fast", sfreq=200.0, n_times=1300, seed=3)
     with pytest.raises(DataError, match=r"different rates \(.*100 Hz; .*200 Hz\)"):
         open_dataset([two[0], fast], 1.0)
     copy = tmp_path / "copy.zarr"
@@ -407,7 +408,7 @@ def test_one_corpus_under_two_names_is_refused(lay_store, tmp_path):
 
 
 def test_native_rates_come_in_batches_of_one_rate(lay_store, two, tmp_path):
-    fast = lay_store(tmp_path / "f.zarr", source="fast", sfreq=200.0, n_times=1300)
+    fast = lay_store(tmp_path / "f.zarr", source="fast", sfreq=200.0, n_times=1300, seed=3)
     data = open_dataset([two[0], fast], 1.0, rates="native", cache="memory")
     lengths = {batch.sfreq: batch.X.shape[2] for batch in data.loader(8, shuffle=True)}
     assert lengths == {100.0: 100, 200.0: 200}

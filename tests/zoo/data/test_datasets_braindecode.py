@@ -14,7 +14,7 @@ pytestmark = [
 ]
 
 from omfa.pipeline import DataError  # noqa: E402
-from omfa.zoo import open_dataset, to_braindecode, to_microvolts  # noqa: E402
+from omfa.zoo import TrialsLeftOut, open_dataset, to_braindecode, to_microvolts  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,13 @@ def store(lay_store, tmp_path_factory):
 @pytest.fixture(scope="module", params=["memory", "stream"])
 def data(request, store):
     return open_dataset(store, 1.0, 0.5, target="emotion", cache=request.param)
+
+
+def test_trials_too_short_for_a_window_are_said_of_the_braindecode_dataset(store):
+    with pytest.warns(TrialsLeftOut):
+        data = open_dataset(store, 4.5, target="emotion", cache="stream")
+    with pytest.warns(TrialsLeftOut, match="braindecode.*12 of 24 trials left out: 12 shorter"):
+        to_braindecode(data)
 
 
 def test_items_are_the_datasets_own_in_microvolts(data):

@@ -68,7 +68,7 @@ def test_classes_that_cannot_be_made_are_refused(fists, text, found):
 
 def test_a_command_line_takes_classes_for_each_dataset(fists, lay_store, tmp_path):
     labels = {"side": ["l", "r", "r"]}
-    other = lay_store(tmp_path / "b.zarr", source="sides", labels=labels)
+    other = lay_store(tmp_path / "b.zarr", source="sides", labels=labels, seed=1)
     targets = "fists=event:left,right,sides=side:l=left,r=right"
     line = ["evaluate", str(fists), str(other), "--target", targets, "--window-seconds", "1"]
     data = open_stores(parse([*line, "--cache", "stream"]))

@@ -1,5 +1,6 @@
 """Stores that went different ways: refused where ingest chose so, named where their sources did."""
 
+import itertools
 import json
 
 import pytest
@@ -14,10 +15,13 @@ DEAP = {"band": [4.0, 45.0], "reference": "average"}
 def lay(lay_store, tmp_path_factory):
     """Lay a store of one subject with settings and a history of its own."""
     folder = tmp_path_factory.mktemp("paths")
+    seeds = itertools.count()  # other signals in each: one corpus under two names is refused
 
     def lay_(name, **options):
         path = folder / f"{name}.zarr"
-        return path if path.exists() else lay_store(path, source=name, subjects=1, **options)
+        if not path.exists():
+            lay_store(path, source=name, subjects=1, seed=next(seeds), **options)
+        return path
 
     return lay_
 

@@ -197,7 +197,7 @@ def test_the_plan_tells_cells_fits_and_the_paper_and_reads_no_signal(
     assert "93.05 %" in text
     assert "94.08 %" in text
     assert LEAKY_LABEL in text
-    assert "20 cells of 80 fits" in text
+    assert "26 cells of 104 fits" in text
     assert "whose store is not given" in text
     assert "nan" not in text
     assert not (tmp_path / "o").exists()
