@@ -21,6 +21,7 @@ import lightning as L
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from lightning.pytorch.utilities import rank_zero_only
 from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
@@ -56,7 +57,8 @@ def embed(
     side : ndarray of float32, shape (n_windows, n_chans, 6)
         Side features but the rate, which is the same within a recording.
     """
-    extract = Embeddings(encoder, threads=2)
+    # As many as the training has: more than there are cores free wait for each other.
+    extract = Embeddings(encoder, threads=torch.get_num_threads())
     found: Features = np.empty((len(rows), 0, 0), np.float32)
     rate = data.rates[data.source[rows]]
     for sfreq in np.unique(rate):
