@@ -471,7 +471,8 @@ def test_channels_are_standardised_by_the_training_side(easy):
     dataset.X[:, 5] = np.nan
     dataset.X[120:] += 1e4
     train, validation, _ = sides(dataset, 120, 160)
-    network = braindecode(model="DGCNN", epochs=1).fit(train, validation).network_
+    how = {"epochs": 1, "patience": 1, "refit": False}  # else validation is learnt from too
+    network = braindecode(model="DGCNN", **how).fit(train, validation).network_
     used = dataset.X[:120, :5].astype(float)
     assert np.allclose(network.mean[:5], used.mean((0, 2)), rtol=1e-4)
     assert np.allclose(network.sd[:5], used.std((0, 2)), rtol=1e-4)
