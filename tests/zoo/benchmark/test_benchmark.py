@@ -61,7 +61,8 @@ def pretrained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def how(pretrained):
-    return {"checkpoints": (pretrained,), "tasks": ("flicker",), "networks": False, "epochs": 1, "least_steps": 1}
+    quick = {"networks": False, "epochs": 1, "least_steps": 1}
+    return {"checkpoints": (pretrained,), "tasks": ("flicker",), **quick}
 
 
 @pytest.fixture(scope="module")
