@@ -45,7 +45,12 @@ N_SIDE = 2 + len(BANDS)  # log spread, log band powers, log of the rate
 
 PLAUSIBLE = (0.1, 5000.0)
 """Microvolts RMS that a channel may have. Volts and millivolts fall below, nanovolts above;
-signals that were standardised or scaled to 1, and unfiltered drift, lie between.
+signals that were scaled to about 1, and unfiltered drift, lie between.
+"""
+
+EQUAL = 1e-3
+"""How little the channels of a standardised window differ in mean and deviation: rounding in half
+precision stays below, and channels of a recording are never so alike.
 """
 
 
@@ -57,20 +62,52 @@ class PlaceWarning(UserWarning):
     """The place of a channel is not known."""
 
 
+def may_look(device: str, *, training: bool, looked: bool) -> bool:
+    """Return whether the values of a batch may be looked at.
+
+    On an accelerator the host then waits for all that is under way: there it is one batch, and
+    none in training.
+
+    Parameters
+    ----------
+    device : str
+        The kind of device that the batch is on; on ``"meta"`` there are no values.
+    training : bool
+        Whether the model is in training mode.
+    looked : bool
+        Whether an earlier batch was looked at.
+    """
+    return device == "cpu" or (device != "meta" and not training and not looked)
+
+
 def doubtful_unit(x: Tensor) -> str:
     """Say that a signal is not in microvolts, if it looks so; else return nothing.
+
+    Where signals are in standard deviations of more than the window, their amplitude is as a weak
+    recording's, and nothing tells them apart.
 
     Parameters
     ----------
     x : Tensor
         (..., n_times). The median over signals of the deviation from each one's own mean decides;
-        those without a recording do not count.
+        those without a recording do not count. Three or more that all have mean 0 and deviation 1
+        were standardised.
     """
     x = x.detach()
     x = x if x.dtype == torch.float64 else x.float()  # squares of float16 overflow
-    deviation = x.std(-1)[recorded(x)]
+    x = x[recorded(x)]
+    deviation, mean = x.std(-1, correction=0), x.mean(-1)
     low, high = PLAUSIBLE
-    if not deviation.numel() or low <= (typical := float(deviation.median())) <= high:
+    if not deviation.numel():
+        return ""
+    # A deviation over n - 1 samples is 1 where that over n is a little less: equal, and near 1.
+    near = deviation.max() - deviation.min() < EQUAL and (deviation[0] - 1).abs() < 10 * EQUAL
+    if len(x) >= 3 and near and mean.abs().max() < EQUAL:
+        return (
+            "the signal looks standardised: all channels have mean 0 and deviation 1 within the "
+            "window, which takes away the power that is read. Give the microvolts from before"
+        )
+    if low <= (typical := float(deviation.median())) <= high:
         return ""
     unit = "volts" if typical < 1e-3 else "millivolts" if typical < low else "nanovolts"
     return (

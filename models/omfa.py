@@ -22,7 +22,14 @@ from torch import Tensor, nn
 from omfa.models.compat import EEGModuleMixin
 from omfa.models.connectivity import N_CONNECTIVITY, Connectivity
 from omfa.models.encoders import make_encoder, size_of
-from omfa.models.front_end import F0, PlaceWarning, UnitWarning, doubtful_unit, recorded
+from omfa.models.front_end import (
+    F0,
+    PlaceWarning,
+    UnitWarning,
+    doubtful_unit,
+    may_look,
+    recorded,
+)
 from omfa.models.graph import electrode_positions
 from omfa.models.heads import Nodes, drop_channels, make_head
 from omfa.models.names import EncoderName, HeadName, PresetName, Resampling
@@ -228,7 +235,7 @@ class OMFA(EEGModuleMixin, nn.Module):
                 stacklevel=2,
             )
         self._unit_was_doubted = False
-        self._looked_at: set[tuple[str, bool]] = set()
+        self._looked_at = False
         self.channel_drop_prob = float(channel_drop_prob)
         size = size_of(preset)
         self.encoder: nn.Module | None = None
@@ -272,8 +279,9 @@ class OMFA(EEGModuleMixin, nn.Module):
         Parameters
         ----------
         x : Tensor
-            (batch, n_chans, n_times), microvolts. A signal that looks like another unit gives a
-            ``UnitWarning``, once per model.
+            (batch, n_chans, n_times), microvolts. A signal that looks like another unit, or
+            standardised, gives a ``UnitWarning``, once per model; on an accelerator the first
+            batch in evaluation is looked at, and in training none.
         return_features : bool
             Return the input of the classifier instead of logits.
         mask : Tensor, optional
@@ -339,21 +347,18 @@ class OMFA(EEGModuleMixin, nn.Module):
     def _doubt_unit(self, x: Tensor) -> None:
         """Warn once of a signal in another unit.
 
-        On the CPU the first window of each batch decides. Elsewhere to look at a value waits for
-        all that is under way, so there it is the first batch in training and the first in
-        evaluation.
+        On the CPU the first window of each batch decides, and elsewhere the first batch that
+        ``may_look`` allows.
         """
         quiet = self._unit_was_doubted or torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if quiet or not len(x):
+            return
         kind = x.device.type
-        if quiet or kind == "meta" or not len(x):
+        if not may_look(kind, training=self.training, looked=self._looked_at):
             return
         if kind == "cuda" and torch.cuda.is_current_stream_capturing():
             return
-        if kind != "cpu":
-            seen = str(x.device), self.training
-            if seen in self._looked_at:
-                return
-            self._looked_at.add(seen)
+        self._looked_at |= kind != "cpu"
         if found := doubtful_unit(x[0] if kind == "cpu" else x):
             self._unit_was_doubted = True
             warnings.warn(f"OMFA: {found}.", UnitWarning, stacklevel=4)

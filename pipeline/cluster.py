@@ -246,7 +246,7 @@ def apart(function: Callable[..., Any], items: Iterable[Item]) -> Iterator[tuple
 
 
 def _beside() -> tuple[Any, Any]:
-    """Start a process that answers tasks until its line is closed, also by this one's death."""
+    """Start a process that answers tasks until its line is closed, and dies with this one."""
     from multiprocessing import get_context
 
     context = get_context("spawn")
@@ -268,9 +268,11 @@ def _beside() -> tuple[Any, Any]:
 
 def _answer(line: Any) -> None:
     import signal
+    import threading
 
     import cloudpickle
 
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
     while True:
         try:
@@ -282,6 +284,15 @@ def _answer(line: Any) -> None:
         except Exception as error:
             result = error
         line.send_bytes(cloudpickle.dumps(result))
+
+
+def _die_with_parent() -> None:
+    """End this process with its parent: what it made later would be written beside the next run."""
+    from multiprocessing import parent_process
+
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(task: bytes, *shared: Any) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from omfa.pipeline.errors import DataError
 
@@ -46,6 +48,8 @@ def run_command(program: str, command: Callable[[], int], *, interrupted: str) -
         with _printing():
             return command()
     except BrokenPipeError:
+        if not any(map(_is_unread, (sys.stdout, sys.stderr))):
+            raise  # a pipe of its own broke, and the command is not done
         # Python flushes standard output once more when it ends, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -60,6 +64,16 @@ def run_command(program: str, command: Callable[[], int], *, interrupted: str) -
             raise
         print(f"{program}: {explained}", file=sys.stderr)
         return 2
+
+
+def _is_unread(stream: Any) -> bool:
+    """Return whether whoever read a stream has gone; True where the system cannot tell."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+    except (AttributeError, OSError, ValueError):  # no such call, or a stream that is no file
+        return not hasattr(select, "poll")
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _explained(error: Exception) -> DataError | None:

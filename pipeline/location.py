@@ -66,13 +66,21 @@ class Location(Protocol):
     def folders(self) -> list[str]:
         """Return the names of the folders directly in it, sorted; none if it does not exist."""
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """Return a file's content.
+
+        Parameters
+        ----------
+        name : str
+        most : int, optional
+            Bytes that it may have; no more are read.
 
         Raises
         ------
         FileNotFoundError
             If there is no such file.
+        OSError
+            If it cannot be read, or has more bytes.
         """
 
     def exists(self, name: str) -> bool:
@@ -169,12 +177,18 @@ class Folder:
         except FileNotFoundError:
             return []
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """Return a file's content."""
         path = self.path / name
         if path.exists() and not path.is_file():  # reading a device or a pipe may never end
             raise OSError(errno.EINVAL, "it is no file")
-        return path.read_bytes()
+        if most is None:
+            return path.read_bytes()
+        _check_size(path.stat().st_size, most)
+        with path.open("rb") as file:
+            content = file.read(most + 1)  # it may have grown
+        _check_size(len(content), most)
+        return content
 
     def exists(self, name: str) -> bool:
         """Return whether there is a file of that name."""
@@ -238,6 +252,11 @@ class Folder:
         _remove_empty(staging.parent)
 
 
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes")
+
+
 def _unless_swept(write: Callable[[], None]) -> None:
     """Write, and again if another run took this one for dead and swept its staging away."""
     for _ in range(_TRIES):
@@ -291,16 +310,25 @@ class Bucket:
             return []
         return sorted(PurePosixPath(e["name"]).name for e in entries if e["type"] == "directory")
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int | None = None) -> bytes:
         """Return an object's content."""
-        return bytes(self._fs.cat_file(str(self._path / name)))
+        path = str(self._path / name)
+        if most is None:
+            return bytes(self._fs.cat_file(path))
+        content = bytes(self._fs.cat_file(path, start=0, end=most + 1))
+        _check_size(len(content), most)
+        return content
+
+    # A listing that was kept may be from before another run wrote.
 
     def exists(self, name: str) -> bool:
         """Return whether there is an object of that name."""
+        self._fs.invalidate_cache()
         return bool(self._fs.exists(str(self._path / name)))
 
     def size(self, name: str) -> int:
         """Return the bytes of an object."""
+        self._fs.invalidate_cache()
         return int(self._fs.size(str(self._path / name)))
 
     def files(self, folder: str) -> list[str]:
@@ -317,8 +345,7 @@ class Bucket:
 
     def create(self, name: str, content: bytes) -> bool:
         """Put one object unless it exists."""
-        self._fs.invalidate_cache()
-        if self._fs.exists(str(self._path / name)):
+        if self.exists(name):
             return False
         self.write(name, content)
         return True

@@ -7,6 +7,7 @@ that is compared with the folders present at every opening: what is there decide
 from __future__ import annotations
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ import pandas as pd
 import zarr
 from zarr.codecs import Crc32cCodec
 
-from omfa.pipeline.channels import UCS, UCS_VERSION, ChannelSchema
+from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
 from omfa.pipeline.encoding import CHUNK_SAMPLES as CHUNK_SAMPLES
 from omfa.pipeline.encoding import FORMAT, METADATA, digest, sha256, to_json
 from omfa.pipeline.encoding import AlignedRecording as AlignedRecording
@@ -34,10 +35,12 @@ from omfa.pipeline.words import some
 
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
 
-# What the root's list shows of a recording.
+# What the root's list shows of a recording, by the type that JSON has for it.
 _SHOWN = (
-    *("subject", "session", "run", "sfreq", "n_chans", "n_times", "n_trials"),
-    *("labels", "channels", "bad_channels"),
+    dict.fromkeys(("subject", "session", "run"), str)
+    | {"sfreq": float}
+    | dict.fromkeys(("n_chans", "n_times", "n_trials"), int)
+    | dict.fromkeys(("labels", "channels", "bad_channels"), list)
 )
 
 # A recording that is being replaced is missing for a moment, and its files are of two versions to
@@ -49,6 +52,12 @@ _LOOKS = 5
 # index, so that what unpacks to more than this many times its files is not ours.
 _LARGE = 1 << 26
 _MOST_PACKED = 30_000
+
+# Chunks of an array. Ours span a quarter of a million samples; each costs a step in Python.
+_MOST_CHUNKS = 100_000
+
+# Bytes of metadata: a recording's or a root's row has about a thousand, a chunk's checksum 80.
+_LONGEST = 1 << 26
 
 # In an object store a run leaves its mark where it writes. Putting a recording of an hour takes
 # seconds; a mark that stands this many seconds after all else is checked is of a dead run.
@@ -231,14 +240,22 @@ class StoredRecording:
         if found:
             raise self._damaged(found)
         options = dict(getattr(self.location, "options", ()))
-        group = zarr.open_group(
-            self.location.address,
-            path=self.recording,
-            mode="r",
-            storage_options=options or None,
-            use_consolidated=True,
-        )
-        self._check_claims(group)
+        try:
+            group = zarr.open_group(
+                self.location.address,
+                path=self.recording,
+                mode="r",
+                storage_options=options or None,
+                use_consolidated=True,
+                zarr_format=3,  # else files of the older format are read too, whatever they are
+            )
+            self._check_claims(group)
+        except DataError:
+            raise
+        except Exception as error:  # another run replaces it, or it is none of ours
+            raise self._damaged(
+                f"its metadata are none that omfa writes ({type(error).__name__}: {error!s:.200})"
+            ) from error
         return group
 
     def _check_claims(self, group: zarr.Group) -> None:
@@ -246,9 +263,18 @@ class StoredRecording:
         attrs = cast(Mapping[str, Any], group.attrs)
         for name, array in group.arrays():
             expected = (len(attrs["channels"]), attrs["n_times"])
-            if name == "signal" and array.shape != expected:
-                raise self._damaged(f"its signal is {array.shape}, its metadata say {expected}")
-            if array.nbytes <= _LARGE:
+            if name == "signal" and (array.shape != expected or array.dtype.kind != "f"):
+                raise self._damaged(
+                    f"its signal is {array.shape} of {array.dtype}, its metadata say {expected} of "
+                    "fractions"
+                )
+            # What a chunk claims is taken too, and a shard may be larger than its array.
+            items = max(array.size, math.prod(array.shards or array.chunks))
+            claimed = items * array.dtype.itemsize
+            n_chunks = math.prod(map(_ceil, array.shape, array.chunks))
+            if n_chunks > _MOST_CHUNKS:
+                raise self._damaged(f"its {name} has {n_chunks:,} chunks, more than any of ours")
+            if claimed <= _LARGE:
                 continue
             try:
                 packed = sum(
@@ -258,9 +284,9 @@ class StoredRecording:
                 )
             except FileNotFoundError:  # reading it will say so
                 packed = 0
-            if array.nbytes > _LARGE + _MOST_PACKED * packed:
+            if claimed > _LARGE + _MOST_PACKED * packed:
                 raise self._damaged(
-                    f"its {name} claims {array.nbytes:,} bytes and its files have {packed:,}"
+                    f"its {name} claims {claimed:,} bytes and its files have {packed:,}"
                 )
 
     @property
@@ -271,8 +297,8 @@ class StoredRecording:
     @property
     def simulated(self) -> bool:
         """Whether the signals are simulated, as the reader or the files said at ingest."""
-        source = cast(Mapping[str, Any], self.group.attrs.get("source", {}))
-        return source.get("simulated") is True
+        source = self.group.attrs.get("source")
+        return isinstance(source, Mapping) and source.get("simulated") is True
 
     @property
     def checked_where_read(self) -> bool:
@@ -348,13 +374,16 @@ class StoredRecording:
         return self._read("signal", (slice(None), slice(start, stop)))
 
     def _read(self, name: str, selection: Any = ...) -> npt.NDArray[Any]:
-        array = cast(zarr.Array, self.group[name])
+        group = self.group
         try:
+            array = cast(zarr.Array, group[name])
             values = np.asarray(array[selection])
             # Zarr takes a file that is not there for one that holds nothing but the fill value.
             if values.size and _same(values.flat[0], array.fill_value):
                 self._find(name)
-        except (OSError, ValueError, RuntimeError) as error:
+        except MemoryError:
+            raise
+        except Exception as error:  # codecs raise whatever damaged bytes lead them to
             raise self._damaged(f"{name} cannot be decoded ({error})") from error
         return values
 
@@ -384,7 +413,10 @@ class StoredRecording:
             "baseline_length": "baseline_length",
             "stimulus": "stimulus",
         } | {label: label for label in self.labels}
-        return pd.DataFrame({name: self.array(stored) for name, stored in columns.items()})
+        found = {name: self.array(stored) for name, stored in columns.items()}
+        if len({values.shape for values in found.values()}) > 1:
+            raise self._damaged("the columns of its trial table have different lengths")
+        return pd.DataFrame(found)
 
 
 def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None = None) -> Store:
@@ -473,7 +505,7 @@ def read_root(location: Location) -> Root | None:
     """
     doing = f"Opening {location.address}"
     try:
-        document = json.loads(location.read(METADATA))
+        document = json.loads(location.read(METADATA, _LONGEST))
         attributes = document["attributes"]
         settings = attributes.get("omfa")
     except FileNotFoundError:
@@ -504,8 +536,26 @@ def read_root(location: Location) -> Root | None:
     else:  # written by an earlier omfa
         chosen = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
         whole = digest(chosen) == settings.get("settings_digest")
-    settings.setdefault("recordings", {})
+    if not _is_settings(settings):
+        raise UnreadableRoot(f"its {METADATA} has none of the settings that omfa writes")
+    listed = settings.setdefault("recordings", {})
+    if not isinstance(listed, dict) or not all(map(_is_row, listed.values())):
+        settings["recordings"] = {}
+        return Root(settings, "lists recordings as omfa does not")
     return Root(settings, "" if whole else "was changed")
+
+
+def _is_settings(settings: Mapping[str, Any]) -> bool:
+    rules = settings.get("channels")
+    return (
+        all(isinstance(settings.get(name), str) for name in ("source", "settings_digest"))
+        and isinstance(settings.get("reader", {}), dict)
+        and isinstance(settings.get("failures", {}), dict)
+        and isinstance(rules, dict)
+        and rules.get("cerebellar") in get_args(CerebellarRule)
+        and isinstance(aliases := rules.get("aliases"), dict)
+        and all(isinstance(name, str) for name in aliases.values())
+    )
 
 
 _NOT_SETTINGS = ("settings_digest", "software", "recordings", "failures")
@@ -529,24 +579,47 @@ def _misread(location: Location, listed: Mapping[str, Any]) -> str:
             document, found = _sealed(location, name)
         except OSError:
             continue
-        if not found and _listing(document["attributes"]) != row:
+        if not found and _row_of(document) != row:
             return f"lists {name} otherwise than it is"
     return ""
+
+
+def _metadata(location: Location, recording: str) -> Any:
+    return json.loads(location.read(f"{recording}/{METADATA}", _LONGEST))
 
 
 def _row(location: Location, recording: str) -> dict[str, Any] | None:
     """Return the listing of a recording from its own metadata; None if it was never committed."""
     try:
-        return _listing(json.loads(location.read(f"{recording}/{METADATA}"))["attributes"])
-    except (OSError, LookupError, TypeError, ValueError, RecursionError):
+        return _row_of(_metadata(location, recording))
+    except (OSError, ValueError, RecursionError):
         return None
 
 
-def _listing(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: attrs[name] for name in _SHOWN} | {
-        "bytes_out": attrs["bytes"],
-        "settings_digest": attrs["settings_digest"],
-    }
+def _row_of(document: Any) -> dict[str, Any] | None:
+    """Return how the root lists a recording of these metadata; None if they are none of omfa's."""
+    try:
+        attrs = document["attributes"]
+        row = {name: attrs[name] for name in _SHOWN} | {
+            "bytes_out": attrs["bytes"],
+            "settings_digest": attrs["settings_digest"],
+        }
+    except (LookupError, TypeError):
+        return None
+    return row if _is_row(row) else None
+
+
+def _is_row(row: Any) -> bool:
+    kinds = _SHOWN | {"bytes_out": int, "settings_digest": str}
+    return (
+        isinstance(row, dict)
+        and row.keys() == kinds.keys()
+        and all(
+            isinstance(row[name], kind) or (kind is float and isinstance(row[name], int))
+            for name, kind in kinds.items()
+        )
+        and all(isinstance(x, str) for name in ("labels", "channels") for x in row[name])
+    )
 
 
 def write_root(
@@ -566,7 +639,7 @@ def write_root(
     rows = {name: row for name in names if (row := _row(location, name))}
     content = _root(settings, rows)
     try:
-        if location.read(METADATA) == content:
+        if location.read(METADATA, _LONGEST) == content:
             return  # a store that is whole can be of a disk that nobody may write
     except OSError:
         pass
@@ -582,7 +655,7 @@ def settings_digests(location: Location) -> dict[str, str]:
 def is_store(location: Location) -> bool:
     """Return whether omfa, of any version, wrote what is there."""
     try:
-        return "omfa" in json.loads(location.read(METADATA))["attributes"]
+        return "omfa" in json.loads(location.read(METADATA, _LONGEST))["attributes"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return False
 
@@ -638,14 +711,14 @@ def _damage(location: Location, recording: str) -> tuple[str, str]:
 def _sealed(location: Location, recording: str) -> tuple[dict[str, Any], str]:
     """Return a recording's metadata, and what is wrong with them."""
     try:
-        document = json.loads(location.read(f"{recording}/{METADATA}"))
+        document = _metadata(location, recording)
         if being_written(document):
             return document, _UNFINISHED
         attrs = document["attributes"]
         written, named = attrs["digest"], attrs["recording"]
         unsealed = {k: v for k, v in attrs.items() if k != "digest"}
         whole = digest({**document, "attributes": unsealed}) == written
-        outside = [n for n in attrs["checksums"] if not _is_inside(n)]
+        outside = [n for n, _ in attrs["checksums"].items() if not _is_inside(n)]
     except FileNotFoundError:
         return {}, f"{METADATA} is missing"
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -662,6 +735,10 @@ def _sealed(location: Location, recording: str) -> tuple[dict[str, Any], str]:
 def _is_inside(name: str) -> bool:
     """Return whether a relative name stays in its folder; ``../../dev/zero`` never ends."""
     return not name.startswith("/") and ".." not in name.split("/")
+
+
+def _ceil(whole: int, part: int) -> int:
+    return -(-whole // part)
 
 
 def _same(value: Any, fill: Any) -> bool:
@@ -687,7 +764,7 @@ def state(
         are still those.
     """
     try:
-        document = json.loads(location.read(f"{recording}/{METADATA}"))
+        document = _metadata(location, recording)
         if being_written(document):
             return "missing"
         attrs = document["attributes"]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.readers.opening import EDF_SUFFIXES, suffix
+from omfa.pipeline.readers.opening import EDF_SUFFIXES, lower_case, suffix
 from omfa.pipeline.readers.whole import brainvision_markers, edf_annotations
 from omfa.pipeline.words import some
 
@@ -132,7 +132,7 @@ def _annotations(raw: mne.io.BaseRaw, path: Path | None, encoding: str | None) -
     own = _table(raw.annotations, raw.first_time)
     try:
         with mne.utils.use_log_level("error"):
-            found = _annotations_in(path, encoding) if path else None
+            found = _annotations_in(path, raw.info["sfreq"], encoding) if path else None
     except Exception:  # a format whose annotations MNE reads with the signal only
         found = None
     if found is None:
@@ -144,21 +144,26 @@ def _annotations(raw: mne.io.BaseRaw, path: Path | None, encoding: str | None) -
     return whole if len(whole) >= len(own) else own
 
 
-def _annotations_in(path: Path, encoding: str | None) -> mne.Annotations | None:
+def _annotations_in(path: Path, sfreq: float, encoding: str | None) -> mne.Annotations | None:
     import mne
 
     if suffix(path) in (".vhdr", ".ahdr"):
         markers = brainvision_markers(path)
-        return mne.read_annotations(markers) if markers else None
+        if markers is None:
+            return None
+        with lower_case(markers) as marks:
+            # Otherwise MNE looks for a header of the markers' name.
+            return mne.read_annotations(marks, sfreq=sfreq)
     if suffix(path) in EDF_SUFFIXES:
         # MNE looks for annotations in all that a file holds, and finds some in its signals.
         with tempfile.TemporaryDirectory() as folder:
             alone = Path(folder, f"annotations{suffix(path)}")
             alone.write_bytes(edf_annotations(path))
             return _in_either_encoding(alone, encoding)
-    if suffix(path) == ".gdf":
-        return _in_either_encoding(path, encoding)
-    return mne.read_annotations(path)
+    with lower_case(path) as file:
+        if suffix(path) == ".gdf":
+            return _in_either_encoding(file, encoding)
+        return mne.read_annotations(file)
 
 
 def _in_either_encoding(path: Path, encoding: str | None) -> mne.Annotations:

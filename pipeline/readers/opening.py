@@ -6,6 +6,7 @@ Files that MNE would read short, joined or unscaled without a word are refused b
 from __future__ import annotations
 
 import re
+import tempfile
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.folder import check_there
 from omfa.pipeline.readers.whole import (
+    BRAINVISION_PARTS,
     PREVIOUS,
+    brainvision_markers,
     brainvision_parts,
     check_brainvision,
     check_edf,
@@ -55,7 +58,7 @@ def open_raw(
     check_there(path, where=where)
     kind = suffix(path)
     with mne_errors(where):
-        if kind in (".vhdr", ".ahdr"):
+        if kind in _HEADERS:
             check_brainvision(path, where=where)
         if kind == ".fif":
             for part in (path, *companions(path)):
@@ -64,7 +67,7 @@ def open_raw(
         if kind not in EDF_SUFFIXES:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                raw = mne.io.read_raw(path, verbose="warning")
+                raw = _open_brainvision(path) if kind in _HEADERS else mne.io.read_raw(path)
             _check_place(raw, path, where=where)
             beyond = [str(w.message) for w in said if _BEYOND.match(str(w.message))]
             if notes is not None and kind not in _ASKED:  # `annotation_events` names the others
@@ -86,8 +89,58 @@ def open_raw(
         return raw
 
 
+_HEADERS = (".vhdr", ".ahdr")
+
+
+@contextmanager
+def lower_case(path: Path) -> Iterator[Path]:
+    """Give a file under a name whose suffix is in lower case, which MNE asks of some."""
+    if path.suffix == suffix(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder, path.stem + suffix(path))
+        link.symlink_to(path.absolute())
+        yield link
+
+
+def _open_brainvision(path: Path) -> mne.io.BaseRaw:
+    """Open a BrainVision recording, its files in whatever case their names are.
+
+    MNE knows headers and markers by suffixes in lower case, and files by the very names that the
+    header has. Others are read by a copy of the header that names links; the signal, which is read
+    later, is then looked for where it is.
+    """
+    import mne
+
+    text = path.read_bytes().decode("latin-1")
+    markers = brainvision_markers(path)
+    files = {kind: path.parent / name for kind, name in brainvision_parts(path).items()}
+    if markers is not None:
+        files["MarkerFile"] = markers
+    named = {
+        path.parent / name.replace("$b", path.stem)
+        for _, _, name in BRAINVISION_PARTS.findall(text)
+    }
+    lower = all(one.suffix == suffix(one) for one in (path, markers or path))
+    if lower and named == set(files.values()):
+        return mne.io.read_raw(path, verbose="warning")
+
+    def link(line: re.Match[str]) -> str:
+        file = files[line[1]]
+        Path(folder, line[1] + suffix(file)).symlink_to(file.absolute())
+        return f"{line[1]}{line[2]}{line[1]}{suffix(file)}"
+
+    with tempfile.TemporaryDirectory() as folder:
+        header = Path(folder, path.stem + suffix(path))
+        header.write_bytes(BRAINVISION_PARTS.sub(link, text).encode("latin-1"))
+        raw = mne.io.read_raw(header, verbose="warning")
+    raw.filenames = [files["DataFile"]]
+    return raw
+
+
 # The formats of whose files MNE can be asked for all annotations, also those beyond the ends.
-_ASKED = (".vhdr", ".ahdr", ".set", ".gdf", ".fif", ".cnt")
+_ASKED = (*_HEADERS, ".set", ".gdf", ".fif", ".cnt")
 
 _BEYOND = re.compile(r"(?:Omitted|Limited) \d+ annotation")
 
@@ -142,11 +195,6 @@ _EXPLAINED = (
         "its texts are in another encoding",
         "Give it by --encoding, such as latin1, cp1252 or gbk",
     ),
-    (
-        r"header file must be given",
-        "MNE knows its header by a suffix in lower case only",
-        "Rename it",
-    ),
 )
 
 
@@ -184,7 +232,7 @@ def companions(path: Path) -> list[Path]:
     kind = suffix(path)
     if not path.is_file():  # a link to nothing
         found = []
-    elif kind in (".vhdr", ".ahdr"):
+    elif kind in _HEADERS:
         names = brainvision_parts(path).values()
         found = [path.parent / name for name in names if Path(name).name == name]
     elif kind == ".set":

@@ -175,19 +175,34 @@ def edf_annotations(path: Path) -> bytes:
 _BRAINVISION_BYTES = {"INT_16": 2, "UINT_16": 2, "INT_32": 4, "IEEE_FLOAT_32": 4}
 
 
+BRAINVISION_PARTS = re.compile(
+    r"^(DataFile|MarkerFile)([ \t]*=[ \t]*)([^\r\n]+?)(?=[ \t]*\r?$)", re.MULTILINE
+)
+"""The lines of a BrainVision header that name other files: kind, sign and name."""
+
+
 def brainvision_parts(path: Path) -> dict[str, str]:
     """Return what a BrainVision header calls its ``DataFile`` and its ``MarkerFile``.
 
-    ``$b`` stands for the header's own name.
+    ``$b`` stands for the header's own name. A name that is only there in another case, as a disk
+    that knows no case leaves it, is returned as it is there.
     """
-    text = path.read_text(encoding="latin-1")
-    found = re.findall(r"^(DataFile|MarkerFile)[ \t]*=[ \t]*(.+?)[ \t]*$", text, re.MULTILINE)
-    return {kind: name.replace("$b", path.stem) for kind, name in found}
+    found = BRAINVISION_PARTS.findall(path.read_text(encoding="latin-1"))
+    names = {kind: name.replace("$b", path.stem) for kind, _, name in found}
+    return {kind: _as_it_is_there(path.parent, name) for kind, name in names.items()}
+
+
+def _as_it_is_there(folder: Path, name: str) -> str:
+    if Path(name).name != name or (folder / name).exists():
+        return name
+    alike = [p.name for p in folder.iterdir() if p.name.lower() == name.lower()]
+    return alike[0] if len(alike) == 1 else name
 
 
 def brainvision_markers(path: Path) -> Path | None:
     """Return a recording's file of markers: the one that its header names, or of its own name."""
-    names = [brainvision_parts(path).get("MarkerFile", ""), f"{path.stem}.vmrk"]
+    own = _as_it_is_there(path.parent, f"{path.stem}.vmrk")
+    names = [brainvision_parts(path).get("MarkerFile", ""), own]
     return next((p for name in names if name and (p := path.parent / name).is_file()), None)
 
 

@@ -212,6 +212,8 @@ def lay_small_recordings(root: Path, n: int, *, whole: bool = True) -> None:
         "format": stores.FORMAT,
         "ucs_version": stores.UCS_VERSION,
         "settings_digest": "benchmark",
+        "source": "benchmark",
+        "channels": {"cerebellar": "PO9/PO10", "aliases": {}},
     }
     stores.write_root(stores.locate(root), settings)
 

@@ -19,8 +19,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from omfa.models import HEADS, OMFA, PlaceWarning, UnitWarning, register_with_braindecode
+from omfa.models.front_end import may_look
 from omfa.models.omfa import SUMMARY
 
 pytestmark = [
@@ -576,53 +578,109 @@ def test_another_unit_is_said_once_per_model(factor, unit):
     model(microvolts * factor)
 
 
-class OnAnAccelerator(torch.Tensor):
-    """A tensor that says that it is not on the CPU, and counts who asks for a value."""
-
-    device = torch.device("cuda", 0)
-    waits = 0
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        cls.waits += func is torch.Tensor.__float__
-        return super().__torch_function__(func, types, args, kwargs)
+def standardised(x, *, over):
+    return (x - x.mean(over, keepdim=True)) / x.std(over, keepdim=True)
 
 
-@pytest.mark.parametrize("training", [True, False])
-def test_on_an_accelerator_the_first_batch_of_each_mode_is_looked_at(training):
-    model = OMFA(n_outputs=2, n_chans=4, n_times=256, sfreq=128.0, preset="tiny").train(training)
-    microvolts = 20 * torch.randn(2, 4, 256, generator=torch.Generator().manual_seed(0))
+def test_windows_that_were_standardised_are_said_and_what_is_only_small_is_not():
+    spread = 5 + 20 * torch.rand(6, 4, 1, generator=torch.Generator().manual_seed(1))
+    microvolts = spread * torch.randn(6, 4, 256, generator=torch.Generator().manual_seed(0))
+    microvolts[:, 3] = 0  # absent
+
+    def model():
+        return OMFA(n_outputs=2, n_chans=4, n_times=256, sfreq=128.0, preset="tiny").eval()
+
+    for kind in (torch.float32, torch.float16):
+        z = standardised(microvolts, over=-1).to(kind).nan_to_num().float()
+        with pytest.warns(UnitWarning, match="standardised.*Give the microvolts from before"):
+            model()(z)
+    # by the statistics of a whole recording: nothing tells it from a weak one
+    model()(standardised(microvolts[:, :3], over=(0, 2)), positions=torch.full((3, 3), torch.nan))
+    # equal, as tones are, and not 1; and of 1, but two channels only
+    model()(z[:1] * 3)
+    model()(torch.where(torch.arange(4)[:, None] < 2, z, 0))
+
+
+class Ops(TorchDispatchMode):
+    """Keeps the names of what runs, as a device would be asked for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(str(func).split(".")[1])
+        return func(*args, **(kwargs or {}))
+
+
+# For these the host waits: it asks for a value, or how many there are.
+WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero"}
+
+
+@pytest.mark.parametrize("variant", [*FEW, {"connectivity": False}], ids=str)
+def test_training_asks_for_no_value_but_the_unit(variant):
+    model = OMFA(n_outputs=2, chs_info=CHS_INFO, sfreq=128.0, preset="tiny", **variant).train()
+    volts = 2e-5 * torch.randn(2, 3, 256)
+    with Ops() as first, pytest.warns(UnitWarning, match="looks like volts"):
+        model(volts)
+    with Ops() as then:  # said once: nothing is looked at any more
+        model(volts).sum().backward()
+    assert first.names & WAITING
+    assert not then.names & WAITING
+
+
+def test_on_an_accelerator_the_unit_is_looked_at_once_and_in_training_never():
+    assert may_look("cpu", training=True, looked=True)
+    for device in ("cuda", "mps", "xpu"):
+        assert may_look(device, training=False, looked=False)
+        assert not may_look(device, training=False, looked=True)
+        assert not may_look(device, training=True, looked=False)
+    assert not may_look("meta", training=False, looked=False)
+
+
+@pytest.mark.gpu
+def test_training_on_a_device_does_not_wait_for_it():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    model = OMFA(n_outputs=2, chs_info=CHS_INFO, sfreq=128.0, preset="tiny").cuda().train()
+    x = 2e-5 * torch.randn(2, 3, 256, device="cuda")
+    model(x)  # kernels are loaded
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        model(x)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
     with pytest.warns(UnitWarning, match="looks like volts"):
-        model(microvolts.as_subclass(OnAnAccelerator) * 1e-6)
-    model = OMFA(n_outputs=2, n_chans=4, n_times=256, sfreq=128.0, preset="tiny")
-    OnAnAccelerator.waits = 0
-    for mode in (training, training, not training, training):
-        model.train(mode)(microvolts.as_subclass(OnAnAccelerator))
-    assert OnAnAccelerator.waits == 2
+        model.eval()(x)
 
 
-@pytest.mark.parametrize("factor", [1, 1e-3])
-def test_the_unit_of_epochs_in_a_classifier_of_braindecode_is_looked_at(factor):
+@pytest.mark.parametrize(
+    ("kind", "factor", "unit"),
+    # braindecode gives microvolts of the volts that MNE has, and arrays as they are
+    [("epochs", 1, ""), ("epochs", 1e-3, "millivolts"), ("array", 1, "volts")],
+)
+def test_the_unit_of_what_a_classifier_of_braindecode_is_given_is_looked_at(kind, factor, unit):
     from braindecode import EEGClassifier
 
-    volts = 2e-5 * np.random.default_rng(0).normal(size=(8, 4, 256))
-    info = mne.create_info(["Fp1", "Cz", "Pz", "O1"], 128.0, "eeg")
-    epochs = mne.EpochsArray(volts * factor, info, verbose="error")
+    X = factor * 2e-5 * np.random.default_rng(0).normal(size=(8, 4, 256))
+    if kind == "epochs":
+        info = mne.create_info(["Fp1", "Cz", "Pz", "O1"], 128.0, "eeg")
+        X = mne.EpochsArray(X, info, verbose="error")
     classifier = EEGClassifier(
         OMFA,
         module__preset="tiny",
         module__sfreq=128.0,
         train_split=None,
+        batch_size=4,
         max_epochs=1,
         classes=[0, 1],
         verbose=0,
     )
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        classifier.fit(epochs, y=np.arange(8) % 2)
+        classifier.fit(X, y=np.arange(8) % 2)
     found = [str(w.message) for w in said if issubclass(w.category, UnitWarning)]
-    # braindecode gives microvolts of the volts that MNE has
-    assert len(found) == (factor != 1)
+    assert [re.search(r"looks like (\w+)", text)[1] for text in found] == [unit] * bool(unit)
 
 
 def test_a_look_at_the_unit_stays_out_of_what_is_compiled():

@@ -1,11 +1,15 @@
 """Nothing small takes everything: hostile files are refused in bounded memory and time."""
 
+import json
+import shutil
 import struct
 import subprocess
 import sys
 import zlib
 
 import pytest
+
+from omfa.pipeline import encoding, ingest
 
 resource = pytest.importorskip("resource")
 
@@ -14,9 +18,18 @@ import sys
 from pathlib import Path
 from omfa.pipeline.readers import get_reader
 from omfa.pipeline.readers.pickled import read_arrays
-how, path = sys.argv[1:]
+how, path, *others = sys.argv[1:]
 try:
-    if how == "pickle":
+    if how == "store":
+        from omfa.pipeline import open_store
+        for store in (path, *others):
+            try:
+                for recording in open_store(store):
+                    recording.signal(), recording.trials
+                print("read")
+            except ValueError as error:
+                print(type(error).__name__, error)
+    elif how == "pickle":
         read_arrays(Path(path), doing="DEAP")
     else:
         reader = get_reader(how)
@@ -27,14 +40,17 @@ except ValueError as error:
 """
 
 
-def bounded(how, path, *, megabytes=1500, seconds=30):
+NAME = "sub-01_ses-1_run-1"
+
+
+def bounded(how, *paths, megabytes=1500, seconds=30):
     """Read in a process of its own that is ended beyond either bound; return what it said."""
 
     def limit():
         resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20,) * 2)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds,) * 2)
 
-    command = [sys.executable, "-c", READ, how, str(path)]
+    command = [sys.executable, "-c", READ, how, *map(str, paths)]
     env = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PATH": ""}
     run = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit, env=env)
     assert run.returncode == 0, (run.returncode, run.stderr[-400:])
@@ -103,6 +119,75 @@ def dreamer(data):
     """Return DREAMER.mat whose struct has the one field Data."""
     names = struct.pack("<HHI", 5, 4, 32) + element(1, b"Data".ljust(32, b"\0"))
     return HEADER + matrix(head(2, (1, 1), "DREAMER") + names + data)
+
+
+SPARSE = 1 << 30
+
+
+def sparse(path):
+    with path.open("ab") as file:
+        file.truncate(SPARSE)
+
+
+def sealed(store, change):
+    """Change a recording's metadata, and give them and the root the digests that are right then."""
+    path = store / NAME / "zarr.json"
+    document = json.loads(path.read_text())
+    change(document["attributes"], document["consolidated_metadata"]["metadata"])
+    document["attributes"].pop("digest")
+    document["attributes"]["digest"] = encoding.digest(document)
+    path.write_bytes(encoding.to_json(document))
+
+
+def giant_shard(attrs, arrays):
+    arrays["signal"]["chunk_grid"]["configuration"]["chunk_shape"] = [12, 10**11]
+    arrays["signal"]["codecs"][0]["configuration"]["chunk_shape"] = [12, 10**11]
+
+
+def giant_chunk(attrs, arrays):
+    arrays["trial_onset"]["chunk_grid"]["configuration"]["chunk_shape"] = [10**11]
+
+
+def many_chunks(attrs, arrays):
+    attrs["n_times"] = arrays["signal"]["shape"][1] = 2_500_000
+    arrays["signal"]["chunk_grid"]["configuration"]["chunk_shape"] = [12, 2_500_000]
+    arrays["signal"]["codecs"][0]["configuration"]["chunk_shape"] = [1, 1]
+
+
+def long_numbers(attrs, arrays):
+    arrays["signal"]["data_type"] = {
+        "name": "fixed_length_utf32",
+        "configuration": {"length_bytes": 4_000_000_000},
+    }
+
+
+HOSTILE = {
+    "root of 1 GB": (lambda store: sparse(store / "zarr.json"), "more than 67,108,864 bytes"),
+    "metadata of 1 GB": (
+        lambda store: sparse(store / NAME / "zarr.json"),
+        "more than 67,108,864 bytes",
+    ),
+    "metadata of the older format": (
+        lambda store: [sparse(store / NAME / name) for name in (".zgroup", ".zattrs")],
+        "read",
+    ),
+    "a giant shard": (lambda store: sealed(store, giant_shard), "its signal claims 2,400,000"),
+    "a giant chunk": (lambda store: sealed(store, giant_chunk), "its trial_onset claims"),
+    "many chunks": (lambda store: sealed(store, many_chunks), "30,000,000 chunks"),
+    "long numbers": (lambda store: sealed(store, long_numbers), "DataError"),
+}
+
+
+def test_a_hostile_store_with_right_digests_is_refused(tree, reader, tmp_path):
+    ingest(reader, tree, tmp_path / "s.zarr", serial=True)
+    stores = []
+    for name, (change, _) in HOSTILE.items():
+        stores.append(tmp_path / f"{name}.zarr")
+        shutil.copytree(tmp_path / "s.zarr", stores[-1])
+        change(stores[-1])
+    said = bounded("store", *stores)
+    for (name, (_, found)), line in zip(HOSTILE.items(), said.splitlines(), strict=True):
+        assert found in line, (name, line)
 
 
 def test_dimensions_of_dreamer_are_not_believed(tmp_path):

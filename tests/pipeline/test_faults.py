@@ -8,11 +8,13 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import tracemalloc
 from pathlib import Path
 
 import cloudpickle
 import numpy as np
+import psutil
 import pytest
 import zarr
 from zarr.codecs import Crc32cCodec
@@ -252,6 +254,25 @@ def test_a_store_without_checksums_behind_its_chunks_is_read_kept_and_said(
     ingest(reader, tree, store, serial=True, rewrite=True)
     assert main(["verify", str(store)]) == 0
     assert "checksum" not in capsys.readouterr().err
+
+
+def test_a_process_apart_ends_with_the_one_that_is_killed(tmp_path):
+    begun = tmp_path / "begun"
+    code = (
+        "import pathlib, sys, time\nfrom omfa.pipeline import cluster\n"
+        "def work(path):\n    pathlib.Path(path).touch()\n    time.sleep(600)\n"
+        "list(cluster.apart(work, sys.argv[1:]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(begun)])
+    while not begun.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    assert family
+    process.kill()
+    process.wait()
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive
 
 
 @pytest.mark.parametrize("name", ["signal", "trial_onset", "stimulus"])

@@ -5,14 +5,17 @@ Files with a checksum (compressed .mat) must decode to what they held or fail. T
 result may differ in values, and in nothing else: not in shapes, channels or trials.
 """
 
+import copy
+import json
 import resource
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.io
 
-from omfa.pipeline import DataError, simulate
+from omfa.pipeline import DataError, encoding, ingest, open_store, simulate
 from omfa.pipeline.readers import get_reader
 from omfa.pipeline.readers.biosemi import open_bdf
 from omfa.pipeline.recording import TRIAL_COLUMNS
@@ -178,6 +181,70 @@ def test_mutated_file_is_an_error_or_right(tmp_path, name):
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert grown < MEMORY
     assert errors > n / 4  # the damage was of a kind that can be noticed
+
+
+SEALED = 40
+STRANGE = (None, -1, 10**12, 1e308, "x", "../../etc", [], [[[[]]]], {}, {"a": [0]}, True)
+
+
+def places(value, path=()):
+    """List where a document holds something, down to single values."""
+    found = [path] if path else []
+    if isinstance(value, dict):
+        found += [p for name, inner in value.items() for p in places(inner, (*path, name))]
+    elif isinstance(value, list):
+        found += [p for i, inner in enumerate(value[:3]) for p in places(inner, (*path, i))]
+    return found
+
+
+def changed(document, rng):
+    """Put something strange in a random place of a document, or leave the place out."""
+    document = copy.deepcopy(document)
+    paths = [path for path in places(document) if "checksums" not in path[:-1]]
+    *way, last = paths[rng.integers(len(paths))]
+    holder = document
+    for step in way:
+        holder = holder[step]
+    if rng.random() < 0.2:
+        del holder[last]
+    else:
+        holder[last] = copy.deepcopy(STRANGE[rng.integers(len(STRANGE))])
+    attributes = document.get("attributes")
+    if isinstance(attributes, dict):
+        attributes.pop("digest", None)
+        attributes["digest"] = encoding.digest(document)
+    return document
+
+
+def read_all(store):
+    """Ask a store for all that it has; return how much that was."""
+    of_store = (store.recordings, store.channels, store.common_channels, store.nbytes, store.ucs)
+    of_each = [(r.signal(), r.trials, r.bad_channels, r.simulated) for r in store]
+    return len(of_store), len(of_each), len(list(store.verify()))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("of", ["root", "recording"])
+def test_metadata_that_were_changed_and_sealed_again_are_an_error_or_read(
+    tree, reader, tmp_path, of
+):
+    store = tmp_path / "s.zarr"
+    ingest(reader, tree, store, serial=True, subjects=[1])
+    path = store / ("zarr.json" if of == "root" else "sub-01_ses-1_run-1/zarr.json")
+    whole = json.loads(path.read_text())
+    rng = np.random.default_rng(5)
+    errors = 0
+    tracemalloc.start()
+    for _ in range(SEALED):
+        path.write_bytes(encoding.to_json(changed(whole, rng)))
+        try:
+            read_all(open_store(store))
+        except DataError:
+            errors += 1
+    assert tracemalloc.get_traced_memory()[1] < MEMORY
+    tracemalloc.stop()
+    assert errors > SEALED / 10
 
 
 @pytest.fixture(scope="module")

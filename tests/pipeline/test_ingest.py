@@ -288,13 +288,18 @@ def test_killed_at_any_moment_a_rerun_gives_the_bytes_of_an_undisturbed_run(
         if i % 5 == 4:
             process = _start("seed", seed_tree, store, "--workers", "2")
             time.sleep(rng.uniform(0.3, 3.0) * duration["command"])
+            family = _family(process)
             process.kill()
             process.communicate()
         else:
             process = _fork("seed", seed_tree, store, "--serial")
             time.sleep(rng.uniform(0.3, 1.0) * duration["forked"])
+            family = _family(process)
             process.kill()
             process.join()
+        # They end with it, but not in the same instant.
+        _, alive = psutil.wait_procs(family, timeout=60)
+        assert not alive
         seen.add(len(list(store.glob("sub-*"))) if store.exists() else -1)
         assert run_here("seed", seed_tree, store, "--serial") == 0
         assert bytes_of(store) == undisturbed

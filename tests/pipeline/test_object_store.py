@@ -6,8 +6,10 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 
 import fsspec
+import psutil
 import pytest
 
 from omfa.pipeline import DataError, ingest, open_store
@@ -53,6 +55,9 @@ def s3(endpoint, monkeypatch):
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    # A busy machine's server is slow, and a request that is sent twice can arrive late.
+    patient = {"config_kwargs": {"read_timeout": 300, "connect_timeout": 300}}
+    monkeypatch.setitem(fsspec.config.conf, "s3", patient)
     fs = fsspec.filesystem("s3", skip_instance_cache=True)
     fs.invalidate_cache()
     if fs.exists(BUCKET):
@@ -65,6 +70,17 @@ def objects(fs, store):
     fs.invalidate_cache()
     base = store.removeprefix("s3://")
     return {name.removeprefix(base): fs.cat_file(name) for name in fs.find(base)}
+
+
+def settled(fs, store):
+    """Wait until the server has done what a killed process had asked of it."""
+    before, last = None, time.monotonic()
+    while time.monotonic() - last < 1:
+        fs.invalidate_cache()
+        found = {name: facts["ETag"] for name, facts in fs.find(store, detail=True).items()}
+        if found != before:
+            before, last = found, time.monotonic()
+        time.sleep(0.1)
 
 
 def test_s3_holds_the_same_bytes_as_a_disk(s3, tree, reader, tmp_path, bytes_of):
@@ -175,8 +191,13 @@ def test_s3_killed_at_any_moment_a_rerun_gives_the_same_objects(s3, seed_tree):
         store = f"s3://{BUCKET}/killed{i}.zarr"
         process = start(command(store))
         time.sleep(duration * (0.5 + 0.2 * i))
+        family = []
+        with suppress(psutil.NoSuchProcess):
+            family = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.join()
+        psutil.wait_procs(family, timeout=60)
+        settled(s3, store)
         assert main(command(store)) == 0
         assert objects(s3, store) == undisturbed
 

@@ -242,9 +242,12 @@ def beyond_brainvision(root):
         file.write("\n".join(lines) + "\n")
 
 
+@pytest.mark.parametrize("case", [str.lower, str.upper])
 @pytest.mark.parametrize("make", [beyond_edf, beyond_eeglab, beyond_brainvision])
-def test_annotations_beyond_the_ends_are_left_out_by_name_and_never_cut(tmp_path, make):
+def test_annotations_beyond_the_ends_are_left_out_by_name_and_never_cut(tmp_path, make, case):
     make(tmp_path)
+    for file in [*tmp_path.iterdir()]:
+        file.rename(file.with_suffix(case(file.suffix)))
     recording = annotated(tmp_path)
     assert recording.trials[["onset", "length"]].to_numpy().tolist() == [[200, 400], [1000, 400]]
     (note,) = recording.notes

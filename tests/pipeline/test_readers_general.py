@@ -517,6 +517,26 @@ def test_a_brainvision_recording_is_its_three_files(tmp_path):
     assert recording.trials[["onset", "length"]].to_numpy().tolist() == [[100, 400], [500, 500]]
 
 
+@pytest.mark.parametrize("named", ["as they are", "in lower case"])
+def test_a_brainvision_recording_is_read_in_upper_case(tmp_path, named):
+    signal = write_brainvision(
+        tmp_path, markers=[("Stimulus", "S  1", 101), ("Stimulus", "S  1", 501)]
+    )
+    for name in ("eeg", "vmrk"):
+        (tmp_path / f"a.{name}").rename(tmp_path / f"A.{name.upper()}")
+    text = (tmp_path / "a.vhdr").read_bytes()
+    if named == "as they are":
+        text = text.replace(b"=a.eeg", b"=A.EEG").replace(b"=a.vmrk", b"=A.VMRK")
+    (tmp_path / "A.VHDR").write_bytes(text.replace(b"\n", b"\r\n"))
+    (tmp_path / "a.vhdr").unlink()
+    reader = FilesReader(labels_from="annotations", duration=1.0)
+    (key,) = reader.discover(tmp_path)
+    assert key.files == ("A.VHDR", "A.EEG", "A.VMRK")
+    recording = only(reader, tmp_path)
+    np.testing.assert_allclose(recording.segments[0], signal[:2], atol=1e-4)
+    assert recording.trials[["onset", "length"]].to_numpy().tolist() == [[100, 100], [500, 100]]
+
+
 def test_an_interrupted_brainvision_recording_has_a_segment_per_piece(tmp_path):
     markers = [("New Segment", "", 1), ("Stimulus", "S  1", 101), ("New Segment", "", 401)]
     signal = write_brainvision(tmp_path, markers=[*markers, ("Stimulus", "S  1", 601)])

@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from omfa.models.names import PresetName
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
 from omfa.zoo.protocols.identity import Recorded, bare
 
 CONFIG, WEIGHTS, CARD = FILES = ("config.json", "model.safetensors", "card.json")
@@ -27,6 +28,9 @@ README = "README.md"
 
 FORMAT = 1
 STAGES = ("pretrained", "finetuned")
+DEEPEST = 100
+"""How often tables and lists may be nested in a card; real ones are five deep."""
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A checkpoint's name; folders and Hugging Face repositories can have it too."""
 
@@ -98,15 +102,17 @@ class Card:
             try:
                 # Through JSON, so that a card equals itself read back: tuples become lists.
                 plain = json.loads(json.dumps(getattr(self, name), allow_nan=False))
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RecursionError) as error:
                 raise self._wrong(f"{name} is not JSON ({error})") from error
+            if _is_deep(plain):
+                raise self._wrong(f"{name} is nested more than {DEEPEST} times")
             object.__setattr__(self, name, plain)
         if found := self._problem():
             raise self._wrong(found)
 
     def _wrong(self, found: str) -> DataError:
         return DataError(
-            f"Reading the card of the checkpoint {self.name!r}", found, "Correct its card.json"
+            f"Reading the card of the checkpoint {self.name!r:.80}", found, "Correct its card.json"
         )
 
     def _problem(self) -> str | None:
@@ -156,7 +162,7 @@ class Card:
                 and isinstance(part.get("subjects"), list)
                 and all(isinstance(subject, str) for subject in part["subjects"])
             ):
-                return f"saw holds {part!r}, not a dataset and its subjects"
+                return f"saw holds {part!r:.80}, not a dataset and its subjects"
             for name in ("recordings", "held_out"):
                 lines = part.get(name, [])
                 # A name and two digests.
@@ -166,7 +172,7 @@ class Card:
                     return f"saw.{name} of {part['dataset']} is not a list of 'NAME DIGEST DIGEST'"
         for result in self.results:
             if not isinstance(result, dict) or not _number(result.get("score")):
-                return f"results holds {result!r}, which has no score"
+                return f"results holds {result!r:.80}, which has no score"
         return None
 
     def recorded(self, which: Literal["recordings", "held_out"] = "recordings") -> list[Recorded]:
@@ -230,7 +236,7 @@ class Card:
         """
         known = [f.name for f in fields(cls)]
         needed = ("name", "preset", "stage", "ucs_version", "input", "saw", "recipe")
-        doing = f"Reading the card of the checkpoint {card.get('name')!r}"
+        doing = f"Reading the card of the checkpoint {card.get('name')!r:.80}"
         if card.get("format", FORMAT) != FORMAT:
             found = f"it has format {card['format']!r}, this omfa reads {FORMAT}"
             raise DataError(doing, found, "Install the omfa that wrote it")
@@ -239,7 +245,7 @@ class Card:
             ("has unknown fields", [name for name in card if name not in known]),
         ):
             if names:
-                raise DataError(doing, f"it {what} {', '.join(names)}", _AGAIN)
+                raise DataError(doing, f"it {what} {some(names)}", _AGAIN)
         return cls(**card)
 
 
@@ -262,6 +268,17 @@ def source_commit() -> str | None:
 
 
 _AGAIN = "Make the checkpoint again, or correct its card.json"
+
+
+def _is_deep(value: Any) -> bool:
+    """Return whether JSON is nested more than ``DEEPEST`` times, looking no deeper."""
+    level = [value]
+    for _ in range(DEEPEST):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for each in inner for one in each if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _number(value: Any) -> bool:

@@ -33,12 +33,15 @@ if TYPE_CHECKING:
 LONGEST_JSON = 4_000_000
 """Largest size of a configuration or a card in bytes; real ones have thousands."""
 
+LARGEST_WEIGHTS = 1 << 30
+"""Largest size of the weights in bytes; those of the largest preset have a tenth."""
+
 BOUNDS = {
     "n_outputs": (1, 1e6),
     "n_chans": (1, 1e5),
     "n_times": (1, 1e9),
     "input_window_seconds": (1e-3, 1e6),
-    "sfreq": (1, 1e6),
+    "sfreq": (32, 1e5),  # the resampler's table has gigabytes at 1.0003 Hz, the spectrum's at 1 MHz
     "tokens_per_second": (1e-3, 1e3),
     "rotary_period": (1e-3, 1e6),
     "stem_layers": (2, 4),
@@ -131,15 +134,20 @@ def read_files(folder: Path) -> dict[str, bytes]:
     Raises
     ------
     DataError
-        If a file is missing, or its card or configuration is larger than any real one.
+        If a file is missing, or larger than any real one.
     """
     doing = f"Reading the checkpoint {folder}"
     files = {}
     for name in FILES:
         path = folder / name
         try:
-            if name != WEIGHTS and path.stat().st_size > LONGEST_JSON:
+            size = path.stat().st_size
+            if name != WEIGHTS and size > LONGEST_JSON:
                 raise DataError(doing, f"its {name} is no card or configuration", _ANOTHER)
+            if size > LARGEST_WEIGHTS:
+                raise DataError(
+                    doing, f"its {name} has {size:,} bytes, and is of no OMFA", _ANOTHER
+                )
             files[name] = path.read_bytes()
         except OSError as error:
             found = f"it has no {name}" if isinstance(error, FileNotFoundError) else str(error)

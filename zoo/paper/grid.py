@@ -38,8 +38,6 @@ from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import evaluate, plan
 from omfa.zoo.paper.settings import GridSettings as GridSettings
 from omfa.zoo.paper.tables import BASELINES, TABLES, Row, Stage1, rows_of
-from omfa.zoo.pretraining.module import check_batches, open_reads
-from omfa.zoo.pretraining.run import pretrain_encoder
 from omfa.zoo.pretraining.settings import RunSettings, Settings
 from omfa.zoo.protocols.protocol import Protocol
 from omfa.zoo.protocols.splits import split
@@ -182,6 +180,8 @@ class Grid:
 
     def pretrain(self, stage1: Stage1) -> Path:
         """Pre-train, or find what was pre-trained; return the checkpoint's folder."""
+        from omfa.zoo.pretraining.run import pretrain_encoder
+
         settings = self.settings(stage1)
         stores, options = self._reads(stage1)
         return pretrain_encoder(
@@ -217,6 +217,9 @@ class Grid:
         DataError
             All that ``pretrain_encoder`` and ``evaluate`` raise before they train.
         """
+        # Here and where it runs: Lightning takes seconds to import, and a plan does without.
+        from omfa.zoo.pretraining.module import check_batches, open_reads
+
         for stage1 in self.stage1s:
             if not self.done(stage1):
                 stores, options = self._reads(stage1)
@@ -313,8 +316,6 @@ class Grid:
             Say how long it would take too, from a few steps of each kind of work on this machine.
             Otherwise the tables of the stores are read and no signal.
         """
-        from omfa.zoo.pretraining import run as pretrain
-
         lines = [f"{name:12} {store}" for name, store in self.stores.items()]
         lines += [f"left out     {reason}" for reason in self.missing]
         undone = [stage1 for stage1 in self.stage1s if not self.done(stage1)]
@@ -323,6 +324,8 @@ class Grid:
             for stage1 in self.stage1s
         ]
         if undone and timed:
+            from omfa.zoo.pretraining import run as pretrain
+
             largest = max(undone, key=lambda stage1: len(stage1.corpora))
             self.say(f"timing a few steps of the pre-training {largest}")
             text = pretrain.plan(

@@ -216,20 +216,35 @@ def check_dataset(dataset: Dataset) -> None:
 
 
 PLAUSIBLE = (0.1, 5000.0)
-"""Microvolts RMS that a channel may have, as the models have it; a test compares them."""
+"""Microvolts RMS that a channel may have, as the models have it; a test compares the two."""
+
+EQUAL = 1e-3
+"""How little the channels of standardised windows differ, as the models have it."""
 
 
 def doubtful_unit(windows: Windows) -> str:
     """Say that signals are not in microvolts, if they look so; else return nothing.
 
-    The median over 16 windows and their channels of the deviation from the mean decides.
+    The median over 16 windows and their channels of the deviation from the mean decides; where all
+    of three or more have mean 0 and deviation 1, windows were standardised.
     """
     some = np.unique(np.linspace(0, len(windows) - 1, 16).astype(np.int64))
     X, present = windows.take(some)
     deviation = X.std(axis=-1, dtype=np.float64)[present]
-    deviation = deviation[np.isfinite(deviation) & (deviation > 0)]
+    mean = X.mean(axis=-1, dtype=np.float64)[present]
+    recorded = np.isfinite(deviation) & (deviation > 0)
+    deviation, mean = deviation[recorded], mean[recorded]
+    if not deviation.size:
+        return ""
+    # A deviation over n - 1 samples is 1 where that over n is a little less: equal, and near 1.
+    near = np.ptp(deviation) < EQUAL and abs(deviation[0] - 1) < 10 * EQUAL
+    if len(deviation) >= 3 and near and np.abs(mean).max() < EQUAL:
+        return (
+            "The signals look standardised: all channels have mean 0 and deviation 1 within each "
+            "window, which takes away their power. Give the microvolts from before."
+        )
     low, high = PLAUSIBLE
-    if not deviation.size or low <= (typical := float(np.median(deviation))) <= high:
+    if low <= (typical := float(np.median(deviation))) <= high:
         return ""
     unit = "volts" if typical < 1e-3 else "millivolts" if typical < low else "nanovolts"
     return (

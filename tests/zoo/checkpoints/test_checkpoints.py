@@ -18,6 +18,7 @@ import torch
 
 import omfa.models
 from omfa import zoo
+from omfa.models import UnitWarning
 from omfa.pipeline.recording import DataError
 from omfa.zoo.checkpoints import downloads
 from omfa.zoo.checkpoints.cards import FILES
@@ -368,6 +369,8 @@ def test_signals_are_refused_or_adapted(checkpoint):
     x = torch.randn(2, 5, 512) * 20
     torch.testing.assert_close(volts(x * 1e-6), quiet(x), rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(volts(x=x * 1e-6), quiet(x), rtol=1e-3, atol=1e-4)
+    with pytest.warns(UnitWarning, match="looks like volts.*times 1e6"):
+        quiet(x * 1e-6)
 
 
 def test_a_dataset_is_compared_with_a_card(lay_store, tmp_path):

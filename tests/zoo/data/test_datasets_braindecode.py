@@ -13,6 +13,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The inplace keyword"),
 ]
 
+from omfa.models import OMFA, UnitWarning  # noqa: E402
 from omfa.pipeline import DataError  # noqa: E402
 from omfa.zoo import TrialsLeftOut, open_dataset, to_braindecode, to_microvolts  # noqa: E402
 
@@ -106,6 +107,9 @@ def test_save_and_load(data, tmp_path):
     converted = to_braindecode(data)
     converted.save(str(tmp_path))
     loaded = load_concat_dataset(str(tmp_path), preload=False)
+    model = OMFA(n_outputs=2, n_chans=len(data.channels), sfreq=data.sfreq, preset="tiny").eval()
+    with pytest.warns(UnitWarning, match="looks like volts"):
+        model(torch.as_tensor(loaded[9][0])[None].float())
     loaded.transform = to_microvolts
     assert list(loaded.split("subject")) == ["sub-01", "sub-02", "sub-03"]
     assert loaded.get_metadata()["target"].tolist() == data.y.tolist()

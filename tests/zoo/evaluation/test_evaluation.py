@@ -49,7 +49,7 @@ from omfa.zoo.protocols.protocol import (
     codes,
 )
 from omfa.zoo.protocols.splits import split
-from omfa.zoo.protocols.windows import PLAUSIBLE, ArrayDataset, Windows
+from omfa.zoo.protocols.windows import EQUAL, PLAUSIBLE, ArrayDataset, Windows
 
 UNLEARNED = ("majority", "clusters-without-labels")
 """Baselines that cannot tell which class is which."""
@@ -377,8 +377,15 @@ def test_signals_in_another_unit_are_said(easy):
     volts = ArrayDataset(
         easy.X * np.float32(2e-5), easy.metadata, sfreq=SFREQ, channels=easy.channels
     )
+    assert EQUAL == front_end.EQUAL
     with pytest.warns(DataWarning, match="The signals look like volts: a channel has 2e-05 RMS"):
         evaluate("majority", volts, "cross-subject")
+    X = easy.X - easy.X.mean(-1, keepdims=True)
+    z = ArrayDataset(
+        X / X.std(-1, keepdims=True), easy.metadata, sfreq=SFREQ, channels=easy.channels
+    )
+    with pytest.warns(DataWarning, match="standardised.*Give the microvolts from before"):
+        evaluate("majority", z, "cross-subject")
 
 
 def rewritten(path, to, change):
