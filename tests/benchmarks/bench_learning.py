@@ -79,7 +79,7 @@ def waveform(scratch: Path, quick: bool) -> None:
     data, best = deap(scratch, 1 if quick else 4, effect=EFFECT, effect_kind="waveform")
     rows = [
         ("OMFA", "omfa", FROZEN),
-        ("OMFA, fitted", "omfa", {**FROZEN, "freeze": "nothing"}),
+        ("OMFA, fitted", "omfa", {**FROZEN, "freeze": "none"}),
         ("relative band power", "relative-band-power+logistic", {}),
         ("tangent space", "tangent-space+logistic", {}),
     ]
