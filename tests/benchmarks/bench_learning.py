@@ -169,8 +169,8 @@ def few_labels(
         rows.append(row)
     measuring.show(
         f"effect in {name}; 9 labelled trials of a subject, {subjects} subjects of simulated "
-        f"DREAMER, {seeds} seeds averaged by subject; pre-trained on the same signals without labels "
-        f"({took:.0f} s)",
+        f"DREAMER, {seeds} seeds averaged by subject; pre-trained on the same signals without "
+        f"labels ({took:.0f} s)",
         ["start", "balanced accuracy", "control", "more than it", "p, Wilcoxon"],
         rows,
     )
