@@ -77,10 +77,11 @@ def coupling(scratch: Path, quick: bool) -> None:
 
 def waveform(scratch: Path, quick: bool) -> None:
     """The effect is in the waveform of single channels."""
-    data, best = deap(scratch, 1 if quick else 4, effect=EFFECT, effect_kind="waveform")
+    data, best = deap(scratch, 1 if quick else 2, effect=3.0, effect_kind="waveform")
     rows = [
-        ("OMFA", "omfa", FROZEN),
-        ("OMFA, fitted", "omfa", {**FROZEN, "freeze": "none"}),
+        ("OMFA", "omfa", {**FROZEN, "epochs": 20}),
+        ("OMFA, fitted", "omfa", {**FROZEN, "freeze": "none", "epochs": 12}),
+        ("coherency alone", "omfa", {"head": "coherency", "epochs": 20}),
         ("relative band power", "relative-band-power+logistic", {}),
         ("tangent space", "tangent-space+logistic", {}),
     ]
@@ -117,8 +118,7 @@ def waveform_labels(scratch: Path, quick: bool) -> None:
         "relative band power": ("relative-band-power+logistic", {}, None),
     }
     settings = Settings("tiny", steps=20 if quick else 600, batch_size=128)
-    planted = {"effect": 3.0, "effect_kind": "waveform"}
-    few_labels(scratch, quick, ways, settings, seconds=80, **planted)
+    few_labels(scratch, quick, ways, settings, seconds=80, effect=3.0, effect_kind="waveform")
 
 
 def few_labels(
