@@ -109,11 +109,11 @@ def labels(scratch: Path, quick: bool) -> None:
 
 def waveform_labels(scratch: Path, quick: bool) -> None:
     """The same of an effect in the waveform, with the controls that learn as the first rows do."""
-    frozen, fitted = {"epochs": 20, "freeze": "encoder"}, {"epochs": 12}
+    frozen, fitted = {"epochs": 20, "freeze": "encoder"}, {"epochs": 8}
     ways = {
         "pre-trained, frozen": ("omfa", frozen, "random weights, frozen"),
         "random weights, frozen": ("omfa:random", frozen, None),
-        "pre-trained": ("omfa", {**fitted, "encoder_lr_scale": 1.0}, "scratch"),
+        "pre-trained": ("omfa", {**fitted, "freeze": "none", "encoder_lr_scale": 1.0}, "scratch"),
         "scratch": ("omfa:scratch", fitted, None),
         "relative band power": ("relative-band-power+logistic", {}, None),
     }
