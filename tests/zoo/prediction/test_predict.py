@@ -16,6 +16,7 @@ from omfa.zoo import (
     Card,
     PredictionSettings,
     Predictor,
+    Protocol,
     evaluate,
     fine_tune,
     load_card,
@@ -109,7 +110,7 @@ class Kept:
 
 def test_a_raw_file_gets_the_answers_that_evaluate_gets_of_its_store(lab, predictor):
     dataset = open_dataset(lab / "lab.zarr", window_seconds=2.0, target="event")
-    result = evaluate(lambda seed: Kept(predictor), dataset, "cross-subject")
+    result = evaluate(lambda seed: Kept(predictor), dataset, Protocol("cross-subject", n_folds=2))
     own = result.predictions.query("subject == 'sub-01'").sort_values(
         ["trial", "i_window_in_trial"]
     )
