@@ -140,7 +140,7 @@ def of_raw(raw: mne.io.BaseRaw, *, unit: str | None = None) -> Recording:
 def _of_raw(
     raw: mne.io.BaseRaw, name: str, *, where: str, unit: str | None, notes: list[str]
 ) -> Recording:
-    key = Key("".join(filter(str.isalnum, name)) or "recording", files=(name,))
+    key = Key(re.sub("[^A-Za-z0-9]", "", name) or "recording", files=(name,))
     return to_recording(raw, key, where=where, rules=ChannelRules(unit=unit), notes=notes)
 
 
@@ -189,7 +189,7 @@ def prepare(
     settings, told = _settings(decision, recording.sfreq)
     said += told
     if (had := recording.source.get("band")) is not None:
-        said += _told(card, (had[0] or None, min(had[1], recording.sfreq / 2)))
+        said += _told(card, decision, (had[0], min(had[1], recording.sfreq / 2)))
     kept = [channel for channel in decision.channels if channel in rows]
     segments = []
     for segment in recording.segments:
@@ -266,7 +266,7 @@ def prepare_stored(
         notch=tuple(f for f in decision.notch if f not in path.notch),
         reference=decision.reference if path.reference != decision.reference else "source",
     )
-    said = _told(card, (path.band[0] or None, path.band[1]))
+    said = _told(card, decision, path.band)
     bad = dict.fromkeys(stored.bad_channels if mask_bad else (), "by the store")
     signal = stored.signal()
     segments, onsets = [], []
@@ -349,8 +349,13 @@ def _settings(decision: Decision, sfreq: float) -> tuple[Preprocessing, list[str
     return replace(settings, band=(low, None), notch=()), said
 
 
-def _told(card: Card, band: tuple[float | None, float | None]) -> list[str]:
-    """Return what ``check_signal`` warns of a band; a band that lacks too much is refused."""
+def _told(card: Card, decision: Decision, had: tuple[float, float]) -> list[str]:
+    """Return what ``check_signal`` warns of the band that is left of the one that was there.
+
+    A band that lacks too much is refused.
+    """
+    low, high = decision.band
+    band = max(had[0], low or 0.0) or None, min(had[1], np.inf if high is None else high)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_signal(card, band=band)
