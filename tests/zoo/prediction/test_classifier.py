@@ -9,6 +9,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks
 
 from omfa.pipeline.recording import DataError
 from omfa.zoo import OMFAClassifier
@@ -76,6 +77,24 @@ def test_it_is_cloned_pickled_and_searched(windows, fitted):
     assert search.best_params_["lr"] in (1e-3, 3e-3)
     piped = make_pipeline(FunctionTransformer(np.asarray), quick)
     assert len(cross_val_score(piped, X, y, cv=2, error_score="raise", scoring="roc_auc")) == 2
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_do_not_raise_errors_in_init_or_set_param",
+        "check_estimator_cloneable",
+        "check_estimator_repr",
+        "check_estimators_unfitted",
+        "check_get_params_invariance",
+        "check_no_attributes_set_in_init",
+        "check_parameters_default_constructible",
+        "check_set_params",
+    ],
+)
+def test_it_keeps_the_rules_of_scikit_learn(check):
+    """Those that fit no table of features: X here has three axes."""
+    getattr(estimator_checks, check)("OMFAClassifier", OMFAClassifier())
 
 
 @pytest.mark.parametrize(
