@@ -270,7 +270,9 @@ def prepare_stored(
     bad = dict.fromkeys(stored.bad_channels if mask_bad else (), "by the store")
     signal = stored.signal()
     segments, onsets = [], []
-    spans = np.asarray(stored.array("segments"))
+    spans = zip(
+        *(stored.array(f"segment_{each}").tolist() for each in ("onset", "length")), strict=True
+    )
     flags = np.array([channel in stored.bad_channels for channel in stored.channels])
     for onset, length in spans:
         clean = preprocess(
