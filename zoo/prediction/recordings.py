@@ -219,7 +219,10 @@ def prepare(
         onsets=[0.0, *np.cumsum(lengths)[:-1].tolist()],
         channels=state,
         left_out=[c for row, c in enumerate(recording.channels) if row not in used],
-        bad_spans=[tuple(span) for span in recording.source.get("bad_spans", ())],
+        bad_spans=[
+            (float(onset), float(lasting), str(what))
+            for onset, lasting, what in recording.source.get("bad_spans", ())
+        ],
         warnings=said,
     )
 
