@@ -400,8 +400,11 @@ def in_slices(
     Encoded
         As ``encode`` gives it, for the whole batch.
     """
+    # Asked first: a comparison with the size of the batch would tie an exported graph to it.
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return encode(x, sfreq, mask)
     rows = max(1, CPU_SLICE // max(1, x.shape[-1]))
-    if x.shape[0] <= rows or x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.shape[0] <= rows:
         return encode(x, sfreq, mask)
     masks = [None] * x.shape[0] if mask is None else mask.split(rows)
     parts = [encode(part, sfreq, m) for part, m in zip(x.split(rows), masks, strict=False)]
