@@ -541,6 +541,13 @@ class Estimator(ABC):
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
         """Return a class for each window, shape (n_windows,)."""
 
+    def predict_proba(self, windows: Windows) -> npt.NDArray[np.floating] | None:
+        """Return the probability of every class, shape (n_windows, n_classes); None if it has none.
+
+        Rows sum to 1. What ``predict`` returns is the decision, whatever these say.
+        """
+        return None
+
     def check(self, windows: Windows) -> None:  # noqa: B027 - by default nothing is refused
         """Refuse windows that the model cannot read, before anything is trained.
 
@@ -566,7 +573,7 @@ class Estimator(ABC):
 
 
 # Looked for by name, so that a model of one's own need not import Estimator.
-_OPTIONAL = ("features", "reads_signals", "bands", "check", "expected_seconds")
+_OPTIONAL = ("features", "reads_signals", "bands", "predict_proba", "check", "expected_seconds")
 
 
 class _Own(Estimator):
