@@ -190,7 +190,7 @@ def export(
         program = _program(graph, shape)
         content = (_as_onnx if format == "onnx" else _as_program)(program, metadata)
         run = (_onnx_runner if format == "onnx" else _program_runner)(content)
-        difference = max(_difference(run, graph, shape, n) for n in BATCHES)
+        difference = float(np.max([_difference(run, graph, shape, n) for n in BATCHES]))
     if not difference <= TOLERANCE:  # not >: NaN is no agreement
         raise DataError(
             doing,
@@ -400,7 +400,12 @@ def _difference(run: Run, graph: Answers | Embeddings, shape: Shape, n: int) -> 
     with torch.no_grad():
         expected = graph(*inputs.values())
     found = run(inputs)
-    return max(
-        float(((b - a).abs() / a.abs().clamp(min=1.0)).max())
-        for a, b in zip(expected, found, strict=True)
+    # Not Python's max, to which a NaN may be no difference.
+    return float(
+        np.max(
+            [
+                float(((b - a).abs() / a.abs().clamp(min=1.0)).max())
+                for a, b in zip(expected, found, strict=True)
+            ]
+        )
     )
