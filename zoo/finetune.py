@@ -19,6 +19,7 @@ import torch
 from omfa.models.omfa import OMFA
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.words import duration, some
+from omfa.zoo.estimators.likeness import ranges
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.omfa_networks import architecture_of, omfa
 from omfa.zoo.estimators.settings import LOGISTIC
@@ -118,12 +119,14 @@ def fine_tune(
             "validation": {  # what a network reached there that had not learned from it
                 "subjects": sorted(validation.metadata["subject"].astype(str).unique()),
                 "windows": len(validation),
+                "apart": _apart(train, validation),
                 **network.best_,
             },
             "versions": {"omfa": version("omfa"), "torch": torch.__version__},
             "commit": source_commit(),
         },
         as_stored(dataset.classes, dataset.target.rule, temperature=network.temperature_),
+        ranges(train),
     )
     return save_checkpoint(out, model, card)
 
@@ -222,6 +225,16 @@ def _to_fine_tune(
     return network, train, validation
 
 
+def _apart(train: Windows, validation: Windows) -> str:
+    """Return what was set apart: ``"subjects"``, ``"trials"`` of the same ones, or nothing."""
+    if not len(validation):
+        return ""
+    one, other = (
+        set(side.metadata[list(SUBJECT)].itertuples(index=False)) for side in (train, validation)
+    )
+    return "trials" if one & other else "subjects"
+
+
 def _say_renamed(dataset: StoreDataset, checkpoint: str) -> None:
     """Warn if the checkpoint saw recordings that have another name here."""
     from omfa.zoo.checkpoints.folder import load_card
@@ -245,6 +258,7 @@ def _card(
     checkpoint: str | None,
     recipe: dict[str, Any],
     decision: dict[str, Any],
+    typical: dict[str, Any],
 ) -> Card:
     """Describe a fine-tuned model; what it saw includes what its checkpoint saw."""
     from omfa.pipeline.store import open_store
@@ -279,6 +293,7 @@ def _card(
             "reference": made.get("reference"),
             "channels": dataset.channels,
             "window_seconds": dataset.recipe["window_seconds"],
+            "typical": typical,
         },
         saw=list(saw.values()),
         recipe=recipe,

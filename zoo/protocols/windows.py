@@ -225,7 +225,18 @@ def doubtful_unit(windows: Windows) -> str:
     The median over 16 windows and their channels of the deviation from the mean decides.
     """
     some = np.unique(np.linspace(0, len(windows) - 1, 16).astype(np.int64))
-    X, present = windows.take(some)
+    found = doubtful_amplitude(*windows.take(some))
+    return f"{found[0].upper()}{found[1:]}. Scale them to microvolts." if found else ""
+
+
+def doubtful_amplitude(X: npt.NDArray[np.floating], present: npt.NDArray[np.bool_]) -> str:
+    """Say that signals are not in microvolts, if they look so; else return nothing.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (n_windows, n_chans, n_times)
+    present : ndarray of bool, shape (n_windows, n_chans)
+    """
     deviation = X.std(axis=-1, dtype=np.float64)[present]
     deviation = deviation[np.isfinite(deviation) & (deviation > 0)]
     low, high = PLAUSIBLE
@@ -233,8 +244,8 @@ def doubtful_unit(windows: Windows) -> str:
         return ""
     unit = "volts" if typical < 1e-3 else "millivolts" if typical < low else "nanovolts"
     return (
-        f"The signals look like {unit}: a channel has {typical:.2g} RMS, and scalp EEG has some 1 "
-        "to 100 microvolts. Scale them to microvolts."
+        f"the signals look like {unit}: a channel has {typical:.2g} RMS, and scalp EEG has some 1 "
+        "to 100 microvolts"
     )
 
 
