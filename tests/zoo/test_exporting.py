@@ -194,9 +194,7 @@ def test_what_is_only_pretrained_has_an_encoder_to_export(pretrained, tmp_path):
 
 
 def test_what_cannot_be_exported_is_said(mood, tmp_path, monkeypatch):
-    with pytest.raises(
-        DataError, match=r"no format 'onx' \(nearest: onnx\).*Choose one"
-    ):
+    with pytest.raises(DataError, match=r"no format 'onx' \(nearest: onnx\).*Choose one"):
         zoo.export(mood, tmp_path / "a", format="onx")
     with pytest.raises(DataError, match="neither a folder nor a checkpoint"):
         zoo.export("omfa-unheard-of", tmp_path / "a", format="torch-export")

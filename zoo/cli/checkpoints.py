@@ -265,7 +265,7 @@ examples:
 
 The file reads microvolts at the rate, in the windows and from the channels that the card names, any
 number of windows at once, and says all of that itself. It needs the packages of omfa[onnx] to be
-made, and onnxruntime alone to be run. Its answers are compared with torch's before it gets its name.
+made, and onnxruntime alone to be run. It gets its name once its answers are those of torch.
 """
 
 
