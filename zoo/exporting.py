@@ -181,7 +181,8 @@ def export(
             f"Choose one of {', '.join(SUFFIXES)}",
         )
     _check_installed(format, doing)
-    graph, shape, metadata = (_embeddings if encoder else _answers)(name_or_folder, doing)
+    parts: Parts = _embeddings if encoder else _answers
+    graph, shape, metadata = parts(name_or_folder, doing)
     path = Path(out or metadata["checkpoint"] + SUFFIXES[format])
     taken = DataError(doing, f"{path} is there already", "Name another --out, or remove it")
     if path.exists():
@@ -219,6 +220,9 @@ def _check_installed(format: str, doing: str) -> None:
 
 
 # ------------------------------------------------------------------------- what is to be exported
+
+
+Parts = Callable[[str | Path, str], tuple[Answers | Embeddings, Shape, dict[str, Any]]]
 
 
 def _answers(name_or_folder: str | Path, doing: str) -> tuple[Answers, Shape, dict[str, Any]]:

@@ -1,9 +1,8 @@
 """How fast an exported model answers: ``python tests/benchmarks/bench_export.py``.
 
-One thread, windows of 4 s at 128 Hz, random weights. Torch, onnxruntime and the program of
-``torch.export`` answer turn by turn in one process, by its CPU time, so that other work on the
-machine matters little: the median over the turns, and for each the median of its quotient to torch
-within a turn.
+One thread, windows of 4 s at 128 Hz, random weights. Torch and onnxruntime answer turn by turn in
+one process, by its CPU time, so that other work on the machine matters little: medians over the
+turns, and the median of the quotients within a turn.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from omfa import zoo
 from omfa.models import OMFA
 from omfa.pipeline.channels import UCS
 from omfa.zoo.checkpoints.decision import as_stored
-from omfa.zoo.exporting import SUFFIXES, signals
+from omfa.zoo.exporting import signals
 
 warnings.filterwarnings("ignore")
 # Of DREAMER's headset; the 62 of SEED come first in the schema.
@@ -87,36 +86,29 @@ def main() -> None:
         for i, (preset, channels, n) in enumerate(CASES[: args.cases]):
             folder = checkpoint(work / f"{i}", preset, list(channels))
             with torch.inference_mode(False):
-                made = {
-                    format: zoo.export(folder, work / f"{i}{suffix}", format=format)
-                    for format, suffix in SUFFIXES.items()
-                }
+                made = zoo.export(folder, work / f"{i}.onnx")
             chs_info = zoo.read_decision(folder).chs_info()
             model = zoo.load(folder, chs_info=chs_info, sfreq=SFREQ)
             session = onnxruntime.InferenceSession(
-                made["onnx"].path, options, providers=["CPUExecutionProvider"]
+                made.path, options, providers=["CPUExecutionProvider"]
             )
-            program = torch.export.load(made["torch-export"].path).module()
             x, mask = signals(("x", "mask"), (len(channels), round(SECONDS * SFREQ)), n).values()
             inputs = {"x": x.numpy(), "mask": mask.numpy()}
             found = times(
                 {
                     "torch": lambda model=model, x=x, mask=mask: model(x, mask=mask),
                     "onnx": lambda session=session, inputs=inputs: session.run(None, inputs),
-                    "torch-export": lambda program=program, x=x, mask=mask: program(x, mask),
                 },
                 args.turns,
             )
-            for name, seconds in found.items():
-                ratio = statistics.median(
-                    a / b for a, b in zip(seconds, found["torch"], strict=True)
-                )
-                size = f"{made[name].path.stat().st_size / 1e6:.1f} MB" if name in made else ""
-                off = f"{made[name].difference:.1g}" if name in made else ""
-                ms = 1e3 * statistics.median(seconds)
-                rows.append((preset, len(channels), n, name, ms, ratio, size, off))
-    header = ("preset", "channels", "windows", "by", "CPU ms", "of torch", "file", "difference")
-    show("An answer", header, rows)
+            quotients = [a / b for a, b in zip(found["onnx"], found["torch"], strict=True)]
+            medians = [1e3 * statistics.median(found[name]) for name in ("torch", "onnx")]
+            size = f"{made.path.stat().st_size / 1e6:.1f}"
+            ratio, off = statistics.median(quotients), f"{made.difference:.1g}"
+            rows.append((preset, len(channels), n, *medians, ratio, size, off))
+            print(rows[-1], flush=True)
+    header = ("preset", "channels", "windows", "torch, CPU ms", "onnx, CPU ms", "onnx of torch")
+    show("An answer", (*header, "MB", "difference"), rows)
 
 
 if __name__ == "__main__":
