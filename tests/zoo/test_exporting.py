@@ -19,7 +19,6 @@ from omfa.zoo.checkpoints.decision import as_stored
 from omfa.zoo.cli.main import main
 
 CHANNELS = ["Fp1", "Cz", "O1"]
-CHS_INFO = [{"ch_name": name, "kind": "eeg"} for name in CHANNELS]
 CLASSES = ["calm", "tense"]
 TEMPERATURE = 2.5
 DOCS = Path(__file__).parents[2] / "docs"
@@ -79,7 +78,8 @@ def session(exported):
 
 
 def answers_of(folder, x, mask=None):
-    model = zoo.load(folder, chs_info=CHS_INFO, n_times=x.shape[-1], sfreq=128.0)
+    chs_info = zoo.read_decision(folder).chs_info()
+    model = zoo.load(folder, chs_info=chs_info, n_times=x.shape[-1], sfreq=128.0)
     with torch.no_grad():
         return model(x, mask=mask)
 
