@@ -392,8 +392,9 @@ def signals(inputs: Sequence[str], shape: Shape, n: int) -> dict[str, Tensor]:
     if n > 4:
         rows[3, 0, 7] = np.inf
         rows[3, -1] = 3.0
-        mask[1, ..., 0] = False
         mask[4] = False
+        if mask.ndim > 1:
+            mask[1, 0] = False
     made = {"x": torch.from_numpy(x), "mask": torch.from_numpy(mask)}
     return {name: made[name] for name in inputs}
 
