@@ -142,9 +142,12 @@ def predict_all(
             else:
                 found = predictor.predict(recording, name=name)
             save(found, out, overwrite=overwrite)
-        except DataError as error:
-            rows.append({"recording": name, "windows": 0, "answered": 0, "error": str(error)})
-            report(f"FAILED  {error}")
+        except Exception as error:  # whatever one recording does, the others go on
+            text = str(error)
+            if not isinstance(error, DataError):
+                text = f"Predicting {name}: {type(error).__name__}: {text}"
+            rows.append({"recording": name, "windows": 0, "answered": 0, "error": text})
+            report(f"FAILED  {text}")
             continue
         rows.append(
             {
@@ -160,8 +163,18 @@ def predict_all(
         report(_line(found))
     columns = ["recording", "windows", "answered", *(f"p_{c}" for c in predictor.classes)]
     table = pd.DataFrame(rows, columns=[*columns, "share_present", "warnings", "error"])
-    write_whole(out / SUMMARY, table.to_csv(index=False))
+    write_whole(out / SUMMARY, _with_earlier(out / SUMMARY, table).to_csv(index=False))
     return table
+
+
+def _with_earlier(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a summary with the rows that an earlier call left about other recordings."""
+    try:
+        earlier = pd.read_csv(path)
+        rest = earlier[~earlier["recording"].isin(table["recording"])]
+    except (OSError, ValueError, KeyError):  # none, or no summary of ours
+        return table
+    return pd.concat([rest, table], ignore_index=True) if len(rest) else table
 
 
 def _line(found: Prediction) -> str:

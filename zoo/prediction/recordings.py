@@ -140,7 +140,7 @@ def of_raw(raw: mne.io.BaseRaw, *, unit: str | None = None) -> Recording:
 def _of_raw(
     raw: mne.io.BaseRaw, name: str, *, where: str, unit: str | None, notes: list[str]
 ) -> Recording:
-    key = Key("".join(filter(str.isalnum, name)) or "recording", files=(name,))
+    key = Key(re.sub("[^A-Za-z0-9]", "", name) or "recording", files=(name,))
     return to_recording(raw, key, where=where, rules=ChannelRules(unit=unit), notes=notes)
 
 
@@ -189,7 +189,7 @@ def prepare(
     settings, told = _settings(decision, recording.sfreq)
     said += told
     if (had := recording.source.get("band")) is not None:
-        said += _told(card, (had[0] or None, min(had[1], recording.sfreq / 2)))
+        said += _told(card, decision, (had[0], min(had[1], recording.sfreq / 2)))
     kept = [channel for channel in decision.channels if channel in rows]
     segments = []
     for segment in recording.segments:
@@ -219,7 +219,10 @@ def prepare(
         onsets=[0.0, *np.cumsum(lengths)[:-1].tolist()],
         channels=state,
         left_out=[c for row, c in enumerate(recording.channels) if row not in used],
-        bad_spans=[tuple(span) for span in recording.source.get("bad_spans", ())],
+        bad_spans=[
+            (float(onset), float(lasting), str(what))
+            for onset, lasting, what in recording.source.get("bad_spans", ())
+        ],
         warnings=said,
     )
 
@@ -266,11 +269,13 @@ def prepare_stored(
         notch=tuple(f for f in decision.notch if f not in path.notch),
         reference=decision.reference if path.reference != decision.reference else "source",
     )
-    said = _told(card, (path.band[0] or None, path.band[1]))
+    said = _told(card, decision, path.band)
     bad = dict.fromkeys(stored.bad_channels if mask_bad else (), "by the store")
     signal = stored.signal()
     segments, onsets = [], []
-    spans = np.asarray(stored.array("segments"))
+    spans = zip(
+        *(stored.array(f"segment_{each}").tolist() for each in ("onset", "length")), strict=True
+    )
     flags = np.array([channel in stored.bad_channels for channel in stored.channels])
     for onset, length in spans:
         clean = preprocess(
@@ -301,8 +306,9 @@ def _matched(
     """Return the row of each channel by its UCS name, and how each was known."""
     raws = recording.channels
     unknown = [row for row, raw in enumerate(raws) if raw not in UCS]
-    if any(re.fullmatch(r"[A-H]\d+", raws[row].strip(), re.IGNORECASE) for row in unknown):
-        UCS.canonicalize(raws, where=doing)  # a cap whose A1 and A2 are not the ears
+    # Not E: the nets of EGI have E1 to E256, whose places may be known.
+    if any(re.fullmatch(r"[BCDFGH]\d{1,2}", raws[row].strip()) for row in unknown):
+        UCS.canonicalize(raws, where=doing)  # refuses a cap whose A1 and A2 are not the ears
     known = [row for row in range(len(raws)) if row not in unknown]
     names = UCS.canonicalize([raws[row] for row in known], where=doing)
     rows = dict(zip(names, known, strict=True))
@@ -349,8 +355,13 @@ def _settings(decision: Decision, sfreq: float) -> tuple[Preprocessing, list[str
     return replace(settings, band=(low, None), notch=()), said
 
 
-def _told(card: Card, band: tuple[float | None, float | None]) -> list[str]:
-    """Return what ``check_signal`` warns of a band; a band that lacks too much is refused."""
+def _told(card: Card, decision: Decision, had: tuple[float, float]) -> list[str]:
+    """Return what ``check_signal`` warns of the band that is left of the one that was there.
+
+    A band that lacks too much is refused.
+    """
+    low, high = decision.band
+    band = max(had[0], low or 0.0) or None, min(had[1], np.inf if high is None else high)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         check_signal(card, band=band)

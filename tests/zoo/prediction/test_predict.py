@@ -158,7 +158,7 @@ def test_channels_are_known_by_name_and_place_and_others_are_masked(predictor):
     mixed = raw.copy().reorder_channels(CHANNELS[::-1])
     mixed.rename_channels({"C3": "EEG C3-REF"})
     assert np.allclose(predictor.predict(mixed).probabilities, whole, atol=1e-5)
-    placed = raw.copy().set_montage("standard_1005").rename_channels({"O1": "E70"})
+    placed = raw.copy().set_montage("colin27_1005").rename_channels({"O1": "E70"})
     found = predictor.predict(placed)
     assert found.channels["O1"] == "used (E70, by its place)"
     assert any("known by their place" in text for text in found.warnings)
