@@ -213,9 +213,30 @@ def invert_density(density: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
     edges = F.pad(total / total[:, -1:], [1, 0])  # (batch, n_frames + 1), 0 to 1
     wanted = ranks.expand(density.shape[0], -1).contiguous()
     # Which frame a rank falls into has no gradient; where in the frame it falls has.
-    at = (torch.searchsorted(edges.detach(), wanted, right=True) - 1).clamp(0, n_frames - 1)
+    at = (edges_below(edges.detach(), wanted) - 1).clamp(0, n_frames - 1)
     low, high = edges.gather(1, at), edges.gather(1, at + 1)
     return (at + (wanted - low) / (high - low)) / n_frames, at
+
+
+def edges_below(edges: Tensor, wanted: Tensor) -> Tensor:
+    """Count for each value the edges that are not above it.
+
+    Parameters
+    ----------
+    edges : Tensor
+        (batch, n_edges), ascending.
+    wanted : Tensor
+        (batch, n), contiguous.
+
+    Returns
+    -------
+    Tensor
+        (batch, n) int64.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript skips what stands under it alone
+        if torch.compiler.is_compiling():  # ONNX has no search
+            return (edges[:, None, :] <= wanted[..., None]).sum(-1)
+    return torch.searchsorted(edges, wanted, right=True)
 
 
 def rotary_turns(
@@ -417,8 +438,11 @@ def in_slices(
     Encoded
         As ``encode`` gives it, for the whole batch.
     """
+    # Asked first: a comparison with the size of the batch would tie an exported graph to it.
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return encode(x, sfreq, mask)
     rows = max(1, CPU_SLICE // max(1, x.shape[-1]))
-    if x.shape[0] <= rows or x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.shape[0] <= rows:
         return encode(x, sfreq, mask)
     masks = [None] * x.shape[0] if mask is None else mask.split(rows)
     parts = [encode(part, sfreq, m) for part, m in zip(x.split(rows), masks, strict=False)]

@@ -34,6 +34,8 @@ from .evaluation.run import Plan as Plan
 from .evaluation.run import evaluate as evaluate
 from .evaluation.run import plan as plan
 from .evaluation.run import rerun as rerun
+from .exporting import Exported as Exported
+from .exporting import export as export
 from .finetune import fine_tune as fine_tune
 from .prediction.classifier import OMFAClassifier as OMFAClassifier
 from .prediction.outputs import predict_all as predict_all

@@ -247,6 +247,20 @@ def test_slices_of_a_batch_are_the_batch(tones, monkeypatch):
         torch.testing.assert_close(a, b)
 
 
+def test_what_a_graph_computes_in_another_way_is_the_same(monkeypatch):
+    x = 10 * torch.randn(6, 40)
+    x[0, 3], x[1, 4], x[2, 5], x[3] = math.nan, math.inf, -math.inf, 2.0
+    density = torch.rand(4, 20) + 0.1
+    density[0] = 0.25  # ranks that fall on edges
+    ranks = (torch.arange(5) + 0.5) / 5
+    want = recorded(x), *invert_density(density, ranks)
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    found = recorded(x), *invert_density(density, ranks)
+    for a, b in zip(found, want, strict=True):
+        assert torch.equal(a, b)
+    assert want[0].tolist() == [False] * 4 + [True] * 2
+
+
 def test_the_order_of_tokens_is_told_by_the_rotary_phases_alone(tones):
     x = tones(1024, 128.0)
     for rotary in (True, False):

@@ -20,7 +20,14 @@ from omfa.pipeline.console import run_command
 from omfa.pipeline.errors import DataWarning
 from omfa.pipeline.words import nearest
 from omfa.zoo.cli.benchmark import add_benchmark
-from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
+from omfa.zoo.cli.checkpoints import (
+    add_download,
+    add_export,
+    add_list,
+    add_publish,
+    add_show,
+    add_verify,
+)
 from omfa.zoo.cli.evaluation import add_evaluate, add_report
 from omfa.zoo.cli.flags import describe, wrong
 from omfa.zoo.cli.paper import add_reproduce
@@ -153,6 +160,7 @@ COMMANDS = {
     "download": (add_download, "get a checkpoint into the cache"),
     "verify": (add_verify, "check checkpoints in full"),
     "publish": (add_publish, "make a folder for others to download"),
+    "export": (add_export, "a fine-tuned model as one file for other runtimes"),
     "demo": (add_demo, "all of it on the stores of `omfa-ingest demo`"),
     "report": (add_report, "results as one HTML file"),
     "benchmark": (add_benchmark, "pre-training against its controls, on tasks that measure states"),
