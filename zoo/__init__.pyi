@@ -1,4 +1,6 @@
 from .checkpoints.cards import Card as Card
+from .checkpoints.decision import Decision as Decision
+from .checkpoints.decision import read_decision as read_decision
 from .checkpoints.downloads import download as download
 from .checkpoints.folder import list_checkpoints as list_checkpoints
 from .checkpoints.folder import load as load
