@@ -166,6 +166,13 @@ class CausalPath:
         self._absent = np.ones(n, bool)  # so that each channel begins with its first sample
         self._gap = np.zeros(n, bool)
 
+    def stands_on(self, sample: int) -> int:
+        """Return the newest sample of the signal that a sample of the result stands on.
+
+        Both are counted from the start.
+        """
+        return sample * self._design.down // self._design.up
+
     def push(self, block: Segment) -> Float32:
         """Take the next samples and return those of the result that they complete.
 
@@ -215,8 +222,7 @@ class CausalPath:
         last = ((self._taken + block.shape[1]) * up - 1) // down
         out = np.empty((len(block), last + 1 - first), np.float32)
         for j in range(first, last + 1):
-            position, phase = divmod(j * down, up)
-            at = position - self._taken
+            at, phase = self.stands_on(j) - self._taken, j * down % up
             column = line[:, at : at + taps.shape[1]] @ taps[phase]
             out[:, j - first] = column + self._level * self._design.gain[phase]
         if out.shape[1]:

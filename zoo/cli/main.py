@@ -23,6 +23,7 @@ from omfa.zoo.cli.benchmark import add_benchmark
 from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
 from omfa.zoo.cli.evaluation import add_evaluate, add_report
 from omfa.zoo.cli.flags import describe, wrong
+from omfa.zoo.cli.live import add_live
 from omfa.zoo.cli.paper import add_reproduce
 from omfa.zoo.cli.training import add_finetune, add_pretrain
 
@@ -145,6 +146,7 @@ COMMANDS = {
     "pretrain": (add_pretrain, "stage 1: one encoder from many stores"),
     "finetune": (add_finetune, "stage 2: a classifier, to keep"),
     "evaluate": (add_evaluate, "train and test models on folds"),
+    "live": (add_live, "answers on an amplifier's stream while it records"),
     "list": (add_list, "checkpoints that load by name"),
     "show": (add_show, "a checkpoint's card"),
     "download": (add_download, "get a checkpoint into the cache"),
