@@ -1,0 +1,219 @@
+"""Sessions on LSL streams over loopback, most from MNE-LSL's player."""
+
+import contextlib
+import json
+import os
+import signal as signals
+import subprocess
+import sys
+import threading
+import time
+import uuid
+
+import mne
+import numpy as np
+import pytest
+
+from omfa.pipeline import DataError
+from omfa.zoo.cli.main import main
+from omfa.zoo.live.decoder import Decoder
+from omfa.zoo.live.run import run
+from omfa.zoo.live.settings import LiveSettings
+from omfa.zoo.live.stream import Stream, StreamLost
+
+mne_lsl = pytest.importorskip("mne_lsl.player", reason="needs the extra 'live'")
+
+from mne_lsl.lsl import StreamInfo, StreamInlet, StreamOutlet, resolve_streams  # noqa: E402
+
+CHANNELS = ["Fp1", "F3", "Cz", "T8", "O1", "O2"]
+SFREQ = 160.0
+
+
+class Heard:
+    """An output that keeps everything, and calls back with each answer."""
+
+    def __init__(self, then=None):
+        self.answers, self.events, self.then = [], [], then
+
+    def answer(self, answer, latency):
+        self.answers.append(answer)
+        if self.then:
+            self.then(self)
+
+    def event(self, what, **facts):
+        self.events.append((what, facts))
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def name():
+    """A name that no other test's stream has."""
+    return f"omfa-{uuid.uuid4().hex[:12]}"
+
+
+def raw_of(signal, channels=CHANNELS):
+    info = mne.create_info(channels, SFREQ, "eeg", verbose="ERROR")
+    return mne.io.RawArray(signal * 1e-6, info, verbose="ERROR")  # MNE has volts
+
+
+@pytest.fixture
+def player(signal, name):
+    """Replay the simulated recording, over and over."""
+    made = mne_lsl.PlayerLSL(raw_of(signal), chunk_size=8, name=name, source_id=name)
+    with made:
+        yield made
+
+
+def outlet_of(name, channels=CHANNELS, unit="microvolts", sfreq=SFREQ):
+    info = StreamInfo(name, "EEG", len(channels), sfreq, "float64", name)
+    info.set_channel_names(channels)
+    if unit:
+        info.set_channel_units(unit)
+    return StreamOutlet(info, 8)
+
+
+def values(answers):
+    return np.array([[*answer.probabilities.values()] for answer in answers])
+
+
+class Tapped(Decoder):
+    """A decoder that keeps what it was given."""
+
+    taken: list
+
+    def push(self, samples, times):
+        self.taken.append((samples, times))
+        return super().push(samples, times)
+
+
+def test_live_answers_equal_those_on_the_recording(checkpoint, loaded, signal, player, monkeypatch):
+    taken = []
+    monkeypatch.setattr(Tapped, "taken", taken, raising=False)
+    monkeypatch.setattr("omfa.zoo.live.run.Decoder", Tapped)
+    heard = Heard()
+    run(checkpoint, player.name, LiveSettings(stride_seconds=0.25, seconds=3.5), [heard])
+    assert len(heard.answers) >= 4
+    samples, times = (np.concatenate(part, axis=-1) for part in zip(*taken, strict=True))
+    # What came is the recording, from some sample on, in microvolts.
+    first = int(np.argmin(np.abs(signal[:, :] - samples[:, :1]).sum(axis=0)))
+    twice = np.concatenate([signal, signal], axis=1)
+    recorded = twice[:, first : first + samples.shape[1]]
+    np.testing.assert_allclose(samples, recorded, atol=1e-6)
+    model, decision = loaded
+    offline = Decoder(model, decision, channels=CHANNELS, sfreq=SFREQ, stride_seconds=0.25)
+    expected = offline.push(recorded, times)
+    np.testing.assert_allclose(values(heard.answers), values(expected), atol=1e-5)
+    assert [a.time for a in heard.answers] == [a.time for a in expected]
+
+
+def test_a_stream_that_stops_comes_back_with_other_channels_in_another_order(
+    checkpoint, signal, name
+):
+    order = [5, 2, 0, 4, 1]
+    first = mne_lsl.PlayerLSL(raw_of(signal), chunk_size=8, name=name, source_id=name)
+    second = mne_lsl.PlayerLSL(
+        raw_of(signal[order], [CHANNELS[i] for i in order]), chunk_size=8, name=name, source_id=name
+    )
+    heard = Heard()
+
+    def then(self):
+        if len(self.answers) == 2:
+            first.stop()
+            threading.Timer(0.5, second.start).start()
+        if self.answers[-1].absent:  # only the second lacks a channel
+            raise KeyboardInterrupt
+
+    heard.then = then
+    first.start()
+    settings = LiveSettings(stride_seconds=0.25, reconnect_seconds=20)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(checkpoint, name, settings, [heard])
+    finally:
+        with contextlib.suppress(RuntimeError):  # where it was never started
+            second.stop()
+    assert heard.answers[-1].absent == ("T8",)
+    assert {answer.absent for answer in heard.answers[:-1]} == {()}
+    words = " ".join(what for what, _ in heard.events)
+    assert f"the stream {name} stopped" in words
+    assert "the stream lacks T8: masked" in words
+
+
+def test_packets_that_are_lost(checkpoint, signal, name):
+    outlet, heard = outlet_of(name), Heard()
+
+    def send():
+        outlet.wait_for_consumers(10)
+        for start in (*range(0, 320, 16), *range(480, 960, 16)):  # 1 s is lost
+            outlet.push_chunk(
+                signal.T[start : start + 16].copy(), timestamp=100 + (start + 15) / SFREQ
+            )
+        time.sleep(0.5)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    session = run(checkpoint, name, LiveSettings(stride_seconds=0.25, seconds=3), [heard])
+    sender.join()
+    assert session.lost == pytest.approx(1.0, abs=0.01)
+    assert [what for what, _ in heard.events] == ["1.000 s of samples lost"]
+    labels = {round(a.time - heard.answers[0].time, 2): a.label for a in heard.answers}
+    assert all(label is None for at, label in labels.items() if 1.3 <= at <= 2.9)
+    assert all(label is not None for at, label in labels.items() if at <= 1.0 or at >= 3.05)
+
+
+def test_nothing_of_that_name_lists_what_is_there(checkpoint, player, capsys):
+    wanted = player.name[:-1] + "x"
+    assert main(["live", str(checkpoint), "--stream", wanted, "--reconnect-seconds", "1"]) == 2
+    said = capsys.readouterr().err
+    assert f"Listening to the stream {wanted}: there is none of that name" in said
+    assert player.name in said
+    assert "Start it, or name another by --stream" in said
+
+
+def test_a_pretrained_checkpoint_is_refused_before_anything_is_looked_for(checkpoint, capsys):
+    folder = checkpoint.parent / "pretrained"
+    assert main(["live", str(folder), "--stream", "any"]) == 2
+    assert "only pre-trained" in capsys.readouterr().err
+
+
+def test_streams_that_cannot_be_read(name):
+    outlet = outlet_of(name, unit=None)
+    with pytest.raises(DataError, match=r"unit of its samples is not known.*--unit"):
+        Stream(name)
+    with Stream(name, unit="mV") as stream:
+        outlet.push_sample(np.arange(6.0))
+        samples, _ = stream.pull(2)
+        np.testing.assert_allclose(samples[:, 0], 1e3 * np.arange(6))
+        del outlet
+        with pytest.raises(StreamLost):
+            stream.pull(10)
+
+
+def test_the_command_ends_cleanly_on_interruption(checkpoint, player, tmp_path):
+    out, outlet = tmp_path / "answers.jsonl", f"{player.name}-answers"
+    code = "import sys; from omfa.zoo.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = ["live", str(checkpoint), "--stream", player.name, "--out", str(out)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command, "--outlet", outlet, "--stride-seconds", "0.25"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        found = resolve_streams(60, name=outlet)
+        inlet = StreamInlet(found[0])
+        inlet.open_stream(10)
+        sample, at = inlet.pull_sample(30)
+        assert inlet.get_sinfo().get_channel_names() == ["calm", "sad", "happy"]
+    finally:
+        process.send_signal(signals.SIGINT)
+        said = process.communicate(timeout=60)[1]
+    assert process.returncode == 0
+    assert "answers" in said
+    assert "Traceback" not in said
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert set(lines[0]) == {"time", "class", "p", "present", "absent", "latency_ms"}
+    mine = next(line for line in lines if line["time"] == at)
+    np.testing.assert_allclose(list(mine["p"].values()), sample, atol=1e-6)
