@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import mne
@@ -99,7 +100,7 @@ def real(folder: Path, people: int, checkpoints: list[str]) -> None:
             errors.append(
                 [
                     np.sqrt(np.mean((cold - part)[:, a:b] ** 2) / np.mean(part**2))
-                    for a, b in zip(edges[:-1], edges[1:], strict=True)
+                    for a, b in pairwise(edges)
                 ]
             )
     print("s since its begin", bounds, np.round(100 * np.median(errors, axis=0), 1), "%")

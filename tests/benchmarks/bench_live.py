@@ -11,27 +11,25 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from omfa.models import OMFA
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.readers import dreamer, seed
 from omfa.zoo.checkpoints.decision import Decision
 from omfa.zoo.live.decoder import Decoder
 
-EPOC = "AF3 F7 F3 FC5 T7 P7 O1 O2 P8 T8 FC6 F4 F8 AF4".split()
-CAP = (
-    "Fp1 Fpz Fp2 AF3 AF4 F7 F5 F3 F1 Fz F2 F4 F6 F8 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 T7 C5 C3 "
-    "C1 Cz C2 C4 C6 T8 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 P7 P5 P3 P1 Pz P2 P4 P6 P8 PO7 PO5 PO3 "
-    "POz PO4 PO6 PO8 PO9 O1 Oz O2 PO10"
-).split()
-CASES = ((EPOC, 128.0), (CAP, 1000.0))  # DREAMER's amplifier; SEED's
+CASES = ((dreamer.CHANNELS, 128.0), (seed.CHANNELS, 1000.0))
+"""The corpora's channels, and the rates of their amplifiers in Hz."""
+
 PACKET = 1 / 32
 """Seconds."""
 
 
-def decoder(preset: str, channels: list[str], sfreq: float, stride: float) -> Decoder:
+def decoder(preset: str, channels: Sequence[str], sfreq: float, stride: float) -> Decoder:
     """Return a decoder with a model of random weights, which take as long as others."""
     decision = Decision(
         checkpoint=preset,
@@ -50,7 +48,7 @@ def decoder(preset: str, channels: list[str], sfreq: float, stride: float) -> De
     return Decoder(model.eval(), decision, channels=channels, sfreq=sfreq, stride_seconds=stride)
 
 
-def times(preset: str, channels: list[str], sfreq: float, stride: float, n: int):
+def times(preset: str, channels: Sequence[str], sfreq: float, stride: float, n: int):
     """Return wall and CPU seconds of n answers, and the CPU seconds per second of signal."""
     made = decoder(preset, channels, sfreq, stride)
     packet = round(PACKET * sfreq)

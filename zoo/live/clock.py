@@ -71,22 +71,19 @@ class Clock:
         if not len(times):
             return samples, times
         if self._n == 0:
-            self._first = times[0]
-        else:
-            before = np.concatenate([[self._last], times[:-1]])
-            excess = times - before - 1 / self.sfreq
-            self._back = max(FORGETS * self._back, -float(excess.min()))
-            least = max(LEAST_GAP, 0.5 / self.sfreq, 2 * self._back)
-            at = np.flatnonzero(excess > least)
-            if len(at):
-                self.lost += float(excess[at].sum())
-                count = np.rint(np.minimum(excess[at], self._longest) * self.sfreq).astype(int)
-                where = np.repeat(at, count)
-                # Counted back from the sample after the gap, whose time is known.
-                steps = np.concatenate([np.arange(n, 0, -1) for n in count]) / self.sfreq
-                new, last = times[where] - steps, times[-1]
-                samples = np.insert(samples.astype(np.float64), where, np.nan, axis=1)
-                self._n, self._last = self._n + len(times), last
-                return samples, np.insert(times, where, new)
+            self._first, self._last = times[0], times[0] - 1 / self.sfreq
+        excess = times - np.concatenate([[self._last], times[:-1]]) - 1 / self.sfreq
         self._n, self._last = self._n + len(times), times[-1]
-        return samples, times
+        self._back = max(FORGETS * self._back, -float(excess.min()))
+        at = np.flatnonzero(excess > max(LEAST_GAP, 0.5 / self.sfreq, 2 * self._back))
+        if not len(at):
+            return samples, times
+        self.lost += float(excess[at].sum())
+        count = np.rint(np.minimum(excess[at], self._longest) * self.sfreq).astype(int)
+        where = np.repeat(at, count)
+        # Counted back from the sample after the gap, whose time is known.
+        steps = np.concatenate([np.arange(n, 0, -1) for n in count]) / self.sfreq
+        return (
+            np.insert(samples.astype(np.float64), where, np.nan, axis=1),
+            np.insert(times, where, times[where] - steps),
+        )

@@ -22,8 +22,8 @@ from omfa.zoo.live.stream import Stream, StreamLost
 WAIT = 0.1
 """Seconds that one look for samples waits, so that Ctrl-C and ``seconds`` are heeded."""
 
-SILENT = 2.0
-"""Seconds without a sample after which that is said."""
+SILENT = 1.0
+"""Seconds without a sample after which the stream is asked for, and its silence said."""
 
 
 @dataclass
@@ -90,8 +90,7 @@ def run(
     """
     decision = read_decision(checkpoint)
     session = Session() if session is None else session
-    end = None if settings.seconds is None else time.monotonic() + settings.seconds
-    model: Any = None
+    end, model = np.inf, None
     while True:
         with Stream(
             stream,
@@ -102,6 +101,8 @@ def run(
         ) as source:
             if model is None:  # after the stream: that there is none is said at once
                 model = load_model(checkpoint, decision)
+                if settings.seconds is not None:
+                    end = time.monotonic() + settings.seconds
             decoder = Decoder(
                 model,
                 decision,
@@ -129,7 +130,7 @@ def _listen(
     settings: LiveSettings,
     outputs: Sequence[Output],
     session: Session,
-    end: float | None,
+    end: float,
 ) -> None:
     """Answer until the end; raises StreamLost where the stream ends first."""
     from mne_lsl.lsl import local_clock
@@ -138,17 +139,19 @@ def _listen(
     clock = Clock(source.sfreq, longest=decision.window_seconds + settings.stride_seconds)
     heard, said, slow, drifted = time.monotonic(), False, False, False
     before = session.lost
-    while end is None or time.monotonic() < end:
+    while time.monotonic() < end:
         samples, times = source.pull(WAIT)
         now = time.monotonic()
         if not len(times):
             if now - heard > settings.reconnect_seconds:
+                source.check()
                 raise DataError(
                     f"Reading the stream {source.name}",
                     f"it is there and has sent nothing for {now - heard:.0f} s",
                     "Start the recording at the amplifier",
                 )
             if now - heard > SILENT and not said:
+                source.check()
                 said = True
                 _tell(outputs, f"no samples for {SILENT:g} s", silent=SILENT)
             continue

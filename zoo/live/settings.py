@@ -27,7 +27,7 @@ class LiveSettings:
     reconnect_seconds : float
         How long to wait for the stream, at the start and when it stops.
     seconds : float or None
-        When to end. By default with Ctrl-C.
+        How long to listen. By default until Ctrl-C.
 
     Raises
     ------

@@ -119,6 +119,7 @@ class Stream:
 
         doing = f"Reading the stream {name}"
         found = _found(name, source_id, timeout)
+        self._uid = found.uid
         # A stream that comes back is looked for anew: its channels may have another order.
         # "clocksync": timestamps of another machine, on this one's clock.
         self._inlet = StreamInlet(found, recover=False, processing_flags=["clocksync"])
@@ -174,7 +175,7 @@ class Stream:
         Raises
         ------
         StreamLost
-            If it has ended.
+            If LSL says that it has ended. Mostly it does not: see ``check``.
         """
         try:
             one, at = self._inlet.pull_sample(timeout=wait)
@@ -182,7 +183,21 @@ class Stream:
                 return np.zeros((len(self.channels), 0)), np.zeros(0)
             one = np.array(one, np.float64)[np.newaxis]  # LSL will write over its own
             more, times = self._inlet.pull_chunk(timeout=0, max_samples=MOST_SAMPLES)
-        except RuntimeError as error:  # LostError, which MNE-LSL keeps to itself
-            raise StreamLost(str(error)) from error
+        except RuntimeError as error:  # MNE-LSL's LostError, which it does not export
+            raise StreamLost(self.name) from error
         samples = np.concatenate([one, more.astype(np.float64)]).T * self._factors
         return samples, np.concatenate([[at], times])
+
+    def check(self) -> None:
+        """Ask whether the stream is still there; an inlet that waits does not say it.
+
+        Raises
+        ------
+        StreamLost
+            If it has ended. One of its name may be there again.
+        """
+        from mne_lsl.lsl import resolve_streams
+
+        there = resolve_streams(LISTEN_SECONDS, name=self.name)
+        if self._uid not in {stream.uid for stream in there}:
+            raise StreamLost(self.name)

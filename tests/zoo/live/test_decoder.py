@@ -127,10 +127,11 @@ def fill(clock, times, size=16):
     return np.concatenate([f[0][0] for f in filled]), np.concatenate([f[1] for f in filled])
 
 
-def test_lost_samples_are_put_in_as_missing():
+@pytest.mark.parametrize("size", [16, 640])
+def test_lost_samples_are_put_in_as_missing(size):
     clock, times = Clock(SFREQ, 5.0), times_of(640)
     kept = np.delete(times, np.r_[200:240, 401:404])  # across packets, and within one
-    samples, filled = fill(clock, kept)
+    samples, filled = fill(clock, kept, size)
     assert np.flatnonzero(np.isnan(samples)).tolist() == [*range(200, 240), *range(401, 404)]
     np.testing.assert_allclose(filled, times, atol=1e-9)
     assert clock.lost == pytest.approx(43 / SFREQ)

@@ -2,10 +2,7 @@
 
 import contextlib
 import json
-import os
 import signal as signals
-import subprocess
-import sys
 import threading
 import time
 import uuid
@@ -17,7 +14,7 @@ import pytest
 from omfa.pipeline import DataError
 from omfa.zoo.cli.main import main
 from omfa.zoo.live.decoder import Decoder
-from omfa.zoo.live.run import run
+from omfa.zoo.live.run import Session, run
 from omfa.zoo.live.settings import LiveSettings
 from omfa.zoo.live.stream import Stream, StreamLost
 
@@ -72,6 +69,12 @@ def outlet_of(name, channels=CHANNELS, unit="microvolts", sfreq=SFREQ):
     if unit:
         info.set_channel_units(unit)
     return StreamOutlet(info, 8)
+
+
+def stop_at(heard, time):
+    """Interrupt once an answer is of a time."""
+    if heard.answers[-1].time >= time:
+        raise KeyboardInterrupt
 
 
 def values(answers):
@@ -154,7 +157,10 @@ def test_packets_that_are_lost(checkpoint, signal, name):
 
     sender = threading.Thread(target=send)
     sender.start()
-    session = run(checkpoint, name, LiveSettings(stride_seconds=0.25, seconds=3), [heard])
+    session = Session()
+    heard.then = lambda self: stop_at(self, 100 + 5.9)
+    with pytest.raises(KeyboardInterrupt):
+        run(checkpoint, name, LiveSettings(stride_seconds=0.25), [heard], session=session)
     sender.join()
     assert session.lost == pytest.approx(1.0, abs=0.01)
     assert [what for what, _ in heard.events] == ["1.000 s of samples lost"]
@@ -183,37 +189,37 @@ def test_streams_that_cannot_be_read(name):
     with pytest.raises(DataError, match=r"unit of its samples is not known.*--unit"):
         Stream(name)
     with Stream(name, unit="mV") as stream:
+        stream.check()
         outlet.push_sample(np.arange(6.0))
         samples, _ = stream.pull(2)
         np.testing.assert_allclose(samples[:, 0], 1e3 * np.arange(6))
         del outlet
         with pytest.raises(StreamLost):
-            stream.pull(10)
+            stream.check()
 
 
-def test_the_command_ends_cleanly_on_interruption(checkpoint, player, tmp_path):
-    out, outlet = tmp_path / "answers.jsonl", f"{player.name}-answers"
-    code = "import sys; from omfa.zoo.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    command = ["live", str(checkpoint), "--stream", player.name, "--out", str(out)]
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *command, "--outlet", outlet, "--stride-seconds", "0.25"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    try:
-        found = resolve_streams(60, name=outlet)
-        inlet = StreamInlet(found[0])
-        inlet.open_stream(10)
-        sample, at = inlet.pull_sample(30)
-        assert inlet.get_sinfo().get_channel_names() == ["calm", "sad", "happy"]
-    finally:
-        process.send_signal(signals.SIGINT)
-        said = process.communicate(timeout=60)[1]
-    assert process.returncode == 0
+def test_the_command_ends_cleanly_on_interruption(checkpoint, player, tmp_path, capsys):
+    out, outlet, got = tmp_path / "answers.jsonl", f"{player.name}-answers", {}
+
+    def listen():
+        try:
+            inlet = StreamInlet(resolve_streams(30, name=outlet)[0])
+            inlet.open_stream(10)
+            got["sample"], got["at"] = inlet.pull_sample(20)
+            got["names"] = inlet.get_sinfo().get_channel_names()
+        finally:
+            signals.raise_signal(signals.SIGINT)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    flags = ["--stream", player.name, "--stride-seconds", "0.25", "--out", str(out)]
+    assert main(["live", str(checkpoint), *flags, "--outlet", outlet]) == 0
+    listener.join()
+    said = capsys.readouterr().err
     assert "answers" in said
     assert "Traceback" not in said
+    assert got["names"] == ["calm", "sad", "happy"]
     lines = [json.loads(line) for line in out.read_text().splitlines()]
     assert set(lines[0]) == {"time", "class", "p", "present", "absent", "latency_ms"}
-    mine = next(line for line in lines if line["time"] == at)
-    np.testing.assert_allclose(list(mine["p"].values()), sample, atol=1e-6)
+    mine = next(line for line in lines if line["time"] == got["at"])
+    np.testing.assert_allclose(list(mine["p"].values()), got["sample"], atol=1e-6)
