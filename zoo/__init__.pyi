@@ -35,6 +35,11 @@ from .evaluation.run import evaluate as evaluate
 from .evaluation.run import plan as plan
 from .evaluation.run import rerun as rerun
 from .finetune import fine_tune as fine_tune
+from .prediction.classifier import OMFAClassifier as OMFAClassifier
+from .prediction.outputs import predict_all as predict_all
+from .prediction.predictor import Prediction as Prediction
+from .prediction.predictor import Predictor as Predictor
+from .prediction.settings import PredictionSettings as PredictionSettings
 from .pretraining.run import learning_curve as learning_curve
 from .protocols.comparisons import Comparison as Comparison
 from .protocols.comparisons import holm as holm

@@ -34,6 +34,7 @@ from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.trials import TrialsLeftOut
 from omfa.zoo.estimators.baselines import BASELINES
 from omfa.zoo.estimators.omfa_networks import architecture_of
+from omfa.zoo.estimators.settings import RANDOM
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import Plan, evaluate, plan
 from omfa.zoo.protocols.held_out import held_out_names
@@ -226,9 +227,13 @@ class Benchmark:
 
     def runs(self, row: Row) -> Iterator[dict[str, Any]]:
         """Yield the seed and the parameters of each run of a row."""
+        n_seeds = self.how.n_seeds if row.trained else 1
+        if row.model == RANDOM:
+            # As many draws of random weights as there are pre-trainings.
+            n_seeds = max(n_seeds, len(self.how.checkpoints))
         for checkpoint in self.how.checkpoints if row.pretrained else (None,):
             start = {} if checkpoint is None else {"checkpoint": checkpoint}
-            for seed in range(self.how.n_seeds if row.trained else 1):
+            for seed in range(n_seeds):
                 yield {"seed": seed, "parameters": self.parameters(row) | start}
 
     def cell(self, task: Task, row: Row) -> Cell:

@@ -62,7 +62,9 @@ class Card:
         the model's input; ``sfreq`` (Hz); ``band`` (two edges in Hz, None for an open one), of what
         source and store leave together; ``transition`` (Hz in which the low-pass falls above it;
         left out by stores until recipe 2, which fall as MNE does);
-        ``reference``; ``channels`` (UCS names); ``window_seconds``.
+        ``notch`` (Hz that were taken out); ``reference``; ``channels`` (UCS names);
+        ``window_seconds``; ``typical``, for figures of a window the range of nearly all of them
+        (``estimators/likeness.py``).
     saw : list of dict
         All data that influenced any weight: ``dataset``, ``subjects``, ``hours``;
         ``recordings``, a line each with the digests by which the data are known again under

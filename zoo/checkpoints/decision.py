@@ -20,6 +20,7 @@ import numpy.typing as npt
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.preprocess import Preprocessing
 from omfa.zoo.checkpoints.cards import CARD, CONFIG, DECISION, Card, DecisionUnit
+from omfa.zoo.protocols.metrics import softmax
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,6 @@ class Decision:
             Sums of 1 along the last axis.
         """
         return softmax(np.asarray(logits, np.float64) / self.temperature)
-
-
-def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Return the softmax along the last axis, as float64."""
-    above = np.asarray(logits, np.float64)
-    raised = np.exp(above - above.max(axis=-1, keepdims=True))
-    out: npt.NDArray[np.float64] = raised / raised.sum(axis=-1, keepdims=True)
-    return out
 
 
 def as_stored(

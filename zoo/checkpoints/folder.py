@@ -49,10 +49,15 @@ BOUNDS = {
     "input_window_seconds": (1e-3, 1e6),
     "sfreq": (1, 1e6),
     "tokens_per_second": (1e-3, 1e3),
+    "rotary_period": (1e-3, 1e6),
+    "stem_layers": (2, 4),
 }
 """Allowed range of each number in a configuration, so that a malformed one cannot request unbounded
 memory. Arguments not listed are probabilities in [0, 1].
 """
+
+BEFORE = {"rotary_period": 0.5, "stem_layers": 2}
+"""What a configuration that lacks an argument was made with, if that is not its default now."""
 
 # ------------------------------------------------------------------------------------- a folder
 
@@ -271,7 +276,7 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
         )
     given = {name: value for name, value in signal.items() if value is not None}
     # With the saved classifier, so that all weights fit; another one is put in its place below.
-    arguments = {**_without(config, given), **given, "n_outputs": saved}
+    arguments = {**BEFORE, **_without(config, given), **given, "n_outputs": saved}
     try:
         with warnings.catch_warnings():  # `check_signal` says it with the card's name
             warnings.simplefilter("ignore", PlaceWarning)
