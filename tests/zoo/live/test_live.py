@@ -4,7 +4,6 @@ import contextlib
 import json
 import signal as signals
 import threading
-import time
 import uuid
 
 import mne
@@ -144,29 +143,54 @@ def test_a_stream_that_stops_comes_back_with_other_channels_in_another_order(
     assert "the stream lacks T8: masked" in words
 
 
-def test_packets_that_are_lost(checkpoint, signal, name):
-    outlet, heard = outlet_of(name), Heard()
+def listen_to(checkpoint, name, blocks, heard, stride_seconds):
+    """Run a session on blocks (start of the samples in the signal, their last timestamp)."""
+    outlet, session = outlet_of(name), Session()
 
     def send():
-        outlet.wait_for_consumers(10)
-        for start in (*range(0, 320, 16), *range(480, 960, 16)):  # 1 s is lost
-            outlet.push_chunk(
-                signal.T[start : start + 16].copy(), timestamp=100 + (start + 15) / SFREQ
-            )
-        time.sleep(0.5)
+        outlet.wait_for_consumers(20)
+        for samples, last in blocks:
+            outlet.push_chunk(np.ascontiguousarray(samples.T), timestamp=last)
 
     sender = threading.Thread(target=send)
     sender.start()
-    session = Session()
-    heard.then = lambda self: stop_at(self, 100 + 5.9)
+    settings = LiveSettings(stride_seconds=stride_seconds)
     with pytest.raises(KeyboardInterrupt):
-        run(checkpoint, name, LiveSettings(stride_seconds=0.25), [heard], session=session)
+        run(checkpoint, name, settings, [heard], session=session)
     sender.join()
+    return session
+
+
+def test_packets_that_are_lost(checkpoint, signal, name):
+    heard = Heard(lambda self: stop_at(self, 105.9))
+    starts = (*range(0, 320, 16), *range(480, 960, 16))  # 1 s is lost
+    blocks = [(signal[:, at : at + 16], 100 + (at + 15) / SFREQ) for at in starts]
+    session = listen_to(checkpoint, name, blocks, heard, 0.25)
     assert session.lost == pytest.approx(1.0, abs=0.01)
     assert [what for what, _ in heard.events] == ["1.000 s of samples lost"]
     labels = {round(a.time - heard.answers[0].time, 2): a.label for a in heard.answers}
     assert all(label is None for at, label in labels.items() if 1.3 <= at <= 2.9)
     assert all(label is not None for at, label in labels.items() if at <= 1.0 or at >= 3.05)
+
+
+def test_a_rate_that_drifts_loses_nothing_and_is_said(checkpoint, loaded, signal, name):
+    rate = SFREQ * 1.02
+    x = np.concatenate([signal, signal], axis=1)
+    heard = Heard(lambda self: stop_at(self, 100 + 2600 / rate))
+    blocks = [(x[:, at : at + 16], 100 + (at + 15) / rate) for at in range(0, 3200, 16)]
+    session = listen_to(checkpoint, name, blocks, heard, 1.0)
+    assert session.lost == 0
+    assert [what for what, _ in heard.events] == [
+        "the stream says 160 Hz, and its timestamps 163.20 Hz: frequencies are read off by as much"
+    ]
+    model, decision = loaded
+    offline = Decoder(model, decision, channels=CHANNELS, sfreq=SFREQ, stride_seconds=1.0)
+    expected = offline.push(x, 100 + np.arange(3200) / rate)[: len(heard.answers)]
+    np.testing.assert_allclose(values(heard.answers), values(expected), atol=1e-5)
+    # LSL fills in the times within a block by the nominal rate.
+    np.testing.assert_allclose(
+        [a.time for a in heard.answers], [a.time for a in expected], atol=16 / SFREQ * 0.03
+    )
 
 
 def test_nothing_of_that_name_lists_what_is_there(checkpoint, player, capsys):
