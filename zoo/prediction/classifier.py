@@ -163,7 +163,8 @@ class OMFAClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: npt.NDArray[Any] | mne.BaseEpochs) -> npt.NDArray[Any]:
         """Return a label for each window, shape (n_windows,)."""
-        found: npt.NDArray[Any] = self.classes_[self._logits(X).argmax(axis=1)]
+        logits = self._logits(X)
+        found: npt.NDArray[Any] = self.classes_[logits.argmax(axis=1)]
         return found
 
     def _settings(self) -> dict[str, Any]:

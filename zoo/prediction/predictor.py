@@ -87,8 +87,9 @@ class Prediction:
 
     @property
     def overall(self) -> dict[str, float]:
-        """The mean probability of every class over all windows that have an answer."""
-        mean = np.nanmean(self.probabilities, axis=0)
+        """The mean probability of every class over all windows that have an answer; else NaN."""
+        known = self.probabilities[(self.table["quality"] != GAP).to_numpy()]
+        mean = known.mean(axis=0) if len(known) else np.full(len(self.decision.classes), np.nan)
         return dict(zip(self.decision.classes, map(float, mean), strict=True))
 
     def annotations(self) -> mne.Annotations:

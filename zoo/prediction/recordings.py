@@ -306,8 +306,9 @@ def _matched(
     """Return the row of each channel by its UCS name, and how each was known."""
     raws = recording.channels
     unknown = [row for row, raw in enumerate(raws) if raw not in UCS]
-    if any(re.fullmatch(r"[A-H]\d+", raws[row].strip(), re.IGNORECASE) for row in unknown):
-        UCS.canonicalize(raws, where=doing)  # a cap whose A1 and A2 are not the ears
+    # Not E: the nets of EGI have E1 to E256, whose places may be known.
+    if any(re.fullmatch(r"[BCDFGH]\d{1,2}", raws[row].strip()) for row in unknown):
+        UCS.canonicalize(raws, where=doing)  # refuses a cap whose A1 and A2 are not the ears
     known = [row for row in range(len(raws)) if row not in unknown]
     names = UCS.canonicalize([raws[row] for row in known], where=doing)
     rows = dict(zip(names, known, strict=True))

@@ -61,7 +61,8 @@ def pretrained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def how(pretrained):
-    return {"checkpoints": (pretrained,), "tasks": ("flicker",), "networks": False, "epochs": 1}
+    quick = {"networks": False, "epochs": 1, "least_steps": 1}
+    return {"checkpoints": (pretrained,), "tasks": ("flicker",), **quick}
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +90,8 @@ def test_controls_differ_from_their_row_in_the_first_weights_alone(how, ssvep, t
     for one, other in PAIRS:
         first, control = rows[one], rows[other]
         assert (first.pretrained, control.pretrained) == (True, False)
-        theirs = run.parameters(control)
-        assert theirs == run.parameters(first) | run.architecture
+        theirs = run.parameters(TASKS["flicker"], control)
+        assert theirs == run.parameters(TASKS["flicker"], first) | run.architecture
         assert run.architecture["tokens_per_second"] == 2.0
 
 

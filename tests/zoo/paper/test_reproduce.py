@@ -327,7 +327,7 @@ def test_the_commands_of_the_docs_run(stores, tmp_path, monkeypatch, capsys):
         (tmp_path / name).symlink_to(store, target_is_directory=True)
     monkeypatch.chdir(tmp_path)
     for command in block.splitlines():
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(command, comments=True)
         assert program == "omfa-zoo"
         code, told = main([*arguments, "--quick"]), capsys.readouterr()
         assert code == 0, f"{command}: {told.err}"

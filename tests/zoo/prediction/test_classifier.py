@@ -82,7 +82,6 @@ def test_it_is_cloned_pickled_and_searched(windows, fitted):
 @pytest.mark.parametrize(
     "check",
     [
-        "check_do_not_raise_errors_in_init_or_set_param",
         "check_estimator_cloneable",
         "check_estimator_repr",
         "check_estimators_unfitted",
