@@ -349,7 +349,10 @@ def _named(recipe: Recipe, raw: str | Path, location: Location) -> Recipe:
         root = stores.read_root(location)
     except ValueError:  # unreadable, or of another format: without a name it cannot be compared
         root = None
-    if root is not None and root.settings.get("reader", {}).get("class") == type(reader).__qualname__:
+    if (
+        root is not None
+        and root.settings.get("reader", {}).get("class") == type(reader).__qualname__
+    ):
         return replace(recipe, reader=replace(reader, name=root.settings["source"]))  # type: ignore[type-var]
     if recipe.settings()["settings_digest"] in stores.settings_digests(location).values():
         return recipe

@@ -30,6 +30,7 @@ from omfa.zoo.cli.checkpoints import (
 )
 from omfa.zoo.cli.evaluation import add_evaluate, add_report
 from omfa.zoo.cli.flags import describe, wrong
+from omfa.zoo.cli.live import add_live
 from omfa.zoo.cli.paper import add_reproduce
 from omfa.zoo.cli.prediction import add_predict
 from omfa.zoo.cli.training import add_finetune, add_pretrain
@@ -155,6 +156,7 @@ COMMANDS = {
     "finetune": (add_finetune, "stage 2: a classifier, to keep"),
     "evaluate": (add_evaluate, "train and test models on folds"),
     "predict": (add_predict, "what a fine-tuned checkpoint says of new recordings"),
+    "live": (add_live, "answers on an amplifier's stream while it records"),
     "list": (add_list, "checkpoints that load by name"),
     "show": (add_show, "a checkpoint's card"),
     "download": (add_download, "get a checkpoint into the cache"),
