@@ -61,6 +61,10 @@ _BLOCK = 1 << 18
 _ROWS = 4
 
 
+Reference = Literal["source", "average"] | tuple[str, ...]
+"""The reference as it was recorded, the mean of all channels, or that of the channels named."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What is done to a signal between the reader and the store.
@@ -100,7 +104,7 @@ class Preprocessing:
     band: tuple[float | None, float | None] | None = (0.5, 45.0)
     transition: float | None = 4.0
     notch: tuple[float, ...] = ()
-    reference: Literal["source", "average"] | tuple[str, ...] = "source"
+    reference: Reference = "source"
     interpolate: bool = False
     filter_within: Literal["segments", "trials"] = "segments"
 

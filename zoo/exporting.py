@@ -244,7 +244,7 @@ def _embeddings(name_or_folder: str | Path, doing: str) -> tuple[Embeddings, Sha
     """Return an encoder, the shape of one window, and what the file is to say of itself."""
     files = obtain(name_or_folder)
     card = Card.from_json(files[CARD])
-    known = {key: card.input.get(key) for key in ("sfreq", "window_seconds")}
+    known: dict[str, Any] = {key: card.input.get(key) for key in ("sfreq", "window_seconds")}
     if missing := [key for key, value in known.items() if not value]:
         raise DataError(
             doing,

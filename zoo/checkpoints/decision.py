@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.preprocess import Preprocessing
+from omfa.pipeline.preprocess import Preprocessing, Reference
 from omfa.zoo.checkpoints.cards import CARD, CONFIG, DECISION, Card, DecisionUnit
 from omfa.zoo.protocols.metrics import softmax
 
@@ -74,7 +74,7 @@ class Decision:
     band: tuple[float | None, float | None] = (None, None)
     transition: float | None = None
     notch: tuple[float, ...] = ()
-    reference: str | tuple[str, ...] = "source"
+    reference: Reference = "source"
     simulated: bool = False
 
     @property
@@ -91,7 +91,7 @@ class Decision:
             band=band,
             transition=self.transition,
             notch=self.notch,
-            reference=self.reference,  # type: ignore[arg-type]
+            reference=self.reference,
         )
 
     def chs_info(self) -> list[dict[str, Any]]:
@@ -212,10 +212,10 @@ def _of_recipe(card: Card) -> dict[str, Any]:
     return as_stored([str(c) for c in classes], str(card.recipe.get("target", "not stated")))
 
 
-def _reference(said: Any) -> str | tuple[str, ...]:
+def _reference(said: Any) -> Reference:
     if isinstance(said, list):
         return tuple(map(str, said))
-    return said if said == "average" else "source"
+    return "average" if said == "average" else "source"
 
 
 def read_decision(name_or_folder: str | Path) -> Decision:

@@ -221,7 +221,11 @@ def _run_fold(job: Job, numbered: tuple[int, Fold]) -> tuple[int, dict[str, npt.
         trained = job.labels.codes[np.concatenate([fold.train, fold.validation])]
         # The baselines are fitted on training and validation together, and so is this one.
         y_majority = np.full(len(y_pred), np.bincount(trained).argmax())
-        arrays = {"test": fold.test, "y_pred": y_pred.astype(np.int64), "y_majority": y_majority}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "test": fold.test,
+            "y_pred": y_pred.astype(np.int64),
+            "y_majority": y_majority,
+        }
         if (p := model.predict_proba(test)) is not None:
             arrays["p"] = _checked(np.asarray(p, np.float64), (len(y_pred), n_outputs))
     except Exception as error:  # any model may fail in any way; the run reports it at its end

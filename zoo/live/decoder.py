@@ -183,7 +183,7 @@ class Decoder:
         import torch
 
         window = self._ring.window
-        present = np.isfinite(window).all(axis=1)
+        present = np.asarray(np.isfinite(window).all(axis=1))
         names = self.decision.channels
         absent = tuple(name for name, here in zip(names, present, strict=True) if not here)
         x = torch.from_numpy(np.where(present[:, np.newaxis], window, 0)[np.newaxis])

@@ -26,10 +26,18 @@ from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.omfa_networks import omfa
 from omfa.zoo.prediction.predictor import logits_of, masked
 from omfa.zoo.protocols.protocol import TRIAL
-from omfa.zoo.protocols.windows import COLUMNS, ArrayDataset, Windows, doubtful_amplitude
+from omfa.zoo.protocols.windows import (
+    COLUMNS,
+    ArrayDataset,
+    Windows,
+    as_dataset,
+    doubtful_amplitude,
+)
 
 if TYPE_CHECKING:
     import mne
+
+    from omfa.models import OMFA
 
 
 class OMFAClassifier(ClassifierMixin, BaseEstimator):
@@ -135,7 +143,8 @@ class OMFAClassifier(ClassifierMixin, BaseEstimator):
         metadata = pd.DataFrame(dict.fromkeys(COLUMNS, "1"), index=range(len(windows)))
         metadata[TRIAL[-1]] = [str(i) for i in range(len(windows))]
         metadata["target"] = codes
-        dataset = ArrayDataset(windows, metadata, sfreq=sfreq, channels=names, present=present)
+        own = ArrayDataset(windows, metadata, sfreq=sfreq, channels=names, present=present)
+        dataset = as_dataset(own)
         rows, texts = np.arange(len(windows)), tuple(map(str, self.classes_))
         side = Windows(dataset, rows, classes=texts, y=codes.astype(np.int64))
         network = omfa(seed=self.random_state, checkpoint=self.checkpoint, **self._settings())
@@ -148,7 +157,7 @@ class OMFAClassifier(ClassifierMixin, BaseEstimator):
         network.check(side)
         network.fit(side, side.at(rows[:0]))
         # The whole model, for the network of a frozen encoder reads embeddings.
-        self.model_ = network.network_.model.cpu().eval()  # type: ignore[union-attr, operator]
+        self.model_ = network.network_.model.cpu().eval()  # type: ignore[union-attr]
         self.sfreq_, self.ch_names_, self.n_times_ = sfreq, names, windows.shape[-1]
         return self
 
@@ -190,7 +199,7 @@ class OMFAClassifier(ClassifierMixin, BaseEstimator):
             )
         windows, present = masked(windows)
         device = choose_device(self.device)
-        model = self.model_.to(device)
+        model: OMFA = self.model_.to(device)
         logits = logits_of(model, windows, present, sfreq, device=device)
         self.model_ = model.cpu()  # so that it can be pickled and read anywhere
         return logits.astype(np.float64)

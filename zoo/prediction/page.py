@@ -108,7 +108,8 @@ def _over_time(prediction: Prediction) -> bytes:
         p = prediction.probabilities
         step = np.diff(table["start"].to_numpy())
         # A line must not bridge what was not recorded.
-        after = np.flatnonzero(step > 1.5 * np.median(step)) + 1 if len(step) else []
+        longest = 1.5 * np.median(step) if len(step) else 0.0
+        after = np.flatnonzero(step > longest) + 1
         at = np.insert(middle, after, np.nan)
         drawn = np.insert(p, after, np.nan, axis=0)
         marker = "." if len(table) <= 60 else ""

@@ -390,7 +390,7 @@ def masked(
     windows: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """Mark channels that miss no sample and vary; zeros where others are, as datasets have them."""
-    present = np.isfinite(windows).all(axis=-1)
+    present = np.asarray(np.isfinite(windows).all(axis=-1))
     windows = np.where(present[..., None], windows, np.float32(0))
     return windows, present & (np.ptp(windows, axis=-1) > 0)
 

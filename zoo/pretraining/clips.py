@@ -109,7 +109,7 @@ class SharedClips:
                 f"in {', '.join(map(str, names['dataset'].unique()))} no two people watched one",
                 "Pre-train on a corpus whose stores name the clips, or use --same-clip 0",
             )
-        kinds = sorted({kind for kind, _ in shared})
+        kinds = sorted({kind for kind, _ in shared}, key=str)
         self._moments = [[rows for kind, rows in shared if kind == each] for each in kinds]
 
     def draw(self, n_windows: int, n_channels: int, rng: np.random.Generator) -> ClipViews:
