@@ -8,7 +8,7 @@ windows belong to one trial or person.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -199,7 +199,7 @@ class OMFAClassifier(ClassifierMixin, BaseEstimator):
             )
         windows, present = masked(windows)
         device = choose_device(self.device)
-        model: OMFA = self.model_.to(device)
+        model = cast("OMFA", self.model_.to(device))
         logits = logits_of(model, windows, present, sfreq, device=device)
         self.model_ = model.cpu()  # so that it can be pickled and read anywhere
         return logits.astype(np.float64)
