@@ -70,11 +70,11 @@ def real(folder: Path, people: int, checkpoints: list[str]) -> None:
         )
         signals.append((1e6 * raw.get_data(), raw.info["sfreq"]))
     pairs = [both(*each) for each in signals]
-    starts = np.arange(WINDOW * 2, pairs[0][0].shape[1] - WINDOW - LATER, WINDOW)
     for name in checkpoints:
         model = load(name, n_outputs=2, n_chans=1, sfreq=128.0)
         found = []
         for stored, causal in pairs:
+            starts = np.arange(WINDOW * 2, stored.shape[1] - WINDOW - LATER, WINDOW)
             a, b = (embed(model, cut(each, starts)) for each in (stored, causal))
             shifted = embed(model, cut(stored, starts + LATER))
             delayed = embed(model, cut(causal, starts + LATER))
