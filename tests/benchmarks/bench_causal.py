@@ -115,7 +115,7 @@ def simulated(people: int, effect: float, checkpoints: list[str]) -> None:
         windows, labels, persons = ([], []), [], []
         for key in reader.discover(root):
             recording = reader.read(key)
-            at, ratings = {}, {label.name: label for label in recording.labels}["valence"].values
+            at, ratings = {}, recording.trials["valence"].to_numpy(float)
             for i, trial in recording.trials.iterrows():
                 segment = int(trial["segment"])
                 if segment not in at:
