@@ -115,7 +115,7 @@ def simulated(people: int, effect: float, checkpoints: list[str]) -> None:
         windows, labels, persons = ([], []), [], []
         for key in reader.discover(root):
             recording = reader.read(key)
-            at = {}
+            at, ratings = {}, recording.trials["valence"].to_numpy(float)
             for i, trial in recording.trials.iterrows():
                 segment = int(trial["segment"])
                 if segment not in at:
@@ -127,7 +127,7 @@ def simulated(people: int, effect: float, checkpoints: list[str]) -> None:
                     continue
                 for kept, signal in zip(windows, at[segment], strict=True):
                     kept.append(cut(signal, starts))
-                labels += [int(recording.labels["valence"][i] > 3)] * len(starts)
+                labels += [int(ratings[i] > 3)] * len(starts)
                 persons += [key.subject] * len(starts)
     stored, causal = (np.concatenate(kept) for kept in windows)
     y, who = np.array(labels), np.array(persons)
