@@ -5,7 +5,7 @@ any sampling rate. Five steps; the first two are ``front_end.py``, the others ar
 
 1. *Rate resampler* (no parameters): Kaiser-windowed sinc to 128 Hz.
 2. *Scale*: robust centre and spread per window. What scaling removes is kept as side features.
-3. *Stem*: two strided convolutions, 128 Hz -> 8 frames a second.
+3. *Stem*: four strided convolutions, 128 Hz -> 2 frames a second.
 4. *Adaptive resampler*: frames -> r tokens a second, evenly spaced or placed by content.
 5. *Transformer* with rotary phases taken from the token times in seconds, and attention pooling.
 
@@ -29,13 +29,14 @@ from torch.nn import functional as F
 
 from omfa.models.front_end import F0, RESAMPLING, FrontEnd, Resampling
 
-# Strides of the stem's two convolutions: 8 frames a second, four to a token by default. Each frame
-# more costs time in every step (docs/models.md has the measurements).
-STRIDES = (4, 4)
+# Taps and strides of the stem's convolutions. All four give 2 frames a second, the first two 8:
+# what was trained before there were four keeps those (docs/models.md has the measurements).
+TAPS, STRIDES = (33, 9, 5, 5), (4, 4, 2, 2)
 
-# Seconds per turn of the fastest and the slowest rotary phase: from the spacing of two tokens to
-# twice the longest window (60 s), so that no two times in a window have the same phases.
-PERIODS = (0.5, 120.0)
+# Tokens, and seconds, per turn of the fastest and the slowest rotary phase. A phase that turned
+# once or more from one token to the next would be blind to it or take it for another step; twice
+# the longest window (60 s) gives no two times in a window the same phases.
+FASTEST_TOKENS, SLOWEST_SECONDS = 2.0, 120.0
 
 # Samples that one pass of the encoder may hold on a CPU. Larger batches go through in slices: the
 # activations then stay in cache and below malloc's mmap threshold, which takes a third off a step.
@@ -65,7 +66,7 @@ class Encoded(NamedTuple):
 
 
 class Stem(nn.Sequential):
-    """Two strided convolutions: (batch, 1, n) at 128 Hz -> (batch, dim, n / 16) at 8 frames/s.
+    """Strided convolutions: (batch, 1, n) at 128 Hz -> (batch, dim, n / 64) at 2 frames/s.
 
     The 33 taps of the first layer, a quarter of a second, are a learned filter bank. GroupNorm
     normalises over the whole window, so that the course of power within it is kept.
@@ -73,20 +74,24 @@ class Stem(nn.Sequential):
     Parameters
     ----------
     channels, dim : int
-        Filters of the first and of the second convolution, multiples of 8.
+        Filters of the first and of the other convolutions, multiples of 8.
     activation : type of nn.Module
         Activation after each convolution.
+    n_layers : int
+        How many of the four; with the first two it is 8 frames/s.
     """
 
-    def __init__(self, channels: int, dim: int, activation: type[nn.Module]):
-        super().__init__(
-            nn.Conv1d(1, channels, 33, stride=STRIDES[0], padding=16),
-            nn.GroupNorm(8, channels),
-            activation(),
-            nn.Conv1d(channels, dim, 9, stride=STRIDES[1], padding=4),
-            nn.GroupNorm(8, dim),
-            activation(),
-        )
+    def __init__(self, channels: int, dim: int, activation: type[nn.Module], n_layers: int):
+        layers: list[nn.Module] = []
+        n_in, width = 1, channels
+        for taps, stride in zip(TAPS[:n_layers], STRIDES[:n_layers], strict=True):
+            layers += [
+                nn.Conv1d(n_in, width, taps, stride=stride, padding=taps // 2),
+                nn.GroupNorm(8, width),
+                activation(),
+            ]
+            n_in, width = width, dim
+        super().__init__(*layers)
 
 
 class AdaptiveResampler(nn.Module):
@@ -109,6 +114,8 @@ class AdaptiveResampler(nn.Module):
         Place the tokens by a learned density.
     activation : type of nn.Module
         Activation of the two-layer network g.
+    frame_seconds : float
+        From one frame to the next.
 
     Raises
     ------
@@ -117,13 +124,18 @@ class AdaptiveResampler(nn.Module):
     """
 
     def __init__(
-        self, dim: int, tokens_per_second: float, by_content: bool, activation: type[nn.Module]
+        self,
+        dim: int,
+        tokens_per_second: float,
+        by_content: bool,
+        activation: type[nn.Module],
+        frame_seconds: float,
     ):
         super().__init__()
         if tokens_per_second <= 0:
             raise ValueError(f"ART: tokens_per_second must be positive, got {tokens_per_second}.")
         self.tokens_per_second = float(tokens_per_second)
-        self.frame_seconds = STRIDES[0] * STRIDES[1] / F0
+        self.frame_seconds = frame_seconds
         self.kappa = 1 / 3  # neighbouring tokens overlap, and every frame counts in one at least
         self.density = (
             nn.Sequential(nn.Linear(dim, dim // 2), activation(), nn.Linear(dim // 2, 1))
@@ -149,7 +161,7 @@ class AdaptiveResampler(nn.Module):
         Parameters
         ----------
         frames : Tensor
-            (batch, n_frames, dim), 8 a second.
+            (batch, n_frames, dim), evenly spaced.
         seconds : float
             D, the length of the window.
 
@@ -201,17 +213,38 @@ def invert_density(density: Tensor, ranks: Tensor) -> tuple[Tensor, Tensor]:
     edges = F.pad(total / total[:, -1:], [1, 0])  # (batch, n_frames + 1), 0 to 1
     wanted = ranks.expand(density.shape[0], -1).contiguous()
     # Which frame a rank falls into has no gradient; where in the frame it falls has.
-    at = (torch.searchsorted(edges.detach(), wanted, right=True) - 1).clamp(0, n_frames - 1)
+    at = (edges_below(edges.detach(), wanted) - 1).clamp(0, n_frames - 1)
     low, high = edges.gather(1, at), edges.gather(1, at + 1)
     return (at + (wanted - low) / (high - low)) / n_frames, at
+
+
+def edges_below(edges: Tensor, wanted: Tensor) -> Tensor:
+    """Count for each value the edges that are not above it.
+
+    Parameters
+    ----------
+    edges : Tensor
+        (batch, n_edges), ascending.
+    wanted : Tensor
+        (batch, n), contiguous.
+
+    Returns
+    -------
+    Tensor
+        (batch, n) int64.
+    """
+    if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript skips what stands under it alone
+        if torch.compiler.is_compiling():  # ONNX has no search
+            return (edges[:, None, :] <= wanted[..., None]).sum(-1)
+    return torch.searchsorted(edges, wanted, right=True)
 
 
 def rotary_turns(
     times: Tensor,
     head_dim: int,
     dtype: torch.dtype,
-    fastest: float = PERIODS[0],
-    slowest: float = PERIODS[1],
+    fastest: float,
+    slowest: float = SLOWEST_SECONDS,
 ) -> Tensor:
     """Compute the cosine and sine of the phases of each token.
 
@@ -305,6 +338,11 @@ class Block(nn.Module):
         self.mlp_in = nn.Linear(dim, 2 * hidden, bias=False)
         self.mlp_out = nn.Linear(hidden, dim, bias=False)
         self.dropout = nn.Dropout(drop_prob)
+        # Blocks begin close to the identity, or a short training hardly gets past them
+        # (docs/models.md). Not at 0: no gradient would reach what is before these.
+        with torch.no_grad():
+            for last in (self.attention_out, self.mlp_out):
+                last.weight.mul_(0.01)
 
     def forward(self, x: Tensor, turns: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Mix tokens.
@@ -400,8 +438,11 @@ def in_slices(
     Encoded
         As ``encode`` gives it, for the whole batch.
     """
+    # Asked first: a comparison with the size of the batch would tie an exported graph to it.
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
+        return encode(x, sfreq, mask)
     rows = max(1, CPU_SLICE // max(1, x.shape[-1]))
-    if x.shape[0] <= rows or x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.shape[0] <= rows:
         return encode(x, sfreq, mask)
     masks = [None] * x.shape[0] if mask is None else mask.split(rows)
     parts = [encode(part, sfreq, m) for part, m in zip(x.split(rows), masks, strict=False)]
@@ -419,6 +460,8 @@ class ART(nn.Module):
         Depth, and attention heads.
     stem_channels : int
         Filters of the first convolution, a multiple of 8.
+    stem_layers : int
+        Convolutions of the stem, 2 to 4.
     tokens_per_second : float
         Tokens for every second of signal.
     resampling : {"off", "rate", "rate+content"}
@@ -426,6 +469,8 @@ class ART(nn.Module):
         the tokens evenly; ``"rate+content"`` also places them by a learned density.
     rotary : bool
         Turn queries and keys by the token times. Without, the tokens are a set.
+    rotary_period : float, optional
+        Seconds per turn of the fastest phase; two tokens when None.
     sfreq : float, optional
         Sampling rate in Hz of signals whose rate is not given with the call; 128 when None.
     drop_prob, drop_path_prob : float
@@ -451,9 +496,11 @@ class ART(nn.Module):
         n_layers: int = 6,
         n_heads: int = 8,
         stem_channels: int = 64,
+        stem_layers: int = 4,
         tokens_per_second: float = 2.0,
         resampling: Resampling = "rate",
         rotary: bool = True,
+        rotary_period: float | None = None,
         sfreq: float | None = None,
         drop_prob: float = 0.0,
         drop_path_prob: float = 0.1,
@@ -467,13 +514,21 @@ class ART(nn.Module):
                 f"ART: dim {dim} must be a multiple of 8 and of twice n_heads {n_heads}, and "
                 f"stem_channels {stem_channels} a multiple of 8."
             )
+        if not 2 <= stem_layers <= len(STRIDES):
+            raise ValueError(f"ART: stem_layers must be 2 to {len(STRIDES)}, got {stem_layers}.")
         # TorchScript reads attributes, not the module's constants: hence f0.
         self.dim, self.rotary, self.head_dim, self.f0 = dim, rotary, dim // n_heads, F0
         self.front_end = FrontEnd(sfreq, resampling)
-        self.stem = Stem(stem_channels, dim, activation)
+        self.stem = Stem(stem_channels, dim, activation, stem_layers)
+        frame_seconds = math.prod(STRIDES[:stem_layers]) / F0
         self.resampler = AdaptiveResampler(
-            dim, tokens_per_second, resampling == "rate+content", activation
+            dim, tokens_per_second, resampling == "rate+content", activation, frame_seconds
         )
+        # None alone takes the default: 0 would be a division by zero, and is an error.
+        period = FASTEST_TOKENS / tokens_per_second if rotary_period is None else rotary_period
+        if period <= 0:
+            raise ValueError(f"ART: rotary_period must be positive, got {rotary_period}.")
+        self.rotary_period = float(period)
         # Later layers are dropped more often: the first ones serve all that follow.
         self.blocks = nn.ModuleList(
             Block(dim, n_heads, drop_prob, drop_path_prob * depth / max(1, n_layers - 1))
@@ -524,7 +579,7 @@ class ART(nn.Module):
             token_mask = mask.gather(1, at)
         turns: Tensor | None = None
         if self.rotary:
-            turns = rotary_turns(times, self.head_dim, tokens.dtype)
+            turns = rotary_turns(times, self.head_dim, tokens.dtype, self.rotary_period)
         for block in self.blocks:
             tokens = block(tokens, turns, token_mask)
         tokens = self.norm(tokens)

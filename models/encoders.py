@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omfa.models.art import ART, Block, Encoded, in_slices, rotary_turns
+from omfa.models.art import ART, FASTEST_TOKENS, Block, Encoded, in_slices, rotary_turns
 from omfa.models.front_end import FrontEnd, Resampling
 
 ENCODERS = ("art", "art_no_rotary", "patch", "cnn")
@@ -32,8 +32,7 @@ class Preset(NamedTuple):
     node_dim: int
 
 
-# tiny for tests, small for one CPU, base for the paper's corpora, large beyond them. With nodes of
-# width 88, all of OMFA small has just under a million parameters.
+# tiny for tests, small for one CPU, base for the paper's corpora, large beyond them.
 PRESETS = {
     "tiny": Preset(64, 2, 2, 32, 32),
     "small": Preset(128, 4, 4, 64, 88),
@@ -103,6 +102,7 @@ class PatchTransformer(_Ablation):
         super().__init__(dim, sfreq, resampling)
         self.patch = 64  # samples at 128 Hz: as many tokens a second as ART by default
         self.embed = nn.Linear(self.patch, dim)
+        self.fastest = FASTEST_TOKENS  # TorchScript reads attributes, not the module's constants
         self.blocks = nn.ModuleList(
             Block(dim, n_heads, drop_prob, drop_path_prob) for _ in range(n_layers)
         )
@@ -125,7 +125,7 @@ class PatchTransformer(_Ablation):
         z = F.pad(z, [0, -z.shape[-1] % self.patch])
         tokens = self.embed(z.unflatten(1, [-1, self.patch]))
         index = torch.arange(tokens.shape[1], device=z.device, dtype=torch.float64)[None]
-        turns = rotary_turns(index, self.dim, tokens.dtype)  # (2, 1, n_tokens, 1, dim / 2)
+        turns = rotary_turns(index, self.dim, tokens.dtype, self.fastest)  # (2, 1, n, 1, dim / 2)
         tokens = tokens + torch.cat((turns[0], turns[1]), -1)[:, :, 0]
         for block in self.blocks:
             tokens = block(tokens)
@@ -189,6 +189,8 @@ def make_encoder(
     sfreq: float | None = None,
     resampling: Resampling = "rate",
     tokens_per_second: float = 2.0,
+    rotary_period: float | None = None,
+    stem_layers: int = 4,
     drop_prob: float = 0.0,
     drop_path_prob: float = 0.1,
     activation: type[nn.Module] = nn.GELU,
@@ -201,7 +203,9 @@ def make_encoder(
         Which encoder.
     preset : {"tiny", "small", "base", "large"}
         Its size.
-    sfreq, resampling, tokens_per_second, drop_prob, drop_path_prob, activation
+    sfreq, resampling, tokens_per_second, rotary_period, stem_layers
+        As in :class:`omfa.models.art.ART`.
+    drop_prob, drop_path_prob, activation
         As in :class:`omfa.models.art.ART`.
 
     Returns
@@ -228,6 +232,8 @@ def make_encoder(
             tokens_per_second=tokens_per_second,
             resampling=resampling,
             rotary=name == "art",
+            rotary_period=rotary_period,
+            stem_layers=stem_layers,
             sfreq=sfreq,
             drop_prob=drop_prob,
             drop_path_prob=drop_path_prob,

@@ -127,7 +127,7 @@ class OMFA(EEGModuleMixin, nn.Module):
     Parameters
     ----------
     preset : {"tiny", "small", "base", "large"}
-        Size: about 0.13, 0.92, 4.9 and 26 million parameters.
+        Size: about 0.18, 1.1, 5.8 and 29 million parameters.
     head : {"gat", "gcn", "gcn_learned", "mean", "transformer", "coherency"}
         The graph over the channels. With ``"coherency"`` the readout of their coherency is all
         there is: no encoder, no nodes, no graph.
@@ -138,6 +138,10 @@ class OMFA(EEGModuleMixin, nn.Module):
         spaces tokens evenly, ``"rate+content"`` also places them by a learned density.
     tokens_per_second : float
         ART's tokens for every second of signal.
+    rotary_period : float, optional
+        Seconds per turn of ART's fastest rotary phase; two tokens when None.
+    stem_layers : int
+        Convolutions of ART's stem, 2 to 4.
     connectivity : bool
         Also read the coherency between channels out, beside any head.
     activation : type of nn.Module
@@ -196,6 +200,8 @@ class OMFA(EEGModuleMixin, nn.Module):
         encoder: EncoderName = "art",
         resampling: Resampling = "rate",
         tokens_per_second: float = 2.0,
+        rotary_period: float | None = None,
+        stem_layers: int = 4,
         connectivity: bool = True,
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.1,
@@ -241,6 +247,8 @@ class OMFA(EEGModuleMixin, nn.Module):
                 sfreq=rate,
                 resampling=resampling,
                 tokens_per_second=tokens_per_second,
+                rotary_period=rotary_period,
+                stem_layers=stem_layers,
                 drop_prob=encoder_drop_prob,
                 drop_path_prob=drop_path_prob,
                 activation=activation,

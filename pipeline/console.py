@@ -16,9 +16,13 @@ _ZOO = (
     *("torch", "braindecode", "lightning", "sklearn", "pyriemann", "joblib", "safetensors"),
     *("tensorboard", "pooch", "filelock", "requests", "tomli_w"),
 )
-_EXTRAS = {"moabb": "moabb", "mne_bids": "bids", "s3fs": "s3", "gcsfs": "gcs"} | dict.fromkeys(
-    _ZOO, "zoo"
-)
+_EXTRAS = {
+    "moabb": "moabb",
+    "mne_bids": "bids",
+    "s3fs": "s3",
+    "gcsfs": "gcs",
+    "mne_lsl": "live",
+} | dict.fromkeys(_ZOO, "zoo")
 """The extra of omfa that brings a package, by the name that it is imported by."""
 
 _CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp")

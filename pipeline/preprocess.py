@@ -61,6 +61,10 @@ _BLOCK = 1 << 18
 _ROWS = 4
 
 
+Reference = Literal["source", "average"] | tuple[str, ...]
+"""The reference as it was recorded, the mean of all channels, or that of the channels named."""
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What is done to a signal between the reader and the store.
@@ -100,7 +104,7 @@ class Preprocessing:
     band: tuple[float | None, float | None] | None = (0.5, 45.0)
     transition: float | None = 4.0
     notch: tuple[float, ...] = ()
-    reference: Literal["source", "average"] | tuple[str, ...] = "source"
+    reference: Reference = "source"
     interpolate: bool = False
     filter_within: Literal["segments", "trials"] = "segments"
 
@@ -492,13 +496,29 @@ def _interpolate(out: Float32, bad: Mask, positions: npt.NDArray[np.floating] | 
     out[bad] = np.einsum("bg,gt->bt", weights, out[~bad])  # unlike @, starts no threads
 
 
-def _reference(
+def subtract_reference(
     out: Float32,
     reference: Literal["average"] | tuple[str, ...],
     bad: Mask,
     channels: Sequence[str] | None,
 ) -> None:
-    """Subtract the mean of the reference channels, each where it is present."""
+    """Subtract the mean of the reference channels, each where it is present, in place.
+
+    Parameters
+    ----------
+    out : ndarray of float32, shape (n_chans, n_times)
+    reference : "average" or tuple of str
+        As ``Preprocessing.reference``.
+    bad : ndarray of bool, shape (n_chans,)
+        Rows that stay out of the reference.
+    channels : sequence of str or None
+        Canonical names of the rows; needed to reference to named channels.
+
+    Raises
+    ------
+    DataError
+        If a channel of the reference is absent, or all of them are bad.
+    """
     chosen = ~bad
     if reference != "average":
         absent = [name for name in reference if name not in (channels or ())]
@@ -580,5 +600,5 @@ def preprocess(
     if settings.interpolate and flagged.any():
         _interpolate(out, flagged, positions)
     if settings.reference != "source":
-        _reference(out, settings.reference, flagged, channels)
+        subtract_reference(out, settings.reference, flagged, channels)
     return out

@@ -1,4 +1,6 @@
 from .checkpoints.cards import Card as Card
+from .checkpoints.decision import Decision as Decision
+from .checkpoints.decision import read_decision as read_decision
 from .checkpoints.downloads import download as download
 from .checkpoints.folder import list_checkpoints as list_checkpoints
 from .checkpoints.folder import load as load
@@ -32,7 +34,14 @@ from .evaluation.run import Plan as Plan
 from .evaluation.run import evaluate as evaluate
 from .evaluation.run import plan as plan
 from .evaluation.run import rerun as rerun
+from .exporting import Exported as Exported
+from .exporting import export as export
 from .finetune import fine_tune as fine_tune
+from .prediction.classifier import OMFAClassifier as OMFAClassifier
+from .prediction.outputs import predict_all as predict_all
+from .prediction.predictor import Prediction as Prediction
+from .prediction.predictor import Predictor as Predictor
+from .prediction.settings import PredictionSettings as PredictionSettings
 from .pretraining.run import learning_curve as learning_curve
 from .protocols.comparisons import Comparison as Comparison
 from .protocols.comparisons import holm as holm

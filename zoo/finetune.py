@@ -19,6 +19,7 @@ import torch
 from omfa.models.omfa import OMFA
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.words import duration, some
+from omfa.zoo.estimators.likeness import ranges
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.omfa_networks import architecture_of, omfa
 from omfa.zoo.estimators.settings import LOGISTIC
@@ -41,12 +42,15 @@ def fine_tune(
     name: str | None = None,
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
+    calibrate: bool = True,
     command: str = "",
     report: Callable[[dict[str, float]], None] | None = None,
 ) -> Path:
     """Train one OMFA on all of a dataset and keep it as a checkpoint.
 
-    Nothing is tested: ``evaluate`` measures how well such a model does.
+    Nothing is tested: ``evaluate`` measures how well such a model does. Before the fit on all
+    windows, one on a part fits a temperature on the rest, so that probabilities can be believed
+    (Guo et al. 2017); it is kept with the classes in the card and in ``config.json``.
 
     Parameters
     ----------
@@ -57,10 +61,12 @@ def fine_tune(
     checkpoint : str, optional
         Name or folder of the checkpoint to start from.
     protocol : str or Protocol, optional
-        How validation is set apart, where ``parameters`` ask for an epoch to be chosen on it
-        (``patience``) or for it to be watched alone (``refit=False``): ``"within-subject"``
-        (trials) or ``"cross-subject"`` (subjects). By default subjects where there are three or
-        more. All else learns from all windows.
+        How validation is set apart, on which the temperature is fitted and, where ``parameters``
+        ask for it (``patience``), an epoch chosen: ``"within-subject"`` (trials) or
+        ``"cross-subject"`` (subjects). By default subjects where there are three or more. With
+        ``refit=False`` it stays apart; else a second fit learns from all windows.
+    calibrate : bool
+        Fit a temperature. Without, there is one fit less unless an epoch is chosen.
     name : str, optional
         Name of the new checkpoint; by default the folder's.
     seed : int
@@ -84,12 +90,15 @@ def fine_tune(
         or the folder is taken.
     """
     from omfa.zoo.checkpoints.cards import source_commit
+    from omfa.zoo.checkpoints.decision import as_stored
     from omfa.zoo.checkpoints.folder import save_checkpoint
 
     out = Path(out)
     if checkpoint is not None:
         _say_renamed(dataset, checkpoint)
-    network, train, validation = _to_fine_tune(dataset, checkpoint, protocol, seed, parameters)
+    network, train, validation = _to_fine_tune(
+        dataset, checkpoint, protocol, seed, parameters, calibrate
+    )
     if out.exists() and any(out.iterdir()):
         raise DataError(f"Fine-tuning into {out}", "the folder is not empty", "Name another --out")
     network.check(train)
@@ -107,14 +116,17 @@ def fine_tune(
             "seed": seed,
             "target": dataset.target.rule,
             "classes": list(dataset.classes),
-            "validation": {  # none where all was learned from
+            "validation": {  # what a network reached there that had not learned from it
                 "subjects": sorted(validation.metadata["subject"].astype(str).unique()),
                 "windows": len(validation),
+                "apart": _apart(train, validation),
                 **network.best_,
             },
             "versions": {"omfa": version("omfa"), "torch": torch.__version__},
             "commit": source_commit(),
         },
+        as_stored(dataset.classes, dataset.target.rule, temperature=network.temperature_),
+        ranges(train),
     )
     return save_checkpoint(out, model, card)
 
@@ -126,6 +138,7 @@ def plan_fine_tuning(
     protocol: str | Protocol | None = None,
     seed: int = 0,
     parameters: Mapping[str, Any] | None = None,
+    calibrate: bool = True,
 ) -> str:
     """Describe what ``fine_tune`` would do with these arguments, and the time it would take.
 
@@ -134,15 +147,19 @@ def plan_fine_tuning(
     DataError
         All that ``fine_tune`` raises before it trains.
     """
-    network, train, validation = _to_fine_tune(dataset, checkpoint, protocol, seed, parameters)
+    network, train, validation = _to_fine_tune(
+        dataset, checkpoint, protocol, seed, parameters, calibrate
+    )
     network.check(train)
     sample = train.at(np.linspace(0, len(train) - 1, min(len(train), BATCH)).astype(np.int64))
     seconds = network.expected_seconds(sample, [(len(train), len(validation), 0)])
-    apart = (
-        f", {len(validation)} of {validation.metadata['subject'].nunique()} to judge each epoch on"
-        if len(validation)
-        else ""
-    )
+    apart, how = "", network.training
+    if len(validation):
+        purposes = ["to judge each epoch on"] * how.chooses + ["for the temperature"] * calibrate
+        apart = (
+            f", {len(validation)} of {validation.metadata['subject'].nunique()} "
+            f"{' and '.join(purposes)}{', then all of them to learn from' * how.refit}"
+        )
     most = "at most " * (network.training.patience is not None)
     return (
         f"{len(train)} windows of {train.metadata['subject'].nunique()} subjects to train on"
@@ -157,6 +174,7 @@ def _to_fine_tune(
     protocol: str | Protocol | None,
     seed: int,
     parameters: Mapping[str, Any] | None,
+    calibrate: bool,
 ) -> tuple[Network, Windows, Windows]:
     from omfa.zoo.checkpoints.folder import load_card
     from omfa.zoo.checkpoints.input import check_input
@@ -178,22 +196,43 @@ def _to_fine_tune(
         )
     y = dataset.metadata["target"].to_numpy(np.int64)
     rows = np.flatnonzero(y >= 0), np.zeros(0, np.int64)
-    if network.training.chooses:
+    if network.training.chooses or calibrate:
         subjects = dataset.metadata[list(SUBJECT)].drop_duplicates()
         # Of two subjects, validation would leave one to train on.
         usual = "cross-subject" if len(subjects) >= 3 else "within-subject"
-        fold = hold_out(dataset.metadata, y, protocol or usual)
-        rows = fold.train, fold.validation
+        try:
+            fold = hold_out(dataset.metadata, y, protocol or usual)
+            rows = fold.train, fold.validation
+            network.calibrates = calibrate
+        except DataError as error:
+            if network.training.chooses or protocol is not None:
+                raise
+            warnings.warn(
+                f"Fine-tuning on {dataset!r}: nothing can be set apart to fit a temperature on "
+                f"({error.args[1]}); probabilities are as the network gives them.",
+                DataWarning,
+                stacklevel=3,
+            )
     elif protocol is not None:
         raise DataError(
             f"Fine-tuning on {dataset!r}",
             f"validation is to be set apart by {protocol}, and all windows are learned from",
-            "Leave the protocol out, or choose the epoch on validation: patience=10",
+            "Leave the protocol out, fit a temperature, or choose the epoch: patience=10",
         )
     train, validation = (
         Windows(dataset, side, classes=dataset.classes, y=y[side]) for side in rows
     )
     return network, train, validation
+
+
+def _apart(train: Windows, validation: Windows) -> str:
+    """Return what was set apart: ``"subjects"``, ``"trials"`` of the same ones, or nothing."""
+    if not len(validation):
+        return ""
+    one, other = (
+        set(side.metadata[list(SUBJECT)].itertuples(index=False)) for side in (train, validation)
+    )
+    return "trials" if one & other else "subjects"
 
 
 def _say_renamed(dataset: StoreDataset, checkpoint: str) -> None:
@@ -218,6 +257,8 @@ def _card(
     model: OMFA,
     checkpoint: str | None,
     recipe: dict[str, Any],
+    decision: dict[str, Any],
+    typical: dict[str, Any],
 ) -> Card:
     """Describe a fine-tuned model; what it saw includes what its checkpoint saw."""
     from omfa.pipeline.store import open_store
@@ -252,7 +293,9 @@ def _card(
             "reference": made.get("reference"),
             "channels": dataset.channels,
             "window_seconds": dataset.recipe["window_seconds"],
+            "typical": typical,
         },
         saw=list(saw.values()),
         recipe=recipe,
+        decision=decision,
     )

@@ -299,6 +299,40 @@ def _metadata(card: Card) -> str:
     return text
 
 
+def _usage(card: Card) -> str:
+    """Return how a checkpoint is used: one that decides answers, another is a start."""
+    if not (classes := card.decision.get("classes")):
+        return f"""\
+```python
+from omfa.zoo import load
+
+model = load("{card.name}", n_outputs=3, chs_info=raw.info["chs"], sfreq=raw.info["sfreq"])
+```
+
+From a folder, or a Hugging Face repository that it was uploaded to:
+`omfa.models.OMFA.from_pretrained("FOLDER or OWNER/NAME")`.
+"""
+    outputs = "\n".join(f"| {i} | {name} |" for i, name in enumerate(classes))
+    return f"""\
+```python
+from omfa.zoo import Predictor
+
+answers = Predictor.from_checkpoint("{card.name}").predict(raw)   # or the folder
+answers.table                                    # a row per window, a probability per class
+```
+
+Or `omfa-zoo predict {card.name} RECORDING --out DIR`. To fine-tune it for other classes:
+`omfa.zoo.load("{card.name}", n_outputs=N)`, whose classifier is a new one.
+
+{len(classes)} outputs, made so: {card.decision["rule"]}. Each answer is of a \
+{card.decision["decision_unit"]}; logits are divided by {card.decision["temperature"]:g}.
+
+| output | class |
+|---|---|
+{outputs}
+"""
+
+
 def describe(entry: Entry) -> str:
     """Return a checkpoint's card as a page for people, in Markdown."""
     card, signal = entry.card, entry.card.input
@@ -342,15 +376,7 @@ Licence: {card.licence}.
 
 {card.use}
 
-```python
-from omfa.zoo import load
-
-model = load("{card.name}", n_outputs=3, chs_info=raw.info["chs"], sfreq=raw.info["sfreq"])
-```
-
-From a folder, or a Hugging Face repository that it was uploaded to:
-`omfa.models.OMFA.from_pretrained("FOLDER or OWNER/NAME")`.
-
+{_usage(card)}
 ## Limits
 
 {card.limits}

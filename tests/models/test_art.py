@@ -8,7 +8,7 @@ import torch
 from scipy import signal as sps
 
 from omfa.models import ART, PRESETS, make_encoder
-from omfa.models.art import AdaptiveResampler, invert_density
+from omfa.models.art import AdaptiveResampler, invert_density, rotary_turns
 from omfa.models.front_end import FrontEnd, rate_ratio, recorded, resample, resampling_kernel
 
 RATES = (200.0, 250.0, 500.0, 1000.0)
@@ -188,7 +188,7 @@ def test_tokens_follow_the_density():
 
 
 def test_content_can_move_tokens_and_learns_to():
-    resampler = AdaptiveResampler(8, 2.0, True, torch.nn.GELU)
+    resampler = AdaptiveResampler(8, 2.0, True, torch.nn.GELU, 1 / 8)
     frames = torch.zeros(1, 64, 8)
     frames[:, 32:] = 1.0
     optimizer = torch.optim.Adam(resampler.parameters(), lr=0.03)
@@ -202,8 +202,8 @@ def test_content_can_move_tokens_and_learns_to():
 
 
 def test_uniform_and_content_tokens_start_nearly_alike():
-    _, even = AdaptiveResampler(16, 2.0, False, torch.nn.GELU)(torch.randn(3, 64, 16), 8.0)
-    _, placed = AdaptiveResampler(16, 2.0, True, torch.nn.GELU)(torch.randn(3, 64, 16), 8.0)
+    _, even = AdaptiveResampler(16, 2.0, False, torch.nn.GELU, 1 / 8)(torch.randn(3, 64, 16), 8.0)
+    _, placed = AdaptiveResampler(16, 2.0, True, torch.nn.GELU, 1 / 8)(torch.randn(3, 64, 16), 8.0)
     assert (placed - even).abs().max() < 0.25  # half a token
 
 
@@ -247,6 +247,20 @@ def test_slices_of_a_batch_are_the_batch(tones, monkeypatch):
         torch.testing.assert_close(a, b)
 
 
+def test_what_a_graph_computes_in_another_way_is_the_same(monkeypatch):
+    x = 10 * torch.randn(6, 40)
+    x[0, 3], x[1, 4], x[2, 5], x[3] = math.nan, math.inf, -math.inf, 2.0
+    density = torch.rand(4, 20) + 0.1
+    density[0] = 0.25  # ranks that fall on edges
+    ranks = (torch.arange(5) + 0.5) / 5
+    want = recorded(x), *invert_density(density, ranks)
+    monkeypatch.setattr("torch.compiler.is_compiling", lambda: True)
+    found = recorded(x), *invert_density(density, ranks)
+    for a, b in zip(found, want, strict=True):
+        assert torch.equal(a, b)
+    assert want[0].tolist() == [False] * 4 + [True] * 2
+
+
 def test_the_order_of_tokens_is_told_by_the_rotary_phases_alone(tones):
     x = tones(1024, 128.0)
     for rotary in (True, False):
@@ -257,6 +271,16 @@ def test_the_order_of_tokens_is_told_by_the_rotary_phases_alone(tones):
         assert same != rotary
 
 
+@pytest.mark.parametrize("rate", [2.0, 4.0])
+def test_the_fastest_rotary_phase_turns_half_way_from_token_to_token(rate):
+    """A faster one could not tell a step from none, or from a step back."""
+    model = art(tokens_per_second=rate)
+    times = (torch.arange(4) / rate)[None]
+    cos, _ = rotary_turns(times, model.head_dim, torch.float32, model.rotary_period)[:, 0, :, 0]
+    torch.testing.assert_close(cos[:, 0], torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    assert (cos[1].diff() > 0).all()  # the others turn less
+
+
 def test_half_precision_keeps_late_token_times():
     model = art().to(torch.bfloat16)
     times = model(torch.randn(1, 60 * 128).to(torch.bfloat16)).times[0]
@@ -265,7 +289,7 @@ def test_half_precision_keeps_late_token_times():
 
 
 @pytest.mark.parametrize(
-    ("preset", "millions"), [("tiny", 0.13), ("small", 0.92), ("base", 4.9), ("large", 26.0)]
+    ("preset", "millions"), [("tiny", 0.17), ("small", 1.06), ("base", 5.6), ("large", 28.7)]
 )
 @pytest.mark.parametrize("resampling", ["rate", "rate+content"])
 def test_presets_have_their_size(preset, millions, resampling):
@@ -279,6 +303,8 @@ def test_presets_have_their_size(preset, millions, resampling):
         ({"resampling": "content"}, "resampling 'content' is unknown"),
         ({"n_heads": 3}, "multiple of 8 and of twice n_heads"),
         ({"tokens_per_second": 0}, "tokens_per_second must be positive"),
+        ({"stem_layers": 1}, "stem_layers must be 2 to 4"),
+        ({"rotary_period": 0.0}, "rotary_period must be positive"),
         ({"sfreq": -1.0}, "sfreq must be positive"),
     ],
 )

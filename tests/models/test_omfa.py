@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from omfa.models import HEADS, OMFA, PlaceWarning, UnitWarning, register_with_braindecode
+from omfa.models.art import CPU_SLICE
 from omfa.models.front_end import may_look
 from omfa.models.omfa import SUMMARY
 
@@ -391,9 +392,13 @@ def test_torchscript(variant):
 
 @every()
 def test_export(variant):
-    model, x = build(variant).eval(), signal(1)
-    program = torch.export.export(model, (x,), strict=False)
-    torch.testing.assert_close(program.module()(x), model(x), atol=1e-5, rtol=1e-5)
+    """For a batch of any size, be it larger than what a CPU takes in one pass."""
+    model, x = build(variant).eval(), signal(3)
+    batch = {"x": {0: torch.export.Dim("batch", min=1)}}
+    program = torch.export.export(model, (x,), dynamic_shapes=batch, strict=False)
+    for n in (1, CPU_SLICE // x[0].numel() + 1):
+        x = signal(n)
+        torch.testing.assert_close(program.module()(x), model(x), atol=1e-5, rtol=1e-5)
 
 
 @every(FEW)

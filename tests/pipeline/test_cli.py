@@ -74,7 +74,7 @@ def test_every_source_explains_its_options(source, capsys):
 def test_options_reach_the_store(seed_tree, tmp_path):
     store = tmp_path / "s.zarr"
     args = "--serial --sfreq 100 --band 1 none --notch 30 --reference average --dtype float32"
-    args += " --interpolate --exclude CB* --subjects 1"
+    args += " --interpolate --exclude CB* --subjects 1 --transition 5 --filter-within trials"
     main(["seed", str(seed_tree), str(store), *args.split()])
     settings = open_store(store).settings
     assert settings["preprocessing"] == {
@@ -83,6 +83,8 @@ def test_options_reach_the_store(seed_tree, tmp_path):
         "notch": [30.0],
         "reference": "average",
         "interpolate": True,
+        "transition": 5.0,
+        "filter_within": "trials",
     }
     assert settings["channels"]["exclude"] == ["CB*"]
     assert len(open_store(store).channels) == 60

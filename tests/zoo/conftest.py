@@ -61,6 +61,8 @@ def lay_store():
         offsets=None,
         seed=0,
         simulated=False,
+        stimuli=None,
+        signals=None,
         files=None,
         repeated=False,
         bad=(),
@@ -75,10 +77,14 @@ def lay_store():
             table[name] = values
         rng = np.random.default_rng(seed)
         for subject in range(1, subjects + 1):
+            if stimuli is not None:
+                table["stimulus"] = stimuli(subject)
             for session in range(1, sessions + 1):
                 if repeated:
                     rng = np.random.default_rng(seed)
                 signal = rng.normal(0, 20, (len(channels), n_times)).astype(np.float32)
+                if signals is not None:
+                    signal = signals(subject)
                 for i, (onset, length) in enumerate(trials if offsets is not None else ()):
                     signal[:, onset : onset + length] += offsets[i]
                 for row, sample in missing:

@@ -19,15 +19,14 @@ from omfa.pipeline.writing import write_whole
 from omfa.zoo.benchmark.rows import PAIRS
 from omfa.zoo.benchmark.run import Benchmark, Cell
 from omfa.zoo.benchmark.significance import (
-    FEWEST,
     PAIRED_SD,
     Overall,
-    detectable,
     effects,
     overall_test,
 )
 from omfa.zoo.benchmark.tasks import SOURCES, TASKS, Task
 from omfa.zoo.evaluation.results import by_subject
+from omfa.zoo.protocols.comparisons import LEAST_SUBJECTS, detectable_difference
 from omfa.zoo.reports.page import TEMPLATES, write_report
 from omfa.zoo.reports.tables import Entry, scores_table, summary_table
 
@@ -49,32 +48,23 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        ``summary_table`` of the balanced accuracy, with ``chance``; ``could_show``, the least true
-        difference from the first row that so many people, who differ as these do, show with a power
-        of .8; ``weights``, how many tensors of a file of weights the model took; and for a cell
-        that failed a row with its ``error``.
+        ``summary_table`` of the balanced accuracy, with ``chance``; ``weights``, how many tensors
+        of a file of weights the model took; and for a cell that failed a row with its ``error``.
     """
     ran = [cell for cell in cells if cell.results]
     table = summary_table(entries(ran), [METRIC])
-    first: dict[str, Cell] = {}
     extra = []
     for cell in ran:
-        reference = first.setdefault(cell.task.name, cell)
-        own, other = (by_subject(one.results)[METRIC] for one in (cell, reference))
         config = cell.results[0].config
         loaded = config.get("weights")
-        n, sd = len(own), float((own - other).std(ddof=1)) if len(own) > 1 else np.nan
         extra.append(
             {
                 "chance": 1 / len(config["classes"]),
-                "could_show": detectable(n, sd) if cell is not reference else np.nan,
                 "weights": "{0} of {0} tensors".format(loaded["tensors"]) if loaded else "",
                 "counts": cell.task.counts,
             }
         )
     table = table.assign(**pd.DataFrame(extra, index=table.index)) if extra else table
-    if len(table):
-        table.loc[table["n_subjects"] < FEWEST, "p"] = np.nan
     failed = [
         {"table": c.task.name, "row": c.row.name, "model": c.row.model, "error": c.error}
         for c in cells
@@ -124,7 +114,7 @@ def could_show(cells: Sequence[Cell]) -> list[tuple[str, int, float]]:
     The last is for two models whose difference varies between people by ``PAIRED_SD``.
     """
     people = {c.task.name: len(by_subject(c.results)) for c in cells if c.results}
-    return [(name, n, detectable(n)) for name, n in people.items()]
+    return [(name, n, detectable_difference(PAIRED_SD, n)) for name, n in people.items()]
 
 
 def markdown(cells: Sequence[Cell]) -> str:
@@ -143,6 +133,7 @@ def markdown(cells: Sequence[Cell]) -> str:
             "95 %",
             "vs. first row",
             "p",
+            "p, Holm",
             "could show",
             "pre-training",
         )
@@ -152,14 +143,14 @@ def markdown(cells: Sequence[Cell]) -> str:
 
 
 def _about(task: Task, n: int, chance: float) -> str:
-    few = f" {n} people are too few for a p." if n < FEWEST else ""
+    few = f" {n} people are too few for a p." if n < LEAST_SUBJECTS else ""
     warned = f" **{task.warning}**" if task.warning else ""
     return f"{n} people tested; chance {chance:.2f}.{few}{warned}"
 
 
 def _cells(row: pd.Series[Any]) -> list[str]:
     if isinstance(row.get("error"), str):
-        return [str(row["row"]), f"failed: {row['error']}", "", "", "", "", ""]
+        return [str(row["row"]), f"failed: {row['error']}", "", "", "", "", "", ""]
     known = np.isfinite(row["difference"])
     saw = f"{row['pretraining']}, on {row['saw']}" if row["saw"] else str(row["pretraining"])
     return [
@@ -168,7 +159,8 @@ def _cells(row: pd.Series[Any]) -> list[str]:
         f"{row['low']:.3f} to {row['high']:.3f}" if np.isfinite(row["low"]) else "",
         f"{row['difference']:+.3f}" if known else "",
         f"{row['p']:.2g}" if np.isfinite(row["p"]) else "",
-        f"{row['could_show']:.3f}" if np.isfinite(row["could_show"]) else "",
+        f"{row['p_holm']:.2g}" if np.isfinite(row["p_holm"]) else "",
+        f"{row['detectable']:.3f}" if known and np.isfinite(row["detectable"]) else "",
         f"{saw}, {row['weights']}" if row["weights"] else saw,
     ]
 
@@ -209,7 +201,9 @@ def benchmark(
         "overall": None if overall is None else asdict(overall),
         "overall in words": sentence,
         "paired sd assumed": PAIRED_SD,
-        "could show": {name: [n, least] for name, n, least in could_show(cells)},
+        "could show": {
+            name: [n, least if np.isfinite(least) else None] for name, n, least in could_show(cells)
+        },
         "omfa": version("omfa"),
     }
     ran = entries(cells)
@@ -249,7 +243,7 @@ def _about_values(
         "missing": run.missing,
         "people": people,
         "sd": PAIRED_SD,
-        "fewest": FEWEST,
+        "fewest": LEAST_SUBJECTS,
         "weights": [
             f"{cell.row.name}: {loaded['tensors']} of {loaded['tensors']} tensors"
             for cell in cells

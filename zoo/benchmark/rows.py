@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from omfa.zoo.estimators.settings import LOGISTIC
+from omfa.zoo.estimators.settings import LOGISTIC, RANDOM, SCRATCH
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ PROBE, FROZEN, FITTED = {"head": LOGISTIC}, {"freeze": "encoder"}, dict[str, Any
 # The first row is the one that reports compare the others with.
 OMFA = (
     Row("OMFA pre-trained, fitted", "omfa", FITTED, pretrained=True),
-    Row("OMFA from scratch, fitted", "omfa:scratch", FITTED),
+    Row("OMFA from scratch, fitted", SCRATCH, FITTED),
     Row("OMFA pre-trained, frozen", "omfa", FROZEN, pretrained=True),
-    Row("OMFA random weights, frozen", "omfa:scratch", FROZEN),
+    Row("OMFA random weights, frozen", RANDOM, FROZEN),
     Row("OMFA pre-trained, linear probe", "omfa", PROBE, pretrained=True, trained=False),
-    Row("OMFA random weights, linear probe", "omfa:scratch", PROBE, trained=False),
+    Row("OMFA random weights, linear probe", RANDOM, PROBE, trained=False),
 )
 
 PAIRS = tuple((OMFA[k].name, OMFA[k + 1].name) for k in range(0, len(OMFA), 2))

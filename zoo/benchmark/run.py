@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.trials import TrialsLeftOut
 from omfa.zoo.estimators.baselines import BASELINES
 from omfa.zoo.estimators.omfa_networks import architecture_of
+from omfa.zoo.estimators.settings import RANDOM, Training
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import Plan, evaluate, plan
 from omfa.zoo.protocols.held_out import held_out_names
@@ -212,8 +214,8 @@ class Benchmark:
 
     # ---- cells
 
-    def parameters(self, row: Row) -> dict[str, Any]:
-        """Return the parameters of a row's model, but for the checkpoint."""
+    def parameters(self, task: Task, row: Row) -> dict[str, Any]:
+        """Return the parameters of a row's model on a task, but for the checkpoint."""
         own = dict(row.parameters)
         if row.kind == "omfa" and not row.pretrained:
             own |= self.architecture
@@ -221,22 +223,33 @@ class Benchmark:
             # All epochs are run on training and validation together: everybody learns from the
             # same people, as the models on features do.
             epochs = self.how.epochs if row.kind == "omfa" else self.how.network_epochs
+            epochs = max(epochs, ceil(self.how.least_steps / self._steps_an_epoch(task)))
             own |= {"epochs": epochs, "patience": None, "refit": True}
         return own
 
-    def runs(self, row: Row) -> Iterator[dict[str, Any]]:
-        """Yield the seed and the parameters of each run of a row."""
+    def _steps_an_epoch(self, task: Task) -> int:
+        """Return the steps of an epoch over all windows of those who are not held out."""
+        who = self.dataset(task).metadata[list(SUBJECT)].astype(str).agg("/".join, axis=1)
+        n_windows = int((~who.isin(held_out_names()).to_numpy()).sum())
+        return ceil(n_windows / Training.batch_size)
+
+    def runs(self, task: Task, row: Row) -> Iterator[dict[str, Any]]:
+        """Yield the seed and the parameters of each run of a row on a task."""
+        n_seeds = self.how.n_seeds if row.trained else 1
+        if row.model == RANDOM:
+            # As many draws of random weights as there are pre-trainings.
+            n_seeds = max(n_seeds, len(self.how.checkpoints))
         for checkpoint in self.how.checkpoints if row.pretrained else (None,):
             start = {} if checkpoint is None else {"checkpoint": checkpoint}
-            for seed in range(self.how.n_seeds if row.trained else 1):
-                yield {"seed": seed, "parameters": self.parameters(row) | start}
+            for seed in range(n_seeds):
+                yield {"seed": seed, "parameters": self.parameters(task, row) | start}
 
     def cell(self, task: Task, row: Row) -> Cell:
         """Run a row on a task; a failure leaves the others alone."""
         results = []
         with _without_input_warnings():
             try:
-                for run in self.runs(row):
+                for run in self.runs(task, row):
                     results.append(
                         evaluate(
                             row.model,
@@ -267,7 +280,7 @@ class Benchmark:
                 transductive=self._transductive(row),
                 out=self.out / "results",
                 timed=timed,
-                **next(self.runs(row)),
+                **next(self.runs(task, row)),
             )
 
     def ready(self) -> list[Task]:
@@ -349,7 +362,7 @@ class Benchmark:
                 if new:
                     self.say(f"timing {row.name} on {task.name}")
                 one = self._plan(task, row, timed=new)
-                fits = one.n_fits * len(list(self.runs(row)))
+                fits = one.n_fits * len(list(self.runs(task, row)))
                 if new and one.n_fits:
                     a_fit[like] = one.seconds / one.n_fits
                 spent = fits * a_fit.get(like, 0.0)

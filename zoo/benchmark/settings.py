@@ -37,6 +37,9 @@ class BenchmarkSettings:
         Of OMFA's fits and heads.
     network_epochs : int
         Of braindecode's models.
+    least_steps : int
+        Where a task has so few windows that the epochs would be fewer steps of the optimizer, there
+        are as many more epochs, of OMFA and of braindecode's models alike.
     n_folds : int
         Folds over people of the split ``development``.
     channels : {"intersection", "union"}
@@ -55,6 +58,8 @@ class BenchmarkSettings:
     n_seeds: int = 1
     epochs: int = 8
     network_epochs: int = 4
+    # What eight epochs of fists, the largest task, are.
+    least_steps: int = 800
     n_folds: int = 5
     # To networks that know no mask, 46 people of EEGMMIDB would have 41 channels of zeros.
     channels: Channels = "intersection"
@@ -74,11 +79,11 @@ class BenchmarkSettings:
             )
         if not self.checkpoints:
             raise DataError(doing, "no checkpoint", "Name one: omfa-tiny-openeeg")
-        for name in ("n_seeds", "epochs", "network_epochs"):
+        for name in ("n_seeds", "epochs", "network_epochs", "least_steps"):
             if getattr(self, name) < 1:
                 raise DataError(doing, f"{name}={getattr(self, name)}", "Use 1 or more")
 
 
 def quick() -> BenchmarkSettings:
     """Return settings that run everything and teach nothing, for a test of the whole."""
-    return BenchmarkSettings(networks=False, epochs=1, network_epochs=1, n_folds=2)
+    return BenchmarkSettings(networks=False, epochs=1, network_epochs=1, least_steps=1, n_folds=2)

@@ -31,9 +31,6 @@ PAIRED_SD = 0.13
 """Standard deviation between people of a paired difference in balanced accuracy, measured on
 earlier comparisons on these tasks; for what a comparison could show before it is made."""
 
-FEWEST = 6
-"""People below whom no p is given: a signed-rank test of five cannot reach .05."""
-
 
 @dataclass(frozen=True)
 class Overall:
@@ -113,37 +110,3 @@ def overall_test(table: pd.DataFrame, *, seed: int = 0) -> Overall:
         p, least = (1 + n_extreme) / (1 + N_FLIPS), 1 / (1 + N_FLIPS)
     by_task = {str(name): float(value) for name, value in tasks.items()}
     return Overall(effect, by_task, len(share), p, least)
-
-
-def detectable(n: int, sd: float = PAIRED_SD, *, level: float = 0.05, power: float = 0.8) -> float:
-    """Return the least true difference that a paired, two-sided t test finds with a power.
-
-    Parameters
-    ----------
-    n : int
-        People.
-    sd : float
-        Standard deviation between people of the difference.
-    level, power : float
-
-    Returns
-    -------
-    float
-        In the unit of ``sd``; NaN with fewer than three people.
-    """
-    from scipy.optimize import brentq
-    from scipy.stats import nct, t
-
-    if n < 3 or not np.isfinite(sd):
-        return float("nan")
-    limit = t.ppf(1 - level / 2, n - 1)
-
-    def lacks(d: float) -> float:
-        # Neither beyond the limit on the right side, nor, which is rarer, on the wrong one.
-        shift = d * np.sqrt(n)
-        return float(nct.sf(limit, n - 1, shift) + nct.cdf(-limit, n - 1, shift)) - power
-
-    enough = 0.1
-    while lacks(enough) < 0:  # from below: far beyond the answer the distribution is not computed
-        enough *= 1.5
-    return float(brentq(lacks, 1e-6, enough) * sd)

@@ -35,6 +35,16 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A checkpoint's name; folders and Hugging Face repositories can have it too."""
 
 
+DecisionUnit = Literal["window", "trial"]
+"""What one answer is of: a window, or all windows of a trial together."""
+
+DECISION = "decision"
+"""The key of a configuration, and the field of a card, that say what a fine-tuned model answers."""
+
+DECIDED = ("classes", "rule", "decision_unit", "temperature")
+"""What they hold."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What a checkpoint is, which data trained it and what input it needs.
@@ -56,7 +66,9 @@ class Card:
         the model's input; ``sfreq`` (Hz); ``band`` (two edges in Hz, None for an open one), of what
         source and store leave together; ``transition`` (Hz in which the low-pass falls above it;
         left out by stores until recipe 2, which fall as MNE does);
-        ``reference``; ``channels`` (UCS names); ``window_seconds``.
+        ``notch`` (Hz that were taken out); ``reference``; ``channels`` (UCS names);
+        ``window_seconds``; ``typical``, for figures of a window the range of nearly all of them
+        (``estimators/likeness.py``).
     saw : list of dict
         All data that influenced any weight: ``dataset``, ``subjects``, ``hours``;
         ``recordings``, a line each with the digests by which the data are known again under
@@ -74,6 +86,11 @@ class Card:
         95 % interval, and a ``note``.
     use, limits : str
         What the model is meant for, and what it must not be used for.
+    decision : dict
+        What a fine-tuned one answers: ``classes``, names of its outputs; ``rule``, how they were
+        made of labels, in words; ``decision_unit``, ``"window"`` or ``"trial"``; ``temperature``,
+        by which logits are divided. Empty for a pre-trained one and in cards of earlier versions.
+        ``config.json`` has the same, for it may go on its own way.
     format : int
         Version of the card's format.
 
@@ -95,10 +112,11 @@ class Card:
     results: list[dict[str, Any]] = field(default_factory=list)
     use: str = ""
     limits: str = ""
+    decision: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
     def __post_init__(self) -> None:
-        for name in ("input", "saw", "recipe", "results"):
+        for name in ("input", "saw", "recipe", "results", "decision"):
             try:
                 # Through JSON, so that a card equals itself read back: tuples become lists.
                 plain = json.loads(json.dumps(getattr(self, name), allow_nan=False))
@@ -135,7 +153,9 @@ class Card:
         for name, kind in (("input", dict), ("recipe", dict), ("saw", list), ("results", list)):
             if not isinstance(getattr(self, name), kind):
                 return f"{name} is not a {'table' if kind is dict else 'list'}"
-        return self._problem_of_input() or self._problem_of_lists()
+        return (
+            self._problem_of_input() or self._problem_of_lists() or decision_problem(self.decision)
+        )
 
     def _problem_of_input(self) -> str | None:
         signal = self.input
@@ -206,7 +226,12 @@ class Card:
 
     def to_json(self) -> str:
         """Return the card as JSON text."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+        return json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return its fields without an empty ``decision``, which earlier versions do not know."""
+        card = asdict(self)
+        return card if self.decision else {k: v for k, v in card.items() if k != "decision"}
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Card:
@@ -265,6 +290,27 @@ def source_commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.strip() + "+" * bool(changed)
+
+
+def decision_problem(stored: Any) -> str | None:
+    """Say what is wrong with a stored decision; None if nothing is. An empty one says nothing."""
+    if stored == {}:
+        return None
+    if not isinstance(stored, dict) or set(stored) != set(DECIDED):
+        return f"{DECISION} is {stored!r:.80}, not classes, rule, decision_unit and temperature"
+    classes, temperature = stored["classes"], stored["temperature"]
+    if not isinstance(classes, list) or not all(isinstance(c, str) and c for c in classes):
+        return f"{DECISION}.classes is not a list of names"
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        return f"{DECISION}.classes are {classes}, not two or more different names"
+    if not isinstance(stored["rule"], str):
+        return f"{DECISION}.rule is {stored['rule']!r}, not text"
+    if stored["decision_unit"] not in get_args(DecisionUnit):
+        return f"{DECISION}.decision_unit is {stored['decision_unit']!r}"
+    # By type(): to isinstance() True is a number.
+    if type(temperature) not in (int, float) or not 0 < temperature < math.inf:
+        return f"{DECISION}.temperature is {temperature!r}, not a positive number"
+    return None
 
 
 _AGAIN = "Make the checkpoint again, or correct its card.json"

@@ -16,7 +16,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,7 +181,7 @@ def registry_text(found: Mapping[str, Entry]) -> str:
                     file: {"sha256": sha256, "size": size}
                     for file, (sha256, size) in entry.files.items()
                 },
-                "card": _to_toml(asdict(entry.card)),
+                "card": _to_toml(entry.card.to_dict()),
             }
             for name, entry in sorted(found.items())
         }

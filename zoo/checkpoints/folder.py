@@ -20,7 +20,16 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import some
 from omfa.pipeline.writing import staged_folder
-from omfa.zoo.checkpoints.cards import CARD, CONFIG, FILES, NAME, README, WEIGHTS
+from omfa.zoo.checkpoints.cards import (
+    CARD,
+    CONFIG,
+    DECISION,
+    FILES,
+    NAME,
+    README,
+    WEIGHTS,
+    decision_problem,
+)
 from omfa.zoo.checkpoints.cards import Card as Card
 from omfa.zoo.checkpoints.downloads import REGISTRY, described, download, entries, find, local_files
 from omfa.zoo.checkpoints.input import InputWarning, check_signal, scale_input
@@ -43,10 +52,15 @@ BOUNDS = {
     "input_window_seconds": (1e-3, 1e6),
     "sfreq": (32, 1e5),  # the resampler's table has gigabytes at 1.0003 Hz, the spectrum's at 1 MHz
     "tokens_per_second": (1e-3, 1e3),
+    "rotary_period": (1e-3, 1e6),
+    "stem_layers": (2, 4),
 }
 """Allowed range of each number in a configuration, so that a malformed one cannot request unbounded
 memory. Arguments not listed are probabilities in [0, 1].
 """
+
+BEFORE = {"rotary_period": 0.5, "stem_layers": 2}
+"""What a configuration that lacks an argument was made with, if that is not its default now."""
 
 # ------------------------------------------------------------------------------------- a folder
 
@@ -78,6 +92,8 @@ def save_checkpoint(folder: str | Path, model: OMFA, card: Card) -> Path:
     folder = Path(folder)
     doing = f"Writing the checkpoint {folder}"
     config: dict[str, Any] = model.get_config()  # type: ignore[operator]
+    if card.decision:
+        config[DECISION] = card.decision
     check_config(config, doing=doing)
     weights = {
         name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()
@@ -187,6 +203,11 @@ def check_config(config: Any, *, doing: str) -> None:
         # What braindecode's own models write beside their arguments.
         if name == "braindecode_version":
             continue
+        # No argument either: what the outputs mean.
+        if name == DECISION:
+            if found := decision_problem(value):
+                raise wrong(f"says that {found}")
+            continue
         if name not in known:
             raise wrong(f"has an argument {name!r}, which OMFA does not")
         hint = hints[name]
@@ -263,7 +284,7 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
         )
     given = {name: value for name, value in signal.items() if value is not None}
     # With the saved classifier, so that all weights fit; another one is put in its place below.
-    arguments = {**_without(config, given), **given, "n_outputs": saved}
+    arguments = {**BEFORE, **_without(config, given), **given, "n_outputs": saved}
     try:
         with warnings.catch_warnings():  # `check_signal` says it with the card's name
             warnings.simplefilter("ignore", PlaceWarning)
@@ -301,7 +322,7 @@ def build(files: Mapping[str, bytes], signal: Mapping[str, Any], *, doing: str) 
 
 def _without(config: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Leave out the saved arguments that the given ones replace or imply."""
-    decided = {"braindecode_version"}
+    decided = {"braindecode_version", DECISION}
     if {"n_chans", "chs_info"} & given.keys():
         decided |= {"n_chans", "chs_info"}
     time = {"n_times", "input_window_seconds", "sfreq"} & given.keys()

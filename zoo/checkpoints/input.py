@@ -149,12 +149,18 @@ def input_path(paths: Sequence[SignalPath]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``band``, two edges in Hz, and ``transition`` in Hz if all fall within the same.
+        ``band``, two edges in Hz; ``transition`` in Hz and ``notch``, a list of Hz, if all have
+        the same.
     """
     band = [max(path.band[0] for path in paths), min(path.band[1] for path in paths)]
     found: dict[str, Any] = {"band": [band[0] or None, band[1]]}
     falls = {path.transition for path in paths}
-    return found if None in falls or len(falls) > 1 else {**found, "transition": falls.pop()}
+    if None not in falls and len(falls) == 1:
+        found["transition"] = falls.pop()
+    notches = {path.notch for path in paths} - {()}
+    if len(notches) == 1 and all(path.notch for path in paths):
+        found["notch"] = list(notches.pop())
+    return found
 
 
 def scale_input(model: nn.Module, card: Card, unit: str | None) -> None:

@@ -1,4 +1,4 @@
-"""``omfa-zoo list, show, download, verify, publish``."""
+"""``omfa-zoo list, show, download, verify, publish, export``."""
 
 from __future__ import annotations
 
@@ -254,4 +254,40 @@ def _publish(args: argparse.Namespace) -> int:
     )
     print(entry, end="")
     print(f"Published: {args.out}", file=sys.stderr)
+    return 0
+
+
+EXPORT = """\
+examples:
+  omfa-zoo export runs/mood                                 mood.onnx, in this folder
+  omfa-zoo export runs/mood --format torch-export --out models/mood.pt2
+  omfa-zoo export omfa-small-openeeg --encoder --out encoder.onnx
+
+The file reads microvolts at the rate, in the windows and from the channels that the card names, any
+number of windows at once, and says all of that itself. It needs the packages of omfa[onnx] to be
+made, and onnxruntime alone to be run. It gets its name once its answers are those of torch.
+"""
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``omfa-zoo export``."""
+    describe(
+        parser,
+        _export,
+        "Write a fine-tuned model as one file that runs without omfa and torch.",
+        EXPORT,
+    )
+    parser.add_argument("checkpoint", metavar="MODEL", help="name or folder")
+    add = parser.add_argument
+    add("--format", default="onnx", metavar="NAME", help="onnx (default) or torch-export")
+    add("--out", type=Path, metavar="FILE", help="the file to write (default: named as MODEL)")
+    add("--encoder", action="store_true", help="the encoder of single channels alone: embeddings")
+
+
+def _export(args: argparse.Namespace) -> int:
+    from omfa.zoo.exporting import export
+
+    made = export(args.checkpoint, args.out, format=args.format, encoder=args.encoder)
+    print(made.path)
+    print(f"Exported: within {made.difference:.1g} of torch", file=sys.stderr)
     return 0

@@ -27,6 +27,7 @@ from omfa.zoo.estimators.settings import LOGISTIC, RANDOM, SCRATCH
 if TYPE_CHECKING:
     import pandas as pd
 
+    from omfa.zoo.evaluation.results import Result
     from omfa.zoo.evaluation.run import Plan
     from omfa.zoo.protocols.protocol import Protocol
 
@@ -212,6 +213,7 @@ def _evaluate(args: argparse.Namespace) -> int:
                 seeds.append(evaluate(model, dataset, protocol, **run, **how))
             results.append(seeds)
         print(_printed(compare_table(results, results[0])))
+        print(_calibrations([seeds[0] for seeds in results]), end="")
         for result in (result for seeds in results for result in seeds):
             print(f"Result: {result.path}")
         every += results
@@ -249,6 +251,7 @@ def _rerun(args: argparse.Namespace, how: dict[str, Any]) -> int:
     stores = args.stores or None
     result = rerun(args.rerun, stores, out=args.out, allow_code=args.allow_code, **how)
     print(_printed(compare_table([result])))
+    print(_calibrations([result]), end="")
     same = same_predictions(old, result)
     n = len(result.predictions)
     print(f"Predictions are identical in {same} of {n} windows of {args.rerun.name}")
@@ -273,6 +276,23 @@ def _first_folds(table: pd.DataFrame, most: int = 3) -> str:
     names = table["fold"].unique()
     text = table[table["fold"].isin(names[:most])].to_string(index=False)
     return text + (f"\n... and {len(names) - most} folds more" if len(names) > most else "")
+
+
+def _calibrations(results: Sequence[Result]) -> str:
+    """Return what the probabilities of models are worth, of their first seed; nothing without."""
+    import pandas as pd
+
+    rows = {}
+    for result in results:
+        if len(found := result.calibration()):
+            mean = found["mean"].copy()
+            # Of a person there are too few windows for its bins.
+            mean["calibration_error"] = found.loc["calibration_error", "pooled"]
+            rows[result.estimator] = mean
+    if not rows:
+        return ""
+    table = pd.DataFrame(rows).T.rename_axis("probabilities of")
+    return table.dropna(axis=1, how="all").to_string(float_format="{:.3f}".format) + "\n"
 
 
 def _printed(table: pd.DataFrame) -> str:

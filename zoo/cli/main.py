@@ -20,10 +20,19 @@ from omfa.pipeline.console import run_command
 from omfa.pipeline.errors import DataWarning
 from omfa.pipeline.words import nearest
 from omfa.zoo.cli.benchmark import add_benchmark
-from omfa.zoo.cli.checkpoints import add_download, add_list, add_publish, add_show, add_verify
+from omfa.zoo.cli.checkpoints import (
+    add_download,
+    add_export,
+    add_list,
+    add_publish,
+    add_show,
+    add_verify,
+)
 from omfa.zoo.cli.evaluation import add_evaluate, add_report
 from omfa.zoo.cli.flags import describe, wrong
+from omfa.zoo.cli.live import add_live
 from omfa.zoo.cli.paper import add_reproduce
+from omfa.zoo.cli.prediction import add_predict
 from omfa.zoo.cli.training import add_finetune, add_pretrain
 
 EPILOG = """\
@@ -31,6 +40,7 @@ examples:
   omfa-zoo pretrain seed.zarr deap.zarr dreamer.zarr --preset small --out runs/three
   omfa-zoo evaluate deap.zarr --target 'valence>5' --checkpoint runs/three/checkpoint
   omfa-zoo evaluate deap.zarr --target 'valence>5' --model braindecode:EEGNet
+  omfa-zoo predict models/valence new.edf --out answers
   omfa-zoo benchmark --eegmmidb EEGMMIDB/ --ssvep SSVEP/ --out bench
   omfa-zoo reproduce --stores seed.zarr deap.zarr dreamer.zarr --out paper
 
@@ -91,7 +101,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read a command line of at least one word; wrong use ends the process with code 2."""
     parser = argparse.ArgumentParser(
         prog="omfa-zoo",
-        description="Pre-train, fine-tune and evaluate models against UCS stores.",
+        description="Pre-train, fine-tune, evaluate and use models of EEG.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -145,11 +155,14 @@ COMMANDS = {
     "pretrain": (add_pretrain, "stage 1: one encoder from many stores"),
     "finetune": (add_finetune, "stage 2: a classifier, to keep"),
     "evaluate": (add_evaluate, "train and test models on folds"),
+    "predict": (add_predict, "what a fine-tuned checkpoint says of new recordings"),
+    "live": (add_live, "answers on an amplifier's stream while it records"),
     "list": (add_list, "checkpoints that load by name"),
     "show": (add_show, "a checkpoint's card"),
     "download": (add_download, "get a checkpoint into the cache"),
     "verify": (add_verify, "check checkpoints in full"),
     "publish": (add_publish, "make a folder for others to download"),
+    "export": (add_export, "a fine-tuned model as one file for other runtimes"),
     "demo": (add_demo, "all of it on the stores of `omfa-ingest demo`"),
     "report": (add_report, "results as one HTML file"),
     "benchmark": (add_benchmark, "pre-training against its controls, on tasks that measure states"),

@@ -19,7 +19,7 @@ from omfa.zoo.cli.flags import (
     parameters_of,
     stage1_of,
 )
-from omfa.zoo.estimators.settings import ARCHITECTURE
+from omfa.zoo.estimators.settings import OF_WEIGHTS
 
 REPRODUCE = """\
 tables (--table, repeatable):
@@ -89,7 +89,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     )
     stage1 = parser.add_argument_group("stage 1: pre-training")
     # A row's checkpoint decides these; stage 1's are what its checkpoint is made with.
-    add_stage2_flags(parser, leave_out=ARCHITECTURE, stage="stage 2: ")
+    add_stage2_flags(parser, leave_out=OF_WEIGHTS, stage="stage 2: ")
     # Last, so that the flags of stage 2 are taken and those of stage 1 get their prefix. A row
     # decides on the encoder and its resampling.
     add_stage1_flags(stage1, names={"seed": "pretrain-seed"}, leave_out=("encoder", "resampling"))

@@ -111,10 +111,11 @@ examples:
   omfa-zoo finetune dreamer.zarr --target 'arousal>3' --preset tiny --epochs 20 --out models/a
   omfa-zoo finetune seed.zarr --out models/emotion --dry-run       what, and how long
 
-All given data are learned from, in all epochs. With --patience a fifth is set apart, and the number
-of epochs is chosen on it: trials of one or two subjects, subjects where there are more. How good
-such a model is for new people is what `omfa-zoo evaluate` measures. DIR is a checkpoint:
-OMFA.from_pretrained(DIR).
+All given data are learned from, in all epochs. Before that a fifth is set apart, trials of one or
+two subjects, subjects where there are more: a temperature is fitted on it, which makes
+probabilities of logits (--no-calibrate leaves that fit out), and with --patience the number of
+epochs is chosen on it. How good such a model is for new people is what `omfa-zoo evaluate`
+measures. DIR is a checkpoint: omfa-zoo predict DIR RECORDING, OMFA.from_pretrained(DIR).
 """
 
 
@@ -142,7 +143,13 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
     add(
         "--protocol",
         choices=("within-subject", "cross-subject"),
-        help="with --patience or --no-refit: what is set apart, trials or subjects",
+        help="what is set apart for the temperature and --patience: trials or subjects",
+    )
+    add(
+        "--calibrate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="fit a temperature, on a part that a first fit leaves out (default: yes)",
     )
     add("--seed", type=int, default=0, metavar="N", help="of weights, order, dropout (default: 0)")
     add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
@@ -162,6 +169,7 @@ def _finetune(args: argparse.Namespace) -> int:
         "protocol": args.protocol,
         "seed": args.seed,
         "parameters": parameters_of(args)["omfa"],
+        "calibrate": args.calibrate,
     }
     if args.dry_run:
         print(plan_fine_tuning(dataset, **settings))

@@ -438,9 +438,19 @@ class FeatureClassifier(Estimator):
 
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
         """Return the class of each window."""
+        return np.asarray(self.classifier_.predict(self._known(windows)), np.int64)
+
+    def predict_proba(self, windows: Windows) -> Floats | None:
+        """Return the classifier's probabilities, 0 for a class that it never saw; None without."""
+        if not hasattr(self.classifier_, "predict_proba"):
+            return None
+        out = np.zeros((len(windows), len(windows.classes)))
+        out[:, self.classifier_.classes_] = self.classifier_.predict_proba(self._known(windows))
+        return out
+
+    def _known(self, windows: Windows) -> Floats:
         prepared = self.prepare_.transform(windows.features(self.features))
-        known = self._smoothed(prepared, windows)
-        return np.asarray(self.classifier_.predict(known), np.int64)
+        return self._smoothed(prepared, windows)
 
 
 def _recall(predicted: npt.NDArray[np.int64], windows: Windows) -> tuple[float, float]:

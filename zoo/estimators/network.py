@@ -33,7 +33,7 @@ from omfa.zoo.estimators.device import ONE_AT_A_TIME, choose_device, threads
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
 from omfa.zoo.estimators.schedule import adamw_and_schedule
 from omfa.zoo.estimators.settings import Training
-from omfa.zoo.protocols.metrics import confusion_matrix, scores
+from omfa.zoo.protocols.metrics import confusion_matrix, fit_temperature, scores, softmax
 from omfa.zoo.protocols.windows import BATCH, Estimator, Windows
 
 Build = Callable[[Windows], nn.Module]
@@ -73,6 +73,10 @@ class Network(Estimator):
     history_ : list of dict
         Each epoch's number and training loss; validation's loss and balanced accuracy, where that
         side is kept out of training.
+    calibrates : bool
+        Whether ``fit`` also fits a temperature, on the validation side.
+    temperature_ : float
+        By which logits are divided before the softmax; 1 where none is fitted.
     best_ : dict
         The entry of the epoch whose weights were kept, or whose number a refit took.
     """
@@ -92,6 +96,7 @@ class Network(Estimator):
         self.name, self.build, self.training, self.seed = name, build, training, seed
         self.features, self.reads_signals = features, features is None
         self.report: Callable[[dict[str, float]], None] | None = None
+        self.calibrates, self.temperature_ = False, 1.0
         self.frozen_epochs = frozen_epochs
         self.encoder_lr_scale, self.layer_decay = encoder_lr_scale, layer_decay
 
@@ -125,7 +130,9 @@ class Network(Estimator):
     def fit(self, train: Windows, validation: Windows) -> Self:
         """Fit on both sides, or on ``train`` for the number of epochs that is best on the other.
 
-        ``training`` decides which: see ``Training``.
+        ``training`` decides which: see ``Training``. With ``calibrates`` the temperature is that of
+        a network that learned from ``train`` alone, since those of windows that were learned from
+        would be too low; a fit on both follows where ``training`` asks for one.
 
         Raises
         ------
@@ -134,10 +141,13 @@ class Network(Estimator):
         """
         how = self.training
         with self._at_work():
-            if not how.chooses and len(validation):
+            if not how.chooses and not self.calibrates and len(validation):
                 self._train(train.joined(validation), None)
                 return self
             epochs = self._train(train, validation)
+            if self.calibrates and len(validation):
+                logits = self.logits(self.inputs_of(validation), len(validation)).numpy()
+                self.temperature_ = fit_temperature(logits, validation.y)
             if how.refit and len(validation):
                 # The number of epochs was found from these first weights and in this order.
                 self._seed()
@@ -148,6 +158,12 @@ class Network(Estimator):
         """Return the class of each window."""
         with self._at_work():
             return self.logits(self.inputs_of(windows), len(windows)).argmax(1).numpy()
+
+    def predict_proba(self, windows: Windows) -> npt.NDArray[np.float64]:
+        """Return the softmax of the logits, at the fitted temperature where there is one."""
+        with self._at_work():
+            logits = self.logits(self.inputs_of(windows), len(windows)).numpy()
+        return softmax(logits / self.temperature_)
 
     def _train(self, train: Windows, validation: Windows | None, stop: int | None = None) -> int:
         """Run the epochs, at most ``stop`` of them; return the best one's number, from 1."""
@@ -249,9 +265,9 @@ class Network(Estimator):
         for train, validation, test in sizes:
             # A refit learns from both sides, and comes after a fit on one where an epoch is chosen.
             steps = math.ceil((train + validation * how.refit) / how.batch_size)
-            if how.refit and how.chooses:
+            if how.refit and (how.chooses or self.calibrates):
                 steps += math.ceil(train / how.batch_size)
-            judged = validation * how.chooses
+            judged = validation * (how.chooses or self.calibrates)
             seconds += how.epochs * (steps * a_step + judged * a_window) + test * a_window
         return seconds
 

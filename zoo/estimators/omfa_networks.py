@@ -28,9 +28,9 @@ from omfa.zoo.estimators.baselines import FeatureClassifier, filled_and_scaled, 
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.settings import (
-    ARCHITECTURE,
     COHERENCY,
     LOGISTIC,
+    OF_WEIGHTS,
     RANDOM,
     SCRATCH,
     SPARING,
@@ -212,7 +212,7 @@ def _omfa(
 def _check_head(checkpoint: str | None, settings: Mapping[str, Any]) -> None:
     """Refuse settings that a head has no use for."""
     if settings.get("head") == COHERENCY:
-        given = [name for name in (*ARCHITECTURE[1:], *SPARING) if settings.get(name) is not None]
+        given = [name for name in (*OF_WEIGHTS[1:], *SPARING) if settings.get(name) is not None]
         given += ["checkpoint"] * (checkpoint is not None)
         given += ["connectivity=False"] * (settings.get("connectivity") is False)
         if given:
@@ -297,7 +297,8 @@ def controls(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             "Name one: parameters={'checkpoint': ...}",
         )
     own, _ = omfa_and_training_from(shared)
-    shared |= _architecture(checkpoint, own)[0]
+    decided = _architecture(checkpoint, own)[0]
+    shared |= {name: value for name, value in decided.items() if value is not None}
     fitted = {name: value for name, value in shared.items() if name not in SPARING}
     return {RANDOM: shared, SCRATCH: fitted}
 
@@ -306,7 +307,7 @@ def _architecture(
     checkpoint: str | None, settings: OmfaSettings
 ) -> tuple[dict[str, Any], nn.Module | None]:
     """Return the arguments that decide the encoder, and the encoder of the checkpoint."""
-    asked = {name: getattr(settings, name) for name in ARCHITECTURE}
+    asked = {name: getattr(settings, name) for name in OF_WEIGHTS}
     if checkpoint is None:
         usual = _defaults() | {"preset": PRESET}
         return {name: usual[name] if v is None else v for name, v in asked.items()}, None
@@ -331,14 +332,14 @@ def _architecture(
 
 
 def architecture_of(model: OMFA) -> dict[str, Any]:
-    """Return the values of ``ARCHITECTURE`` that a model was made with."""
+    """Return the values of ``OF_WEIGHTS`` that a model was made with."""
     config: dict[str, Any] = model.get_config()  # type: ignore[operator]
     return {name: config.get(name, default) for name, default in _defaults().items()}
 
 
 def _defaults() -> dict[str, Any]:
     signature = inspect.signature(OMFA).parameters
-    return {name: signature[name].default for name in ARCHITECTURE}
+    return {name: signature[name].default for name in OF_WEIGHTS}
 
 
 def _random_encoder(seed: int, *, preset: str, encoder: str, **arguments: Any) -> nn.Module:

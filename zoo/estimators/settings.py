@@ -40,7 +40,10 @@ OMFA_MODELS = ("omfa", RANDOM, SCRATCH)
 """The models that take ``OmfaSettings``."""
 
 ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second")
-"""The settings of an OMFA that its encoder's weights belong to."""
+"""The settings of an OMFA that its encoder's weights belong to, and that pre-training has too."""
+
+OF_WEIGHTS = (*ARCHITECTURE, "stem_layers", "rotary_period")
+"""All settings that an encoder's weights belong to."""
 
 SPARING = ("freeze", "encoder_lr_scale", "layer_decay")
 """The settings that spare an encoder: one that is fitted wholly has nothing to spare."""
@@ -61,6 +64,11 @@ class OmfaSettings:
         content. By default the checkpoint's; from scratch rate.
     tokens_per_second : float or None
         Tokens for every second of signal. By default the checkpoint's; from scratch 2.
+    stem_layers : int or None
+        Convolutions of art's stem. By default the checkpoint's; from scratch 4.
+    rotary_period : float or None
+        Seconds per turn of art's fastest rotary phase. By default the checkpoint's; from scratch
+        two tokens.
     head : str
         The graph over the channels. ``logistic`` has none: it is a linear probe, logistic
         regression on the embeddings that a frozen encoder makes of all channels, regularised as
@@ -98,6 +106,8 @@ class OmfaSettings:
     encoder: EncoderName | None = None
     resampling: Resampling | None = None
     tokens_per_second: float | None = None
+    stem_layers: int | None = None
+    rotary_period: float | None = None
     head: Head = "gat"
     connectivity: bool = True
     smooth: Smooth | None = None

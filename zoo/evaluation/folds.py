@@ -204,15 +204,14 @@ def _bar(done: Iterator[Any], total: int, unit: str, progress: bool) -> Iterator
     return shown
 
 
-def _run_fold(
-    job: Job, numbered: tuple[int, Fold]
-) -> tuple[int, dict[str, npt.NDArray[np.int64]], str]:
+def _run_fold(job: Job, numbered: tuple[int, Fold]) -> tuple[int, dict[str, npt.NDArray[Any]], str]:
     """Fit and predict one fold; an error is returned, so that the other folds go on."""
     k, fold = numbered
     try:
         model = job.make(k)
         model.fit(job.windows(fold.train), job.windows(fold.validation))
-        y_pred = np.asarray(model.predict(job.windows(fold.test, labelled=False)))
+        test = job.windows(fold.test, labelled=False)
+        y_pred = np.asarray(model.predict(test))
         n_outputs = len(job.labels.classes)
         if y_pred.shape != fold.test.shape or not np.isin(y_pred, np.arange(n_outputs)).all():
             raise ValueError(
@@ -222,13 +221,28 @@ def _run_fold(
         trained = job.labels.codes[np.concatenate([fold.train, fold.validation])]
         # The baselines are fitted on training and validation together, and so is this one.
         y_majority = np.full(len(y_pred), np.bincount(trained).argmax())
-        arrays = {"test": fold.test, "y_pred": y_pred.astype(np.int64), "y_majority": y_majority}
+        arrays: dict[str, npt.NDArray[Any]] = {
+            "test": fold.test,
+            "y_pred": y_pred.astype(np.int64),
+            "y_majority": y_majority,
+        }
+        if (p := model.predict_proba(test)) is not None:
+            arrays["p"] = _checked(np.asarray(p, np.float64), (len(y_pred), n_outputs))
     except Exception as error:  # any model may fail in any way; the run reports it at its end
         return k, {}, f"{type(error).__name__}: {error}"
     return k, arrays, ""
 
 
-def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]] | None:
+def _checked(p: npt.NDArray[np.float64], shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    if p.shape != shape or not np.allclose(p.sum(axis=1), 1, atol=1e-3) or (p < 0).any():
+        raise ValueError(
+            f"predict_proba returned {p.shape}, expected {shape} with rows of probabilities that "
+            "sum to 1"
+        )
+    return p
+
+
+def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[Any]] | None:
     """Read what a finished fold predicted; None if it is not kept, damaged, or of other windows.
 
     Parameters
@@ -242,13 +256,15 @@ def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]
     Returns
     -------
     dict or None
-        ``test``, ``y_pred`` and ``y_majority``, each of shape (n_test,).
+        ``test``, ``y_pred`` and ``y_majority``, each of shape (n_test,), and where the model gives
+        probabilities ``p``, shape (n_test, n_classes).
     """
     path, n = kept / f"{k}.npz", len(fold.test)
     try:
         # Opened here, since numpy leaves a file that is no zip open. Data, and never code.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in ("test", "y_pred", "y_majority")}
+            p = stored.get("p")
     except FileNotFoundError:
         return None
     except Exception as error:  # a changed byte may break the zip, its streams or an array's header
@@ -257,7 +273,11 @@ def read_fold(kept: Path, k: int, fold: Fold) -> dict[str, npt.NDArray[np.int64]
         return None
     fits = all(a.shape == (n,) and a.dtype == np.int64 for a in arrays.values())
     # A rerun's folds come from its file; folds kept by an earlier run may be of other windows.
-    return arrays if fits and np.array_equal(arrays["test"], fold.test) else None
+    if not fits or not np.array_equal(arrays["test"], fold.test):
+        return None
+    if p is None:
+        return arrays
+    return {**arrays, "p": p} if p.dtype == np.float64 and p.shape[:1] == (n,) else None
 
 
 def compute_features(

@@ -24,8 +24,11 @@ from omfa.zoo.protocols.comparisons import Comparison, holm, mean_interval, pair
 from omfa.zoo.protocols.metrics import (
     BOUNDS,
     METRICS,
+    PROBABILITY_BOUNDS,
+    PROBABILITY_METRICS,
     TRIAL_METRICS,
     confusion_matrix,
+    probability_scores,
     scores,
     vote,
 )
@@ -38,6 +41,9 @@ DEFAULTS_OF_1 = {"patience": 10, "refit": False}
 """What format 1 left unsaid of a network's training: the defaults of its time."""
 
 WINDOW = (*TRIAL, "i_window_in_trial")
+
+P, DECIMALS = "p_", 6
+"""What the column of a class's probability is called after, and the decimals that it has."""
 
 LARGEST = 256_000_000
 """Bytes that a result may unpack to, unless its reader says otherwise: some two million windows."""
@@ -66,7 +72,8 @@ class Result:
         A row per fold and trial (``leaky-window``: per fold and window) with its ``side``.
     predictions : pandas.DataFrame
         A row per fold and test window: its names, ``y_true``, ``y_pred`` and ``y_majority``,
-        which are positions in ``classes``.
+        which are positions in ``classes``; where the model gives probabilities, that of every class
+        as ``p_<class>``.
     path : Path or None
         Where it is stored.
     """
@@ -117,7 +124,9 @@ class Result:
         """One decision per trial: the class that most of its test windows were given.
 
         A row per trial with its names, ``n_windows``, ``y_true``, ``y_pred`` and ``y_majority``.
-        Of classes with as many windows it is the one of the earliest window. Where windows of a
+        Of classes with as many windows it is the one of the earliest window. It is so where there
+        are probabilities too, of which the means are beside it: else models that have none could
+        not be compared. Where windows of a
         trial have several true classes, it has a row for each.
         """
         unit = [*TRIAL, "y_true"]
@@ -127,7 +136,18 @@ class Result:
         table = groups.size().rename("n_windows").reset_index()
         for column in ("y_pred", "y_majority"):
             table[column] = vote(trial, ordered[column].to_numpy(), n)
+        if self.probabilities is not None:
+            columns = probability_columns(self.classes)
+            table[columns] = groups[columns].mean().to_numpy()
         return table
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64] | None:
+        """The probability of every class for every test window, shape (n, n_classes), if stored."""
+        columns = probability_columns(self.classes)
+        if not set(columns) <= set(self.predictions.columns):
+            return None
+        return self.predictions[columns].to_numpy(np.float64)
 
     @cached_property
     def subjects(self) -> pd.DataFrame:
@@ -135,7 +155,9 @@ class Result:
 
         Indexed by dataset and subject; a column per metric, of windows (``accuracy``) and of one
         decision per trial (``trial_accuracy``), the same of the majority class under
-        ``majority_...``, the numbers of test windows and trials, and the protocol's label.
+        ``majority_...``, the numbers of test windows and trials, and the protocol's label. Where
+        the model gives probabilities, ``PROBABILITY_METRICS`` of windows, and of trials by the
+        means of theirs.
         """
         trials = dict(list(self.trials.groupby(list(SUBJECT))))
         rows = {}
@@ -145,6 +167,10 @@ class Result:
                 for unit, decided in (("", own), ("trial_", trials[name])):
                     values = scores(self._confusion(decided, column))
                     row |= {f"{who}{unit}{metric}": value for metric, value in values.items()}
+            if self.probabilities is not None:
+                for unit, decided in (("", own), ("trial_", trials[name])):
+                    values = self._of_probabilities(decided)
+                    row |= {f"{unit}{metric}": value for metric, value in values.items()}
             rows[name] = row
         index = pd.MultiIndex.from_tuples(rows, names=SUBJECT)
         return pd.DataFrame(list(rows.values()), index=index)
@@ -173,6 +199,29 @@ class Result:
             rows.append((self.label, mean, low, high, per_trial, majority))
         columns = ["protocol", "mean", "low", "high", "per_trial", "majority"]
         return pd.DataFrame(rows, columns=columns, index=pd.Index(METRICS, name="metric"))
+
+    def calibration(self) -> pd.DataFrame:
+        """Return what the probabilities are worth; no row if the model gives none.
+
+        A row per metric of ``PROBABILITY_METRICS``: ``mean`` over subjects with its 95 % interval
+        (``low``, ``high``), ``per_trial`` by the mean probabilities of a trial, and ``pooled`` over
+        all windows: the calibration error to read, for a subject has few windows for its bins.
+        """
+        rows = {}
+        if self.probabilities is not None:
+            pooled = self._of_probabilities(self.predictions)
+            for metric in PROBABILITY_METRICS:
+                values = self.subjects[metric].dropna()
+                low, high = mean_interval(values, bounds=PROBABILITY_BOUNDS.get(metric))
+                of_trials = self.subjects[f"trial_{metric}"].mean()
+                rows[metric] = (values.mean(), low, high, of_trials, pooled[metric])
+        columns = ["mean", "low", "high", "per_trial", "pooled"]
+        index = pd.Index(list(rows), name="metric")
+        return pd.DataFrame(list(rows.values()), columns=columns, index=index)
+
+    def _of_probabilities(self, predictions: pd.DataFrame) -> dict[str, float]:
+        p = predictions[probability_columns(self.classes)].to_numpy(np.float64)
+        return probability_scores(predictions["y_true"].to_numpy(), p)
 
     def _confusion(self, predictions: pd.DataFrame, column: str) -> npt.NDArray[np.int64]:
         y_true = predictions["y_true"].to_numpy()
@@ -306,8 +355,16 @@ def _check_sizes(parts: Sequence[zipfile.ZipInfo], largest: int, doing: str) -> 
 def _read_table(content: bytes) -> pd.DataFrame:
     # As text, for subjects may be called "01" or "NA".
     table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-    numbers = [name for name in table.columns if name.startswith(("y_", "i_"))]
-    return table.drop(columns="protocol").astype(dict.fromkeys(numbers, np.int64))
+    kinds: dict[str, Any] = {
+        name: np.int64 for name in table.columns if name.startswith(("y_", "i_"))
+    }
+    kinds |= {name: np.float64 for name in table.columns if name.startswith(P)}
+    return table.drop(columns="protocol").astype(kinds)
+
+
+def probability_columns(classes: Sequence[str]) -> list[str]:
+    """Return the names of the columns that hold the probabilities of the classes."""
+    return [f"{P}{name}" for name in classes]
 
 
 def fold_table(folds: Sequence[Fold], metadata: pd.DataFrame, *, leaky: bool) -> pd.DataFrame:
@@ -347,19 +404,28 @@ def folds_from_table(table: pd.DataFrame, metadata: pd.DataFrame, labels: Target
 
 def prediction_table(
     folds: Sequence[Fold],
-    predicted: Sequence[Mapping[str, npt.NDArray[np.int64]] | None],
+    predicted: Sequence[Mapping[str, npt.NDArray[Any]] | None],
     metadata: pd.DataFrame,
     labels: Target,
 ) -> pd.DataFrame:
-    """List the true, predicted and majority class of every test window of every fold."""
+    """List the true, predicted and majority class of every test window of every fold.
+
+    And the probability of every class, ``p_<class>``, if all folds have it: folds that an earlier
+    version kept have none.
+    """
     parts = []
-    for fold, arrays in zip(folds, predicted, strict=True):
-        assert arrays is not None
+    known = [arrays for arrays in predicted if arrays is not None]
+    assert len(known) == len(folds)
+    likely = all("p" in arrays for arrays in known)
+    for fold, arrays in zip(folds, known, strict=True):
         part = metadata.iloc[fold.test][list(WINDOW)].assign(
             y_true=labels.codes[fold.test],
             y_pred=arrays["y_pred"],
             y_majority=arrays["y_majority"],
         )
+        if likely:
+            # As the file has them, so that a fresh result equals the one that is read.
+            part[probability_columns(labels.classes)] = np.round(arrays["p"], DECIMALS)
         part.insert(0, "fold", fold.name)
         parts.append(part)
     return _named(pd.concat(parts, ignore_index=True))

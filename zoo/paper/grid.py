@@ -434,6 +434,7 @@ def attend(
             tuned,
             checkpoint=str(checkpoint),
             parameters=parameters,
+            calibrate=False,  # its attention is what is read
             report=history.append,
         )
         write_whole(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))

@@ -3,7 +3,9 @@
 NT-Xent (Chen et al. 2020, arXiv 2002.05709) with two kinds of windows left out of the denominator.
 Channels of one moment are near copies of each other by volume conduction, so windows of the same
 recording within 8 s are not negatives. Bands, rates and amplifiers identify a dataset, so windows
-of another dataset would be negatives from which nothing else is learned.
+of another dataset would be negatives from which nothing else is learned. Band powers are given to
+the graph anyway, and most negatives are told from the positive by them alone: negatives may
+therefore be weighed by how close their band powers are to the anchor's.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ def nt_xent(
     time: Tensor,
     temperature: float = 0.1,
     reach: float = REACH,
+    side: Tensor | None = None,
+    match_width: float | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Compute the contrastive loss of pairs of views; negatives come from all processes.
 
@@ -42,6 +46,11 @@ def nt_xent(
         Of the cosine similarity.
     reach : float
         Seconds.
+    side : Tensor, shape (2, batch, n_side), optional
+        What is to be no help in finding the positive, such as band powers.
+    match_width : float, optional
+        Negatives weigh by a Gaussian of the distance of their side features to the anchor's, of
+        this standard deviation, in standard deviations of each feature. None: all weigh alike.
 
     Returns
     -------
@@ -69,12 +78,42 @@ def nt_xent(
     # A positive that starts within `reach` was marked as near; the anchor was too, and stays out.
     excluded[anchor, positive] = False
     excluded[anchor, mine] = True
+    if side is not None and match_width is not None:
+        negative = ~excluded
+        negative[anchor, positive] = False
+        similarity = similarity + _log_weights(side, negative, match_width)
     similarity = similarity.masked_fill(excluded, -torch.inf)
     loss = F.cross_entropy(similarity, positive)
     with torch.no_grad():
         accuracy = (similarity.argmax(1) == positive).float().mean()
         negatives = (~excluded).sum(1).float().mean() - 1  # less the positive
     return loss, accuracy, negatives
+
+
+def _log_weights(side: Tensor, negative: Tensor, width: float) -> Tensor:
+    """Weigh each anchor's negatives by how well their side features match its own.
+
+    Parameters
+    ----------
+    side : Tensor, shape (2, batch, n_side)
+    negative : Tensor of bool, shape (2 * batch, 2 * all)
+    width : float
+
+    Returns
+    -------
+    Tensor, shape (2 * batch, 2 * all)
+        Logarithms of weights whose mean over an anchor's negatives is 1, so that chance and
+        temperature mean what they mean without; 0 for all that is no negative.
+    """
+    mine = side.detach().float().transpose(0, 1)  # (batch, 2, n_side)
+    others = _gathered(mine.contiguous()).flatten(0, 1)
+    mine = mine.flatten(0, 1)
+    centre, spread = others.mean(0), others.std(0).clamp(min=1e-6)
+    distance = torch.cdist((mine - centre) / spread, (others - centre) / spread)
+    log = (-0.5 * (distance / width) ** 2).masked_fill(~negative, -torch.inf)
+    # An anchor without negatives has nothing to weigh, and no finite sum.
+    mean = log.logsumexp(1, keepdim=True) - negative.sum(1, keepdim=True).clamp(min=1).log()
+    return torch.where(negative, log - mean, torch.zeros_like(log))
 
 
 def _pairs(one: Tensor, other: Tensor) -> Tensor:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -15,11 +17,12 @@ from omfa.models.encoders import make_encoder
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import some
 from omfa.zoo.data.dataset import Batch, Loader, StoreDataset
-from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.data.opening import CutFrom, open_dataset
 from omfa.zoo.data.settings import WindowSettings
 from omfa.zoo.data.tiers import stretches
 from omfa.zoo.estimators.schedule import adamw_and_schedule
 from omfa.zoo.pretraining.augmentations import augment
+from omfa.zoo.pretraining.clips import SharedClips
 from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.pretraining.settings import LEARNING_RATE, STRIDE, Settings
 from omfa.zoo.protocols.held_out import left_out
@@ -66,6 +69,12 @@ class Contrastive(L.LightningModule):
         self._recording = torch.from_numpy(codes(names, RECORDING))
         self._unit = torch.from_numpy(codes(names, _UNITS[self.settings.negatives_from]))
         self._start = torch.from_numpy(start)
+        self.clips: SharedClips | None = None
+        if self.settings.same_clip:
+            of_trials = open_reads(
+                device=self.trainer.strategy.root_device, cut_from="trials", **self.reads
+            )
+            self.clips = SharedClips(of_trials, self.settings.window_seconds)
 
     def train_dataloader(self) -> _Steps:
         """Return this process's batches from the present step to the last."""
@@ -125,25 +134,39 @@ class Contrastive(L.LightningModule):
         # In every step, so that a run that was killed goes on with the same views. Python's hash of
         # numbers, unlike that of text, is the same in every process.
         torch.manual_seed(hash((settings.seed, step, self.global_rank)) % 2**63)
-        x, other, start = self.views(batch)
-        h = []
+        # Not by rank: all processes compare views of one kind.
+        if self.clips and random.Random(hash((settings.seed, step))).random() < settings.same_clip:
+            rng = np.random.default_rng(torch.randint(2**31, (2,)).tolist())
+            drawn = self.clips.draw(settings.n_windows, settings.channels_per_window, rng)
+            data, windows = self.clips.data, drawn.windows.ravel()
+            x, other, sfreq, time = drawn.x, drawn.other, drawn.sfreq, drawn.start
+            # Other people at a near second of a clip are no negatives either.
+            unit, recording = drawn.unit, drawn.clip
+        else:
+            x, other, start = self.views(batch)
+            data, windows = self.data, batch.windows.cpu().numpy()
+            each = torch.from_numpy(windows.repeat(settings.channels_per_window))
+            sfreq, unit, recording = batch.sfreq, self._unit[each], self._recording[each]
+            # Samples in float64: float32 counts up to 2**24 of them, 4.7 hours at 1000 Hz.
+            time = (self._start[each] / sfreq).to(start.device, torch.float32) + start
+        h, side = [], []
         for view, beside in zip(x, other, strict=True):
-            seen, sfreq = augment(view, batch.sfreq, beside, settings.augmentations)
-            h.append(self.encoder(seen, sfreq=sfreq).h)
+            seen, rate = augment(view, sfreq, beside, settings.augmentations)
+            encoded = self.encoder(seen, sfreq=rate)
+            h.append(encoded.h)
+            side.append(encoded.side[:, :-1])  # but the rate, which is one for the batch
         z = torch.stack([self.projector(each) for each in h])
-        window = batch.windows.cpu()
-        each = window.repeat_interleave(settings.channels_per_window)
-        # Samples in float64: float32 counts up to 2**24 of them, 4.7 hours at 1000 Hz.
-        begun = (self._start[each] / batch.sfreq).to(start.device, torch.float32)
         loss, accuracy, negatives = nt_xent(
             z,
-            unit=self._unit[each].to(z.device),
-            recording=self._recording[each].to(z.device),
-            time=begun + start,
+            unit=unit.to(z.device),
+            recording=recording.to(z.device),
+            time=time,
             temperature=settings.temperature,
+            side=torch.stack(side),
+            match_width=settings.match_width,
         )
         if not torch.isfinite(loss.detach()):
-            raise self._not_finite(loss.item(), window)
+            raise self._not_finite(loss.item(), data.metadata.iloc[windows])
         self.log("loss", loss, prog_bar=True)
         self.log("accuracy", accuracy, prog_bar=True)
         if step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -167,12 +190,11 @@ class Contrastive(L.LightningModule):
             }
         )
 
-    def _not_finite(self, loss: float, windows: Tensor) -> DataError:
-        rows = self.data.metadata.iloc[windows.numpy()][list(RECORDING)].drop_duplicates()
-        names = ["/".join(row) for row in rows.astype(str).to_numpy()]
+    def _not_finite(self, loss: float, windows: pd.DataFrame) -> DataError:
+        rows = windows[list(RECORDING)].drop_duplicates().astype(str).to_numpy()
         return DataError(
             f"Pre-training, step {self.trainer.global_step}",
-            f"the loss is {loss} (windows of {some(names)})",
+            f"the loss is {loss} (windows of {some(['/'.join(row) for row in rows])})",
             "Run again with a lower --lr; the last checkpoint is kept",
         )
 
@@ -230,6 +252,7 @@ def open_reads(
     hold_out: Sequence[str] = (),
     channels: Literal["native", "intersection"] = "native",
     device: str | torch.device = "cpu",
+    cut_from: CutFrom = "recordings",
     **options: Any,
 ) -> StoreDataset:
     """Open stores for pre-training: all signal, good channels, each recording's own rate.
@@ -244,6 +267,9 @@ def open_reads(
     channels : {"native", "intersection"}
         Each recording's own, or those that all recordings have, of those left out too.
     device : str or torch.device
+    cut_from : {"recordings", "trials"}
+        All signal, in windows that hold both views of a pair; or the trials, in windows that hold
+        one view, anywhere.
     **options
         Of ``open_dataset``.
 
@@ -254,12 +280,12 @@ def open_reads(
     """
     data = open_dataset(
         list(stores),
-        settings.span_seconds,
+        settings.span_seconds if cut_from == "recordings" else settings.window_seconds + STRIDE,
         STRIDE,
         channels=channels,
         rates="native",
         # Without labels all signal can be used, between the trials too.
-        cut_from="recordings",
+        cut_from=cut_from,
         mask_bad=WindowSettings.mask_bad,  # as in stage 2
         # Views are compared within a recording's own store; what differs is named in a warning.
         allow_mixed=True,

@@ -1,10 +1,12 @@
-"""Linear probes: what can be read off a frozen encoder's embeddings.
+"""Linear probes: what a frozen encoder's embeddings tell beside what a model is told anyway.
 
-A probe is logistic regression on the mean embedding of a window's channels, scored by balanced
-accuracy on held-out subjects for the task, held-out trials for the subject, and held-out recordings
-for the dataset. Pre-training is to raise the task's score and not the subject's or dataset's; a
-dataset at 100 % means that the encoder recognises the amplifier. The task is probed again after
-each subject's mean is subtracted, since differences between subjects may hide it.
+A probe is logistic regression on the mean over a window's channels, scored by balanced accuracy on
+held-out subjects for the task, held-out trials for the subject, and held-out recordings for the
+dataset. Band powers reach the graph as side features whatever the encoder does, so that a task that
+they tell says nothing of the encoder. Its probe is therefore the gain over side features alone, and
+what an embedding tells without all that a quadratic of its side features explains. Pre-training is
+to raise these and not the subject's or dataset's; a dataset at 100 % means that the encoder
+recognises the amplifier.
 """
 
 from __future__ import annotations
@@ -12,13 +14,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatch
+from itertools import chain, pairwise
 from typing import Any
 
 import lightning as L
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 from lightning.pytorch.utilities import rank_zero_only
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -31,8 +36,10 @@ from omfa.pipeline.store import Store, open_store
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.estimators.embeddings import Embeddings
+from omfa.zoo.protocols.held_out import BENCHMARK, held_out_names
 from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, TRIAL, codes
-from omfa.zoo.protocols.windows import centred
+
+Features = npt.NDArray[np.float32]
 
 N_WINDOWS = 400
 """Windows of a dataset, evenly spread, that its probes are made of."""
@@ -40,20 +47,59 @@ N_WINDOWS = 400
 
 def embed(
     encoder: nn.Module, data: StoreDataset, rows: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float32]:
-    """Return the mean embedding of each window's channels, shape (n_windows, dim)."""
-    extract = Embeddings(encoder, threads=2)
-    h = np.empty((len(rows), int(encoder.dim)), np.float32)  # type: ignore[arg-type]
+) -> tuple[Features, Features]:
+    """Embed windows.
+
+    Returns
+    -------
+    h : ndarray of float32, shape (n_windows, n_chans, dim)
+        Embeddings; NaN where a channel is absent.
+    side : ndarray of float32, shape (n_windows, n_chans, 6)
+        Side features but the rate, which is the same within a recording.
+    """
+    # As many as the training has: more than there are cores free wait for each other.
+    extract = Embeddings(encoder, threads=torch.get_num_threads())
+    found: Features = np.empty((len(rows), 0, 0), np.float32)
     rate = data.rates[data.source[rows]]
     for sfreq in np.unique(rate):
         of_rate = np.flatnonzero(rate == sfreq)
         for among in np.array_split(of_rate, max(1, len(of_rate) // 64)):
             X, present, _ = data.take(rows[among])
-            found = extract(X, present, float(sfreq))[..., :-N_SIDE].astype(np.float32)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)  # a window without any channel
-                h[among] = np.nan_to_num(np.nanmean(found, axis=1))
-    return h
+            features = extract(X, present, float(sfreq)).astype(np.float32)
+            if not found.size:
+                found = np.full((len(rows), *features.shape[1:]), np.nan, np.float32)
+            found[among] = features
+    return found[..., :-N_SIDE], found[..., -N_SIDE:-1]
+
+
+def residual(h: Features, side: Features) -> Features:
+    """Take out of embeddings what a quadratic of the same channel's side features explains.
+
+    Parameters
+    ----------
+    h, side : ndarray, shape (..., dim) and (..., n_side)
+        NaN where a channel is absent.
+
+    Returns
+    -------
+    ndarray of float32, shape (..., dim)
+        What least squares over all channels leaves.
+    """
+    there = np.isfinite(h).all(-1) & np.isfinite(side).all(-1)
+    s = side[there].astype(np.float64)
+    s = (s - s.mean(0)) / (s.std(0) + 1e-6)
+    first, second = np.triu_indices(s.shape[1])
+    known = np.column_stack([np.ones(len(s)), s, s[:, first] * s[:, second]])
+    left = np.full_like(h, np.nan)
+    left[there] = h[there] - known @ np.linalg.lstsq(known, h[there], rcond=None)[0]
+    return left
+
+
+def _mean(features: Features) -> Features:
+    """Average over a window's channels, shape (n_windows, dim); 0 for one without any."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.nan_to_num(np.nanmean(features, axis=1))
 
 
 def probe(
@@ -75,15 +121,18 @@ def probe(
         For each dataset by name what its task is, as ``open_dataset`` takes it. A dataset that is
         not named has no probe of a task.
     hold_out : sequence of str
-        ``"dataset/subject"`` of those whose recordings are not opened, with ``*`` and ``?``: those
-        that pre-training leaves out are for tables, and nobody chooses anything by them.
+        ``"dataset/subject"`` of those whose recordings are not opened, with ``*`` and ``?``,
+        or ``"benchmark"``: those that pre-training leaves out are for tables, and nobody chooses
+        anything by them.
 
     Returns
     -------
     dict of str to float
-        ``"probe_task/DATASET"``, ``"probe_task_centred/DATASET"``, ``"probe_subject/DATASET"``,
-        ``"probe_dataset"``: balanced accuracy. What a store cannot tell, having one subject or one
-        class, is left out.
+        Balanced accuracy: ``"probe_side/DATASET"`` is the task's from side features alone,
+        ``"probe_gain/DATASET"`` what embeddings beside them add to it,
+        ``"probe_residual/DATASET"`` the task's from what side features do not explain of the
+        embeddings; ``"probe_subject/DATASET"`` and ``"probe_dataset"`` are of the embeddings. What
+        a store cannot tell, having one subject or one class, is left out.
     """
     was_training = encoder.training
     device = next(encoder.parameters()).device
@@ -96,14 +145,16 @@ def probe(
         )
         rows = np.unique(np.linspace(0, len(data) - 1, N_WINDOWS).astype(np.int64))
         names = data.metadata.iloc[rows].reset_index(drop=True)
-        h = embed(encoder, data, rows)
+        each, side_each = embed(encoder, data, rows)
+        h, side, rest = _mean(each), _mean(side_each), _mean(residual(each, side_each))
         name = str(names["dataset"].iloc[0])
         subject = codes(names, SUBJECT)
         scores[f"probe_subject/{name}"] = _score(h, subject, codes(names, TRIAL))
         if data.classes:
             y = names["target"].to_numpy(np.int64)
-            scores[f"probe_task/{name}"] = _score(h, y, subject)
-            scores[f"probe_task_centred/{name}"] = _score(centred(h, subject), y, subject)
+            scores[f"probe_side/{name}"] = alone = _score(side, y, subject)
+            scores[f"probe_gain/{name}"] = _score(h, y, subject, beside=side) - alone
+            scores[f"probe_residual/{name}"] = _score(rest, y, subject)
         parts.append((h, names))
     names = pd.concat([part[1] for part in parts], ignore_index=True)
     scores["probe_dataset"] = _score(
@@ -118,30 +169,43 @@ def probe(
 
 def _without(stores: Sequence[str], hold_out: Sequence[str]) -> Iterator[Store]:
     """Open stores without the recordings of those held out; a store that is all held out not."""
+    named = [held_out_names() if one == BENCHMARK else [one] for one in hold_out]
+    patterns = list(chain.from_iterable(named))
     for address in stores:
         store = open_store(address)
         who = f"{store.name}/sub-" + store.recordings["subject"].astype(str)
-        held = who.map(lambda name: any(fnmatch(name, pattern) for pattern in hold_out))
+        held = who.map(lambda name: any(fnmatch(name, pattern) for pattern in patterns))
         if len(kept := store.keep(store.recordings.index[~held.astype(bool)])):
             yield kept
 
 
 def _score(
-    h: npt.NDArray[np.float32], y: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]
+    h: Features,
+    y: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
+    *,
+    beside: Features | None = None,
 ) -> float:
     """Score logistic regression with whole groups held out; NaN if that cannot be."""
     per_class = [len(np.unique(groups[y == value])) for value in np.unique(y)]
     if len(per_class) < 2 or min(per_class) < 2:
         return np.nan
+    kinds = [h] if beside is None else [beside, h]
+    edges = np.cumsum([0, *(kind.shape[1] for kind in kinds)]).tolist()
+    scaled = [(str(edge), StandardScaler(), slice(edge, end)) for edge, end in pairwise(edges)]
+    # Each kind of feature weighs alike, however many numbers it has.
+    weights = {name: (at.stop - at.start) ** -0.5 for name, _, at in scaled}
     model = make_pipeline(
-        StandardScaler(), LogisticRegression(C=0.1, class_weight="balanced", max_iter=1000)
+        ColumnTransformer(scaled, transformer_weights=weights),
+        # As strong as C=0.1 on 64 features that are not scaled down.
+        LogisticRegression(C=6.4, class_weight="balanced", max_iter=1000),
     )
     with warnings.catch_warnings():
         # Few groups: a fold without a class, or a fit cut short, costs precision and no more.
         warnings.simplefilter("ignore")
         # As few as the rarest class has groups, so that each fold can have one of them.
         folds = StratifiedGroupKFold(min(5, *per_class))
-        found = cross_val_predict(model, h, y, groups=groups, cv=folds)
+        found = cross_val_predict(model, np.hstack(kinds), y, groups=groups, cv=folds)
         return float(balanced_accuracy_score(y, found))
 
 

@@ -1,9 +1,9 @@
 """Stage 1: contrastive pre-training of one encoder on the single channels of many stores.
 
 A step reads windows long enough for both views of a pair, chooses channels of each, cuts an anchor
-and, some seconds later in the same channel, its positive, changes both (``augmentations``), and
-pulls them together (``loss``). A positive that overlaps its anchor would teach the waveform;
-a neighbour teaches what stays for seconds, such as the state that is to be decoded.
+and, close to it in the same channel, its positive, changes both (``augmentations``), and pulls them
+together (``loss``). Band powers find such a positive among most negatives, and are given to the
+graph anyway: negatives are therefore matched to the anchor in them.
 
 Everything that is random in a step comes from the seed, the step's number and the process's rank,
 so that a run that was killed goes on with the same loss curve. Lightning runs the loop.

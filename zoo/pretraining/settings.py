@@ -69,7 +69,7 @@ class Settings:
     Attributes
     ----------
     preset : {"tiny", "small", "base", "large"}
-        Size of the encoder: about 0.13, 0.92, 4.9 and 26 million parameters with a graph head.
+        Size of the encoder: about 0.18, 1.1, 5.8 and 29 million parameters with a graph head.
     encoder : {"art", "art_no_rotary", "patch", "cnn"}
         The encoder of single channels.
     resampling : {"off", "rate", "rate+content"}
@@ -86,11 +86,19 @@ class Settings:
         Optimizer steps.
     batch_size : int
         Pairs for each step and process.
+    match_width : float or None
+        Negatives weigh by a Gaussian of how far their spread and band powers are from the anchor's,
+        of this many standard deviations, so that what the graph is given anyway tells no positive.
+        None: all weigh alike.
     channels_per_window : int
         Pairs that come from one window, of different channels as far as it has so many.
     negatives_from : {"dataset", "subject"}
         Where a batch's negatives come from. With ``dataset`` they include other people, so that
         identity helps to find the positive; with ``subject`` only channel and time do.
+    same_clip : float
+        Share of the steps whose positives are other people under the same clip at the same second,
+        in corpora whose stores name the clips. In these steps all signals of the trials are read,
+        so that decoded signals take twice the memory.
     lr : float or None
         Greatest learning rate. By default the preset's.
     weight_decay : float
@@ -111,18 +119,23 @@ class Settings:
     preset: PresetName = "small"
     encoder: EncoderName = "art"
     resampling: Resampling = "rate"
-    # About half of the cost of 4; accuracy for the cost is not measured (docs/models.md).
+    # As many as frames of the stem (docs/models.md).
     tokens_per_second: float = 2.0
     window_seconds: float = 4.0
-    # Views that overlap teach the waveform, and views of one window are too easy to match.
-    lag_seconds: tuple[float, float] = (4.0, 10.0)
+    # States last a few seconds: positives 4 to 10 s away taught nothing of a 5 s flicker, nor did
+    # they of much beside band powers (docs/results.md).
+    lag_seconds: tuple[float, float] = (0.0, 0.0)
     steps: int = 20_000
     batch_size: int = 1024
+    # On fists and flickers the greatest single gain of all that was tried (docs/results.md).
+    match_width: float | None = 0.7
     # No others are read of a window: when all 64 were, tiny waited 8.8 % of its time for data
     # (docs/performance.md).
     channels_per_window: int = 16
     # With `subject` the loss hardly leaves chance, and a probe is worse (docs/results.md).
     negatives_from: NegativesFrom = "dataset"
+    # Not measured on real EEG: no corpus with clips was at hand.
+    same_clip: float = 0.0
     lr: float | None = None
     weight_decay: float = 0.05
     # Half and twice of it, three times the steps and 8 tokens/s do no better (docs/results.md).
@@ -151,7 +164,19 @@ class Settings:
                 raise DataError(doing, f"{name}={getattr(self, name)}", "Use a positive number")
         low, high = self.lag_seconds
         if not 0 <= low <= high:
-            raise DataError(doing, f"lag_seconds={low}, {high}", "Give least and greatest: 4 10")
+            raise DataError(doing, f"lag_seconds={low}, {high}", "Give least and greatest: 0 1")
+        if not 0 <= self.same_clip <= 1:
+            raise DataError(doing, f"same_clip={self.same_clip}", "Use a share from 0 to 1")
+        if self.match_width is not None and self.match_width <= 0:
+            raise DataError(
+                doing, f"match_width={self.match_width}", "Use a positive number, or none"
+            )
+        if self.same_clip and self.negatives_from == "subject":
+            raise DataError(
+                doing,
+                f"same_clip={self.same_clip} with negatives_from='subject'",
+                "Take negatives from the dataset: the positive is another person",
+            )
         if self.batch_size % self.channels_per_window or self.batch_size < 4:
             raise DataError(
                 doing,

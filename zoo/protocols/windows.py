@@ -229,7 +229,18 @@ def doubtful_unit(windows: Windows) -> str:
     of three or more have mean 0 and deviation 1, windows were standardised.
     """
     some = np.unique(np.linspace(0, len(windows) - 1, 16).astype(np.int64))
-    X, present = windows.take(some)
+    found = doubtful_amplitude(*windows.take(some))
+    return f"{found[0].upper()}{found[1:]}. Scale them to microvolts." if found else ""
+
+
+def doubtful_amplitude(X: npt.NDArray[np.floating], present: npt.NDArray[np.bool_]) -> str:
+    """Say that signals are not in microvolts, if they look so; else return nothing.
+
+    Parameters
+    ----------
+    X : ndarray of float, shape (n_windows, n_chans, n_times)
+    present : ndarray of bool, shape (n_windows, n_chans)
+    """
     deviation = X.std(axis=-1, dtype=np.float64)[present]
     mean = X.mean(axis=-1, dtype=np.float64)[present]
     recorded = np.isfinite(deviation) & (deviation > 0)
@@ -248,8 +259,8 @@ def doubtful_unit(windows: Windows) -> str:
         return ""
     unit = "volts" if typical < 1e-3 else "millivolts" if typical < low else "nanovolts"
     return (
-        f"The signals look like {unit}: a channel has {typical:.2g} RMS, and scalp EEG has some 1 "
-        "to 100 microvolts. Scale them to microvolts."
+        f"the signals look like {unit}: a channel has {typical:.2g} RMS, and scalp EEG has some 1 "
+        "to 100 microvolts"
     )
 
 
@@ -556,6 +567,13 @@ class Estimator(ABC):
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
         """Return a class for each window, shape (n_windows,)."""
 
+    def predict_proba(self, windows: Windows) -> npt.NDArray[np.floating] | None:
+        """Return the probability of every class, shape (n_windows, n_classes); None if it has none.
+
+        Rows sum to 1. What ``predict`` returns is the decision, whatever these say.
+        """
+        return None
+
     def check(self, windows: Windows) -> None:  # noqa: B027 - by default nothing is refused
         """Refuse windows that the model cannot read, before anything is trained.
 
@@ -581,7 +599,7 @@ class Estimator(ABC):
 
 
 # Looked for by name, so that a model of one's own need not import Estimator.
-_OPTIONAL = ("features", "reads_signals", "bands", "check", "expected_seconds")
+_OPTIONAL = ("features", "reads_signals", "bands", "predict_proba", "check", "expected_seconds")
 
 
 class _Own(Estimator):

@@ -34,7 +34,7 @@ LEAKY_GROUND = "#fdecea"
 _LINES = ("#2463a6", "#d55e00", "#0b7a54", "#7d4fa3", "#e69f00", "#56b4e9", "#000000", "#c8372d")
 """Colours of lines, apart for colour-blind eyes too."""
 
-_LOOKS = cycler(linestyle=["-", "--", ":"]) * cycler(color=_LINES)
+LOOKS = cycler(linestyle=["-", "--", ":"]) * cycler(color=_LINES)
 """Looks of the lines of a picture: every colour before the next dash."""
 
 
@@ -208,8 +208,8 @@ def pretraining_curves(runs: Mapping[str, pd.DataFrame]) -> bytes:
     with style():
         figure = Figure(figsize=(WIDTH, 4.2 + 0.17 * len(runs)), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True)
-        above.set_prop_cycle(_LOOKS)
-        below.set_prop_cycle(_LOOKS)
+        above.set_prop_cycle(LOOKS)
+        below.set_prop_cycle(LOOKS)
         handles = []
         for name, curve in runs.items():
             # A line of one point cannot be seen.

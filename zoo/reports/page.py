@@ -22,6 +22,7 @@ from omfa.pipeline.channels import UCS
 from omfa.pipeline.report_figures import Topography, topographies
 from omfa.zoo.evaluation.results import COMPARED, Result, by_subject, interval_of
 from omfa.zoo.protocols.comparisons import least_p_in_words
+from omfa.zoo.protocols.metrics import PROBABILITY_METRICS
 from omfa.zoo.reports import figures
 from omfa.zoo.reports.tables import Entry, summary_table
 
@@ -55,6 +56,8 @@ class _Comparison:
         What the p of the table can be, and which seeds it does not cover.
     inflation : list of list of str
         Of a leaky protocol: a row per entry with an honest twin.
+    calibration : list of list of str
+        What probabilities are worth: a row per entry that has any.
     """
 
     label: str
@@ -68,6 +71,7 @@ class _Comparison:
     rows: list[list[str]]
     notes: list[str]
     inflation: list[list[str]]
+    calibration: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ def _comparison(entries: Sequence[Entry], own: pd.DataFrame, metric: str) -> _Co
         rows=rows,
         notes=_notes(own),
         inflation=_inflation(own),
+        calibration=_calibration(entries),
     )
 
 
@@ -213,6 +218,25 @@ def _table(
             ]
         rows.append([*cells, _percent(also), f"{_pretraining(row)}; {row['seeds']}"])
     return [*head, _words(other), "pre-training; seeds"], rows
+
+
+def _calibration(entries: Sequence[Entry]) -> list[list[str]]:
+    """Return log loss, Brier score, calibration error and area, averaged over the seeds."""
+    rows = []
+    for entry in entries:
+        found = [one.calibration() for one in entry.results]
+        if not all(map(len, found)):
+            continue
+        means = [
+            float(np.mean([one.loc[metric, "mean"] for one in found]))
+            for metric in PROBABILITY_METRICS
+        ]
+        # Of a person there are too few windows for its bins.
+        means[PROBABILITY_METRICS.index("calibration_error")] = float(
+            np.mean([one.loc["calibration_error", "pooled"] for one in found])
+        )
+        rows.append([entry.name, *("" if np.isnan(m) else f"{m:.3f}" for m in means)])
+    return rows
 
 
 _COMPARED = ("vs. first row", "95 % ", "p", "p, Holm", "effect", "detectable")

@@ -21,6 +21,9 @@ from omfa.zoo.cli.main import main
 from omfa.zoo.data.targets import parse_rule
 from omfa.zoo.protocols.held_out import HELD_OUT
 
+# The cards of these checkpoints were laid by hand, without digests of signals.
+pytestmark = pytest.mark.filterwarnings("ignore:.*its card has no digests")
+
 HELD = set(HELD_OUT["ssvep"])
 
 
@@ -58,7 +61,8 @@ def pretrained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def how(pretrained):
-    return {"checkpoints": (pretrained,), "tasks": ("flicker",), "networks": False, "epochs": 1}
+    quick = {"networks": False, "epochs": 1, "least_steps": 1}
+    return {"checkpoints": (pretrained,), "tasks": ("flicker",), **quick}
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +90,8 @@ def test_controls_differ_from_their_row_in_the_first_weights_alone(how, ssvep, t
     for one, other in PAIRS:
         first, control = rows[one], rows[other]
         assert (first.pretrained, control.pretrained) == (True, False)
-        theirs = run.parameters(control)
-        assert theirs == run.parameters(first) | run.architecture
+        theirs = run.parameters(TASKS["flicker"], control)
+        assert theirs == run.parameters(TASKS["flicker"], first) | run.architecture
         assert run.architecture["tokens_per_second"] == 2.0
 
 
@@ -116,8 +120,7 @@ def test_the_tables_say_chance_people_and_what_could_be_shown(made):
     assert (table["chance"] == 0.25).all()
     assert (table["n_subjects"] == 4).all()
     assert table["p"].isna().all()  # four people
-    assert table["could_show"].isna().tolist()[0]
-    assert table["could_show"].notna().any()
+    assert table["detectable"].isna().all()
     assert table["simulated"].all()
     text = (out / "tables.md").read_text()
     assert "4 people tested; chance 0.25. 4 people are too few for a p." in text
@@ -128,7 +131,7 @@ def test_the_tables_say_chance_people_and_what_could_be_shown(made):
     about = json.loads((out / "benchmark.json").read_text())
     n, least = about["could show"]["flicker"]
     assert n == 4
-    assert least == pytest.approx(0.2766, abs=1e-3)
+    assert least is None  # so few show nothing
 
 
 def test_the_one_test_takes_all_pairs_and_tasks(made):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from omfa.zoo.benchmark.significance import detectable, effects, overall_test
+from omfa.zoo.benchmark.significance import effects, overall_test
 
 PAIRS = (("pre-trained", "random"), ("fine-tuned", "scratch"))
 
@@ -76,15 +76,3 @@ def test_without_an_effect_p_is_below_a_twentieth_in_a_twentieth_of_cases():
                  for name, own in zip(("x", "y"), both, strict=True)}  # fmt: skip
         low += overall_test(table(**tasks)).p <= 0.05
     assert 4 <= low <= 29  # of 15; beyond these once in 3,000 sets of 300
-
-
-def test_what_people_show_is_that_of_the_power_of_a_paired_t_test():
-    """Golden: the power of paired t tests by simulation, and figures that are known beforehand."""
-    assert detectable(24) == pytest.approx(0.08, abs=0.005)
-    assert detectable(60) == pytest.approx(0.05, abs=0.005)
-    assert detectable(24, 0.26) == pytest.approx(2 * detectable(24))
-    drawn = np.random.default_rng(0).normal(detectable(12), 0.13, (20_000, 12))
-    p = stats.ttest_1samp(drawn, 0, axis=1).pvalue
-    assert np.mean(p < 0.05) == pytest.approx(0.8, abs=0.012)
-    assert np.isnan(detectable(2))
-    assert np.isnan(detectable(9, np.nan))

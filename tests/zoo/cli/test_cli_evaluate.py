@@ -9,7 +9,7 @@ import torch
 
 from omfa.models import OMFA
 from omfa.pipeline import ingest, simulate
-from omfa.zoo import Result
+from omfa.zoo import Result, read_decision
 from omfa.zoo.checkpoints.cards import Card
 from omfa.zoo.checkpoints.folder import load_card, save_checkpoint
 from omfa.zoo.cli.main import main
@@ -246,7 +246,7 @@ def test_a_fine_tuned_model_is_a_checkpoint(capsys, tmp_path):
     assert main([*evaluated, "--skip", "dreamer/sub-02", "--dry-run"]) == 0
 
 
-def test_fine_tuning_holds_subjects_apart_to_choose_an_epoch_alone(tmp_path, capsys):
+def test_fine_tuning_holds_subjects_apart_for_a_temperature_or_an_epoch(tmp_path, capsys):
     def validation(name, *arguments):
         out = tmp_path / name
         command = ["finetune", "deap.zarr", "--out", str(out), *QUICK, "preset=tiny", *arguments]
@@ -257,11 +257,19 @@ def test_fine_tuning_holds_subjects_apart_to_choose_an_epoch_alone(tmp_path, cap
     assert len(chosen["subjects"]) == 1
     assert np.isfinite(chosen["validation_loss"])
     assert "balanced accuracy" in capsys.readouterr().err
-    everything = validation("all")
+    everything = validation("all", "--no-calibrate")
     assert everything["subjects"] == []
     assert np.isfinite(everything["loss"])
     assert "balanced accuracy" not in capsys.readouterr().err
+    calibrated = validation("calibrated")
+    assert len(calibrated["subjects"]) == 1
+    decision = json.loads((tmp_path / "calibrated" / "config.json").read_text())["decision"]
+    assert decision["classes"] == ["low", "high"]
+    assert decision["decision_unit"] == "window"
+    assert decision["temperature"] != 1
+    assert read_decision(tmp_path / "calibrated").temperature == decision["temperature"]
     command = ["finetune", "deap.zarr", "--out", str(tmp_path / "no"), *QUICK, "preset=tiny"]
+    command += ["--no-calibrate"]
     assert main([*command, "--protocol", "within-subject"]) == 2
     assert "all windows are learned from. Leave the protocol out" in capsys.readouterr().err
 

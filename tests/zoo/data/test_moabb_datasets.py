@@ -14,7 +14,7 @@ pytestmark = [
 
 from omfa.pipeline import DataError, ingest, simulate  # noqa: E402
 from omfa.pipeline.errors import DataWarning  # noqa: E402
-from omfa.zoo import EmotionParadigm, UCSStore, trial_folds  # noqa: E402
+from omfa.zoo import EmotionParadigm, OMFAClassifier, UCSStore, trial_folds  # noqa: E402
 
 
 def log_power(X):
@@ -152,3 +152,33 @@ def test_what_moabb_cannot_evaluate(corpora):
     assert EmotionParadigm(events=["low", "high"]).is_valid(dataset)
     other = UCSStore(corpora / "deap.zarr", target="valence>=5", window_seconds=2)
     assert dataset.code != other.code  # moabb finds results by it
+
+
+def test_omfa_is_evaluated_as_other_classifiers_are(lay_store, tmp_path):
+    from moabb.evaluations import WithinSessionEvaluation
+
+    folder = lay_store(
+        tmp_path / "m.zarr",
+        subjects=1,
+        trials=[(i * 500, 500) for i in range(6)],
+        n_times=3000,
+        labels={"coin": [0, 1] * 3},
+    )
+    dataset = UCSStore(folder, target="coin", window_seconds=1)
+    model = OMFAClassifier(
+        sfreq=100.0,
+        ch_names=list(dataset.windows.channels),
+        preset="tiny",
+        epochs=1,
+        device="cpu",
+    )
+    run = WithinSessionEvaluation(
+        paradigm=EmotionParadigm(),
+        datasets=[dataset],
+        hdf5_path=str(tmp_path / "found"),
+        overwrite=True,
+        error_score="raise",
+    )
+    found = run.process({"omfa": make_pipeline(model)})
+    assert found["score"].between(0, 1).all()
+    assert len(found) == 1

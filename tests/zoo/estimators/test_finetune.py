@@ -342,9 +342,10 @@ def test_a_result_of_before_means_what_it_meant_when_it_is_run_again(easy, tmp_p
 
 
 def test_controls_have_the_architecture_of_the_checkpoint(easy, save):
-    checkpoint = save(tokens_per_second=4.0, encoder="patch")
+    checkpoint = save(tokens_per_second=4.0, encoder="patch", stem_layers=3)
     given = {"checkpoint": checkpoint, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1}
     own = {"preset": "tiny", "encoder": "patch", "resampling": "rate", "tokens_per_second": 4.0}
+    own["stem_layers"] = 3
     matched = controls(given)
     assert matched == {
         "omfa:random": {**own, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1},
@@ -470,7 +471,8 @@ def test_channels_are_standardised_by_the_training_side(easy):
     dataset.X[:, 5] = np.nan
     dataset.X[120:] += 1e4
     train, validation, _ = sides(dataset, 120, 160)
-    network = braindecode(model="DGCNN", epochs=1).fit(train, validation).network_
+    how = {"epochs": 1, "patience": 1, "refit": False}  # else validation is learnt from too
+    network = braindecode(model="DGCNN", **how).fit(train, validation).network_
     used = dataset.X[:120, :5].astype(float)
     assert np.allclose(network.mean[:5], used.mean((0, 2)), rtol=1e-4)
     assert np.allclose(network.sd[:5], used.std((0, 2)), rtol=1e-4)

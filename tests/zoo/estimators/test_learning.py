@@ -24,7 +24,9 @@ def deap(folder, **planted):
     """One subject of simulated DEAP, and the best balanced accuracy that its windows allow."""
     truth = simulate("deap", folder / "raw", subjects=1, seconds=20, progress=False, **planted)
     ingest("deap", folder / "raw", folder / "deap.zarr", serial=True, progress=False)
-    data = open_dataset(folder / "deap.zarr", 4.0, target="valence>5", cache="memory")
+    # An effect as large as here looks like noise to quality control, and no channel is bad.
+    how = {"cache": "memory", "mask_bad": False}
+    data = open_dataset(folder / "deap.zarr", 4.0, target="valence>5", **how)
     return data, truth.best_accuracy["valence"]["4"]["balanced"]
 
 
@@ -42,7 +44,7 @@ def test_an_effect_in_power_is_learned_to_most_of_what_can_be(tmp_path):
 @pytest.mark.slow
 def test_an_effect_in_coupling_is_heard_by_the_graph_alone(tmp_path):
     data, best = deap(tmp_path, effect=3.0, effect_kind="connectivity")
-    graph, mean = score(data), score(data, head="mean")
+    graph, mean = score(data), score(data, head="mean", connectivity=False)
     assert graph > 0.7 * best
     assert mean < 0.65
 

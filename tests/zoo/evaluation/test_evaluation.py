@@ -495,6 +495,33 @@ def test_a_result_that_would_fill_the_memory_is_refused_unread(finished, tmp_pat
         Result.load(finished.path, largest=1000)
 
 
+def test_models_that_have_probabilities_leave_them_and_again_the_same(easy, tmp_path):
+    logistic = "relative-band-power+logistic"
+    result = evaluate(logistic, easy, "cross-subject", out=tmp_path)
+    p = result.probabilities
+    assert np.allclose(p.sum(axis=1), 1, atol=1e-5)
+    assert (p.argmax(axis=1) == result.predictions["y_pred"]).all()
+    again = rerun(result.path, easy)
+    assert (again.probabilities == p).all()
+    assert (Result.load(result.path).probabilities == p).all()
+    assert evaluate("differential-entropy+ridge", easy, "cross-subject").probabilities is None
+
+
+def test_probabilities_that_are_none_fail_the_fold(easy):
+    class Wrong:
+        def fit(self, train, validation):
+            return self
+
+        def predict(self, windows):
+            return np.zeros(len(windows), int)
+
+        def predict_proba(self, windows):
+            return np.ones((len(windows), 2))
+
+    with pytest.raises(DataError, match="rows of probabilities that sum to 1"):
+        evaluate(lambda seed: Wrong(), easy, "cross-subject")
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", None])
 def test_a_damaged_fold_is_run_again(easy, tmp_path, content):
     fold = split(easy.metadata, easy.metadata["target"].to_numpy(), Protocol("cross-subject"))[0]

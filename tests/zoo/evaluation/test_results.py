@@ -122,6 +122,40 @@ def test_a_trial_of_two_classes_counts_for_each():
     assert result.subjects["trial_accuracy"].tolist() == [1]
 
 
+# ---- probabilities ------------------------------------------------------------------------------
+
+
+def likely(result):
+    """The result with probabilities: .9 for what is predicted, so that a tenth may be wrong."""
+    y = result.predictions["y_pred"].to_numpy()
+    table = result.predictions.assign(p_a=np.where(y == 0, 0.9, 0.1), p_b=np.where(y, 0.9, 0.1))
+    return replace(result, predictions=table)
+
+
+def test_probabilities_are_scored_by_subject_and_trial_and_travel_with_the_file(tmp_path):
+    result = likely(predicted([0] * 9 + [1], [1, 1]))
+    found = result.calibration()
+    wrong, right = -np.log(0.1), -np.log(0.9)
+    assert found.loc["log_loss", "mean"] == pytest.approx((11 * right + wrong) / 12)
+    assert found.loc["brier", "pooled"] == pytest.approx((11 * 0.02 + 2 * 0.81) / 12)
+    assert found.loc["calibration_error", "pooled"] == pytest.approx(abs(0.9 - 11 / 12))
+    assert found.loc["auc", "per_trial"] == 1
+    assert result.trials["p_a"].tolist() == pytest.approx([0.82, 0.1])
+    # The decision is not the mean's: models without probabilities are decided by votes too.
+    assert likely(predicted([0, 0, 1], [1])).trials["y_pred"].tolist() == [0, 1]
+    read = Result.load(result.save(tmp_path / "r.zip"))
+    assert (read.probabilities == result.probabilities).all()
+    pd.testing.assert_frame_equal(read.calibration(), found)
+    assert read.folds_digest == predicted([0] * 9 + [1], [1, 1]).folds_digest
+
+
+def test_a_result_without_probabilities_has_no_scores_of_them():
+    result = made(0.2)
+    assert result.probabilities is None
+    assert result.calibration().empty
+    assert "log_loss" not in result.subjects
+
+
 # ---- seeds --------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from omfa.zoo.paper.grid import Grid
 from omfa.zoo.paper.report import reproduce, summarise
 from omfa.zoo.paper.settings import GridSettings, quick
 from omfa.zoo.paper.tables import BASELINES, CORPORA, PAPER, TABLES, rows_of
+from omfa.zoo.pretraining.settings import Settings
 from omfa.zoo.protocols.metrics import METRICS
 from omfa.zoo.protocols.protocol import LEAKY_LABEL
 
@@ -23,6 +24,7 @@ pytestmark = [
     # DEAP's release begins at 4 Hz and is average referenced, as DREAMER is not.
     pytest.mark.filterwarnings("ignore::omfa.zoo.SignalPathWarning"),
     pytest.mark.filterwarnings("ignore:.* measures power by band"),
+    pytest.mark.filterwarnings("ignore:.*it learned from 4 to 45 Hz"),
 ]
 
 COMMAND = "omfa-zoo reproduce --out '<script>alert(1)</script>'"
@@ -239,8 +241,9 @@ def test_what_cannot_be_run_is_refused_before_anything_is_trained(stores, lay_st
         Grid(stores, out, ["transfer"], replace(quick(), window_seconds=9.0)).run()
     with pytest.raises(DataError, match="folds"):
         Grid(stores, out, ["transfer"], replace(quick(), n_folds=30)).run()
+    far = Settings(lag_seconds=(4.0, 10.0))
     with pytest.raises(DataError, match="Ask for a shorter window"):
-        Grid(stores, out, ["transfer"]).run()  # views of stage 1 are 4 s, up to 10 s apart
+        Grid(stores, out, ["transfer"], GridSettings(settings=far)).run()  # a view's span is 16 s
     assert not out.exists()
 
 
@@ -324,7 +327,7 @@ def test_the_commands_of_the_docs_run(stores, tmp_path, monkeypatch, capsys):
         (tmp_path / name).symlink_to(store, target_is_directory=True)
     monkeypatch.chdir(tmp_path)
     for command in block.splitlines():
-        program, *arguments = shlex.split(command)
+        program, *arguments = shlex.split(command, comments=True)
         assert program == "omfa-zoo"
         code, told = main([*arguments, "--quick"]), capsys.readouterr()
         assert code == 0, f"{command}: {told.err}"

@@ -32,8 +32,9 @@ from omfa.zoo.pretraining.augmentations import (
 )
 from omfa.zoo.pretraining.loss import alignment, effective_rank, nt_xent, uniformity
 from omfa.zoo.pretraining.module import Contrastive, Settings
-from omfa.zoo.pretraining.probes import probe
+from omfa.zoo.pretraining.probes import probe, residual
 from omfa.zoo.pretraining.run import last_checkpoint, learning_curve, plan, pretrain_encoder
+from omfa.zoo.protocols.held_out import HELD_OUT
 
 QUICK = Settings(
     preset="tiny",
@@ -63,22 +64,27 @@ def store(lay_store, tmp_path_factory):
 # ---- the loss -------------------------------------------------------------------------------
 
 
-def expected_loss(z, unit, recording, time, temperature, reach):
+def expected_loss(z, unit, recording, time, temperature, reach, side=None, width=None):
     """The definition, one anchor after the other."""
     z = z / np.linalg.norm(z, axis=-1, keepdims=True)
     views, n, _ = z.shape
+    if side is not None:
+        side = side / side.reshape(-1, side.shape[-1]).std(0, ddof=1)
     losses = []
     for v in range(views):
         for i in range(n):
             top = math.exp(z[v, i] @ z[1 - v, i] / temperature)
-            below = top
+            terms, weights = [], []
             for w in range(views):
                 for j in range(n):
                     near = recording[i] == recording[j] and abs(time[v, i] - time[w, j]) < reach
-                    if j != i and unit[i] == unit[j] and not near:
-                        below += math.exp(z[v, i] @ z[w, j] / temperature)
-                    elif j == i and w == v:
+                    if j == i or unit[i] != unit[j] or near:
                         continue
+                    terms.append(math.exp(z[v, i] @ z[w, j] / temperature))
+                    apart = 0.0 if side is None else np.sum((side[v, i] - side[w, j]) ** 2)
+                    weights.append(math.exp(-apart / (2 * (width or 1) ** 2)))
+            # Weights of mean 1, so that there are as many negatives as without.
+            below = top + len(terms) * np.average(terms, weights=weights) if terms else top
             losses.append(-math.log(top / below))
     return float(np.mean(losses))
 
@@ -93,8 +99,10 @@ def pairs(n, seed=0):
     }
 
 
-def test_the_loss_is_that_of_its_definition():
+@pytest.mark.parametrize("width", [None, 0.7, 2.0])
+def test_the_loss_is_that_of_its_definition(width):
     p = pairs(12)
+    side = None if width is None else np.random.default_rng(1).normal(3, 2, (2, 12, 3))
     p["recording"] += 4 * p["unit"]  # a recording is of one dataset
     p["time"][1] = p["time"][0] + 3
     got, _, negatives = nt_xent(
@@ -102,9 +110,30 @@ def test_the_loss_is_that_of_its_definition():
         **{k: torch.from_numpy(p[k]) for k in ("unit", "recording", "time")},
         temperature=0.2,
         reach=5.0,
+        side=None if side is None else torch.from_numpy(side),
+        match_width=width,
     )
-    assert got.item() == pytest.approx(expected_loss(**p, temperature=0.2, reach=5.0), rel=1e-5)
+    wanted = expected_loss(**p, temperature=0.2, reach=5.0, side=side, width=width)
+    assert got.item() == pytest.approx(wanted, rel=1e-5)
     assert 0 < float(negatives) < 22
+
+
+def test_what_side_features_tell_apart_is_no_help():
+    """Embeddings that are side features find the positive, but not among negatives of the same."""
+    rng = np.random.default_rng(0)
+    kinds = torch.from_numpy(rng.normal(size=(4, 3))).float()
+    side = kinds[torch.arange(64) % 4].expand(2, 64, 3)
+    z = side + 0.01 * torch.from_numpy(rng.normal(size=(2, 64, 3))).float()
+    numbers = {
+        "unit": torch.zeros(64, dtype=torch.long),
+        "recording": torch.arange(64),
+        "time": torch.zeros(2, 64),
+    }
+    alike, _, _ = nt_xent(z, **numbers)
+    matched, _, negatives = nt_xent(z, **numbers, side=side, match_width=0.1)
+    # A quarter of the negatives are of the anchor's kind; weighed, they count for all.
+    assert float(alike) == pytest.approx(math.log(1 + 30), abs=0.4)
+    assert float(matched) == pytest.approx(math.log(1 + float(negatives)), abs=0.1)
 
 
 def test_windows_near_in_time_and_other_datasets_are_no_negatives():
@@ -318,9 +347,10 @@ def test_the_commands_of_the_docs_run(corpora, tmp_path, monkeypatch, capsys):
 
 
 def test_it_learns(corpora, tmp_path):
+    # Against all negatives alike: matched ones take longer than a test may.
     settings = Settings(
         preset="tiny", window_seconds=1, lag_seconds=(0, 0), steps=200, batch_size=32,
-        channels_per_window=4, lr=2e-3, augmentations=OFF,
+        channels_per_window=4, lr=2e-3, augmentations=OFF, match_width=None,
     )  # fmt: skip
     pretrain_encoder(corpora / "deap.zarr", tmp_path / "run", settings, log_every=1)
     curve = learning_curve(tmp_path / "run")
@@ -446,8 +476,10 @@ def test_probes_never_open_who_is_held_out(store, tmp_path, monkeypatch):
     for name in ("sub-03", "sub-04"):  # cannot be opened
         (damaged / f"{name}_ses-1_run-1" / "zarr.json").write_text("{")
     encoder, about = make_encoder("art", "tiny"), {"targets": {"tiny": "emotion"}}
-    found = probe(encoder, [str(damaged)], 2.0, **about, hold_out=["tiny/sub-0[34]", "other/*"])
-    assert "probe_task/tiny" in found
+    monkeypatch.setitem(HELD_OUT, "tiny", ("sub-03", "sub-04"))
+    for names in (["tiny/sub-0[34]", "other/*"], ["benchmark"]):
+        found = probe(encoder, [str(damaged)], 2.0, **about, hold_out=names)
+        assert "probe_residual/tiny" in found
     with pytest.raises(DataError, match="Reading sub-03_ses-1_run-1"):
         probe(encoder, [str(damaged)], 2.0, **about)
     asked = []
@@ -461,8 +493,26 @@ def test_probes_never_open_who_is_held_out(store, tmp_path, monkeypatch):
 
 def test_probes_score_what_can_be_held_out(store):
     found = probe(make_encoder("art", "tiny"), [str(store)], 2.0, targets={"tiny": "emotion"})
-    assert set(found) == {"probe_subject/tiny", "probe_task/tiny", "probe_task_centred/tiny"}
+    task = {"probe_side/tiny", "probe_gain/tiny", "probe_residual/tiny"}
+    assert set(found) == {"probe_subject/tiny", *task}
+    gain = found.pop("probe_gain/tiny")
     assert all(0 <= score <= 1 for score in found.values())
+    assert -1 <= gain <= 1
+
+
+def test_what_side_features_explain_is_taken_out_of_embeddings():
+    rng = np.random.default_rng(0)
+    side, own = rng.normal(size=(200, 3, 6)), rng.normal(size=(200, 3, 4))
+    told = np.stack([side[..., 0] * side[..., 1], side[..., 2] ** 2, side[..., 3]], -1)
+    h = np.concatenate([told, own], -1).astype(np.float32)
+    h[5, 1] = side[5, 1] = np.nan
+    left = residual(h, side.astype(np.float32))
+    assert np.isnan(left[5, 1]).all()
+    there = np.isfinite(left).all(-1)
+    assert there.sum() == 599
+    assert np.abs(left[there][:, :3]).max() < 1e-3
+    # What was drawn on its own stays, but for the share that 28 numbers fit by chance.
+    assert left[there][:, 3:].var() > 0.9 * own[there].var()
 
 
 # ---- bad input ------------------------------------------------------------------------------

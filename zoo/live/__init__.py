@@ -1,0 +1,1 @@
+"""Answers while a recording is being made."""

@@ -1,0 +1,1 @@
+"""From a checkpoint to answers about recordings that have no labels."""

@@ -1,0 +1,394 @@
+"""Recordings without labels, brought to the signal path that a checkpoint learned from.
+
+Whatever MNE reads goes through the pipeline's own opening, units, channel names, quality and
+filters, so that a recording is treated here as ingest would treat it. What a checkpoint expects and
+a recording lacks becomes a masked row; nothing is interpolated or invented.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from omfa.pipeline.channels import UCS
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.preprocess import NARROWEST_TRANSITION, Preprocessing, preprocess
+from omfa.pipeline.quality import assess
+from omfa.pipeline.readers.channel_types import ChannelRules
+from omfa.pipeline.readers.files import FilesReader
+from omfa.pipeline.readers.opening import open_raw
+from omfa.pipeline.readers.raw import to_recording
+from omfa.pipeline.recording import Key, Recording, plausible_unit
+from omfa.pipeline.signal_path import SignalPath
+from omfa.pipeline.words import some
+from omfa.zoo.checkpoints.cards import Card
+from omfa.zoo.checkpoints.decision import Decision
+from omfa.zoo.checkpoints.input import check_signal
+from omfa.zoo.protocols.windows import doubtful_amplitude
+
+if TYPE_CHECKING:
+    import mne
+
+    from omfa.pipeline.store import StoredRecording
+
+NEAR = 0.02
+"""Metres within which an electrode of an unknown name stands for one that is missing: electrodes of
+the 10-20 system are some 6 cm apart, those of 10-10 some 3 cm; our choice."""
+
+FOLDERS = (".mff", ".ds")
+"""Folders that are one recording to MNE."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recording as a checkpoint reads it.
+
+    Attributes
+    ----------
+    name : str
+    segments : list of ndarray of float32, each (n_chans, n_times)
+        Microvolts, at the checkpoint's rate; a row for each of its channels, NaN where a sample or
+        the channel is missing.
+    onsets : list of float
+        When each segment begins, in seconds from the start of the recording.
+    channels : dict of str to str
+        What became of each channel of the checkpoint: ``"used"``, ``"used (E36, by its place)"``,
+        ``"missing"``, ``"bad (flat)"``.
+    left_out : list of str
+        Channels of the recording that the checkpoint did not learn from.
+    bad_spans : list of (float, float, str)
+        Onset and duration in seconds, and name, of what the file marks as bad.
+    warnings : list of str
+        In what the recording differs from what the model learned from.
+    """
+
+    name: str
+    segments: list[npt.NDArray[np.float32]]
+    onsets: list[float]
+    channels: dict[str, str]
+    left_out: list[str]
+    bad_spans: list[tuple[float, float, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+# ------------------------------------------------------------------------------- what is given
+
+
+def recordings_in(path: str | Path) -> Iterator[tuple[str, Any]]:
+    """List the recordings of a file, a folder or a store.
+
+    Yields
+    ------
+    name : str
+        For the files of outputs.
+    recording : Path or StoredRecording
+        What ``prepare`` takes.
+
+    Raises
+    ------
+    DataError
+        If there is no such thing, or a folder has no recording.
+    """
+    path = Path(path)
+    if (path / "zarr.json").is_file():
+        from omfa.pipeline.store import open_store
+
+        store = open_store(path)
+        for name in store.recordings.index:
+            yield str(name), store[str(name)]
+    elif path.is_dir() and path.suffix.lower() not in FOLDERS:
+        for key in FilesReader().discover(path):
+            yield "_".join(Path(key.files[0]).with_suffix("").parts), key.paths[0]
+    elif path.exists():
+        yield path.stem, path
+    else:
+        raise DataError(f"Reading {path}", "there is no such file or folder", "Check the path")
+
+
+def read(path: Path, *, unit: str | None = None) -> Recording:
+    """Read a file, or a folder that is one recording, with MNE.
+
+    Parameters
+    ----------
+    path : Path
+    unit : str, optional
+        Of its numbers, where the file declares none or a wrong one.
+
+    Raises
+    ------
+    DataError
+        If MNE cannot read it, or nothing in it is EEG.
+    """
+    where, notes = f"Reading {path.name}", list[str]()
+    raw = open_raw(path, where=where, notes=notes)
+    return _of_raw(raw, path.stem, where=where, unit=unit, notes=notes)
+
+
+def of_raw(raw: mne.io.BaseRaw, *, unit: str | None = None) -> Recording:
+    """Take an opened recording of MNE, in volts as MNE has it unless ``unit`` says otherwise."""
+    name = Path(raw.filenames[0]).stem if raw.filenames and raw.filenames[0] else "recording"
+    return _of_raw(raw, name, where=f"Reading {name}", unit=unit, notes=[])
+
+
+def _of_raw(
+    raw: mne.io.BaseRaw, name: str, *, where: str, unit: str | None, notes: list[str]
+) -> Recording:
+    key = Key(re.sub("[^A-Za-z0-9]", "", name) or "recording", files=(name,))
+    return to_recording(raw, key, where=where, rules=ChannelRules(unit=unit), notes=notes)
+
+
+# ------------------------------------------------------------------------------- the signal path
+
+
+def prepare(
+    recording: Recording, decision: Decision, card: Card, *, name: str = "", mask_bad: bool = True
+) -> Prepared:
+    """Bring a recording to the rate, band, reference and channels of a checkpoint.
+
+    Parameters
+    ----------
+    recording : Recording
+    decision : Decision
+    card : Card
+        Of the same checkpoint.
+    name : str
+        What outputs call it.
+    mask_bad : bool
+        Count channels that quality control marks as absent.
+
+    Raises
+    ------
+    DataError
+        If they have no channel in common, or the signal cannot be in microvolts.
+    """
+    name = name or recording.key.files[0]
+    doing = f"Predicting {name}"
+    recording.check()
+    rows, how = _matched(recording, decision, doing)
+    quality = assess(
+        [segment[list(rows.values())] for segment in recording.segments],
+        recording.sfreq,
+        list(rows),
+        UCS.positions(rows),
+    )
+    bad = {
+        channel: ", ".join(reasons)
+        for channel, is_bad, reasons in zip(rows, quality.bad, quality.reasons, strict=True)
+        if is_bad
+    }
+    said = list(recording.notes)
+    if found := plausible_unit(recording):
+        said.append(found)
+    settings, told = _settings(decision, recording.sfreq)
+    said += told
+    if (had := recording.source.get("band")) is not None:
+        said += _told(card, decision, (had[0], min(had[1], recording.sfreq / 2)))
+    kept = [channel for channel in decision.channels if channel in rows]
+    segments = []
+    for segment in recording.segments:
+        clean = preprocess(
+            np.ascontiguousarray(segment[list(rows.values())], np.float32),
+            recording.sfreq,
+            settings,
+            channels=list(rows),
+            positions=UCS.positions(rows),
+            bad=np.asarray(quality.bad),
+        )
+        segments.append(_laid(clean, list(rows), decision, bad if mask_bad else {}))
+    _check_amplitude(segments, doing)
+    state = {
+        channel: "missing"
+        if channel not in rows
+        else f"bad ({bad[channel]})"
+        if channel in bad and mask_bad
+        else how[channel]
+        for channel in decision.channels
+    }
+    lengths = [segment.shape[1] / recording.sfreq for segment in recording.segments]
+    used = {rows[channel] for channel in kept}
+    return Prepared(
+        name=name,
+        segments=segments,
+        onsets=[0.0, *np.cumsum(lengths)[:-1].tolist()],
+        channels=state,
+        left_out=[c for row, c in enumerate(recording.channels) if row not in used],
+        bad_spans=[
+            (float(onset), float(lasting), str(what))
+            for onset, lasting, what in recording.source.get("bad_spans", ())
+        ],
+        warnings=said,
+    )
+
+
+def prepare_stored(
+    stored: StoredRecording,
+    preprocessing: dict[str, Any],
+    decision: Decision,
+    card: Card,
+    *,
+    name: str,
+    mask_bad: bool = True,
+) -> Prepared:
+    """Take a recording of a store, of which only what is still missing is done.
+
+    Parameters
+    ----------
+    stored : StoredRecording
+    preprocessing : dict
+        Of the store's settings.
+    decision, card, name, mask_bad
+        As for ``prepare``.
+
+    Raises
+    ------
+    DataError
+        As ``prepare``.
+    """
+    doing = f"Predicting {name}"
+    path = SignalPath.of(preprocessing, stored.attrs, stored.sfreq)
+    common = [channel for channel in stored.channels if channel in decision.channels]
+    if not common:
+        raise _nothing_in_common(doing, stored.channels, decision)
+    low, high = decision.band
+    left = (
+        low if (low or 0) > path.band[0] else None,
+        high if (high or np.inf) < path.band[1] else None,
+    )
+    settings = replace(
+        Preprocessing(sfreq=None, band=None),
+        sfreq=decision.sfreq,
+        band=None if left == (None, None) else left,
+        transition=decision.transition,
+        notch=tuple(f for f in decision.notch if f not in path.notch),
+        reference=decision.reference if path.reference != decision.reference else "source",
+    )
+    said = _told(card, decision, path.band)
+    bad = dict.fromkeys(stored.bad_channels if mask_bad else (), "by the store")
+    signal = stored.signal()
+    segments, onsets = [], []
+    spans = zip(
+        *(stored.array(f"segment_{each}").tolist() for each in ("onset", "length")), strict=True
+    )
+    flags = np.array([channel in stored.bad_channels for channel in stored.channels])
+    for onset, length in spans:
+        clean = preprocess(
+            signal[:, onset : onset + length],
+            stored.sfreq,
+            settings,
+            channels=stored.channels,
+            bad=flags,
+        )
+        segments.append(_laid(clean, stored.channels, decision, bad))
+        onsets.append(float(onset / stored.sfreq))
+    _check_amplitude(segments, doing)
+    state = {
+        channel: "missing"
+        if channel not in common
+        else f"bad ({bad[channel]})"
+        if channel in bad
+        else "used"
+        for channel in decision.channels
+    }
+    rest = [channel for channel in stored.channels if channel not in decision.channels]
+    return Prepared(name, segments, onsets, state, rest, warnings=said)
+
+
+def _matched(
+    recording: Recording, decision: Decision, doing: str
+) -> tuple[dict[str, int], dict[str, str]]:
+    """Return the row of each channel by its UCS name, and how each was known."""
+    raws = recording.channels
+    unknown = [row for row, raw in enumerate(raws) if raw not in UCS]
+    # Not E: the nets of EGI have E1 to E256, whose places may be known.
+    if any(re.fullmatch(r"[BCDFGH]\d{1,2}", raws[row].strip()) for row in unknown):
+        UCS.canonicalize(raws, where=doing)  # refuses a cap whose A1 and A2 are not the ears
+    known = [row for row in range(len(raws)) if row not in unknown]
+    names = UCS.canonicalize([raws[row] for row in known], where=doing)
+    rows = dict(zip(names, known, strict=True))
+    how = dict.fromkeys(rows, "used")
+    lacking = [channel for channel in decision.channels if channel not in rows]
+    if recording.positions is not None and unknown and lacking:
+        places = UCS.positions(lacking)
+        for row in unknown:
+            apart = np.linalg.norm(places - recording.positions[row], axis=1)
+            if not np.isfinite(apart).all():
+                continue
+            nearest = int(apart.argmin())
+            channel = lacking[nearest]
+            if apart[nearest] <= NEAR and channel not in rows:
+                rows[channel] = row
+                how[channel] = f"used ({raws[row]}, by its place)"
+    if not set(rows) & set(decision.channels):
+        raise _nothing_in_common(doing, raws, decision)
+    # In UCS order, as a store has them: sums over channels are then the same.
+    order = UCS.in_order(rows)
+    return {channel: rows[channel] for channel in order}, how
+
+
+def _nothing_in_common(doing: str, channels: Sequence[str], decision: Decision) -> DataError:
+    return DataError(
+        doing,
+        f"none of its {len(channels)} channels ({some(list(channels), 6)}) is one that the model "
+        f"learned from ({some(list(decision.channels), 6)})",
+        "Rename them to their 10-05 names, give them positions, or use another checkpoint",
+    )
+
+
+def _settings(decision: Decision, sfreq: float) -> tuple[Preprocessing, list[str]]:
+    """Return what is done to a recording of a rate, and what of it cannot be done."""
+    settings = decision.preprocessing
+    low, high = settings.band or (None, None)
+    ceiling = min(sfreq, decision.sfreq) / 2
+    if high is None or high <= ceiling - NARROWEST_TRANSITION:
+        return replace(settings, notch=tuple(f for f in settings.notch if f < ceiling - 2)), []
+    said = [
+        f"It is sampled at {sfreq:g} Hz, so that nothing above {ceiling:g} Hz is in it; the model "
+        f"learned from signals up to {high:g} Hz."
+    ]
+    return replace(settings, band=(low, None), notch=()), said
+
+
+def _told(card: Card, decision: Decision, had: tuple[float, float]) -> list[str]:
+    """Return what ``check_signal`` warns of the band that is left of the one that was there.
+
+    A band that lacks too much is refused.
+    """
+    low, high = decision.band
+    band = max(had[0], low or 0.0) or None, min(had[1], np.inf if high is None else high)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        check_signal(card, band=band)
+    return [str(one.message) for one in caught]
+
+
+def _laid(
+    clean: npt.NDArray[np.float32],
+    channels: Sequence[str],
+    decision: Decision,
+    bad: dict[str, str],
+) -> npt.NDArray[np.float32]:
+    """Lay rows out as the checkpoint has them, NaN where a channel is missing or bad."""
+    out = np.full((len(decision.channels), clean.shape[1]), np.nan, np.float32)
+    row = {channel: i for i, channel in enumerate(channels) if channel not in bad}
+    for i, channel in enumerate(decision.channels):
+        if channel in row:
+            out[i] = clean[row[channel]]
+    return out
+
+
+def _check_amplitude(segments: Sequence[npt.NDArray[np.float32]], doing: str) -> None:
+    """Refuse signals that are in another unit: every answer about them would be wrong."""
+    X = segments[int(np.argmax([segment.shape[1] for segment in segments]))]
+    there = np.isfinite(X).mean(axis=1) > 0.5
+    if not there.any():
+        return
+    known = np.where(np.isfinite(X), X, np.float32(0))
+    if found := doubtful_amplitude(known[None], there[None]):
+        raise DataError(doing, found, "Say the unit of its numbers: --unit V (mV, uV, nV)")
