@@ -212,28 +212,35 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
     """
     from omfa.zoo.evaluation.results import by_subject, interval_of, per_trial, seeds_in_words
 
-    groups: dict[tuple[str, str], dict[str, list[Result]]] = {}
+    # Only seeds are averaged: another task, window or setting is another row.
+    groups: dict[tuple[str, ...], dict[tuple[str, str], list[Result]]] = {}
     for result in results:
-        models = groups.setdefault((result.data, result.label), {})
-        models.setdefault(_model(result, name, weights), []).append(result)
+        windows = (result.config["dataset"].get("recipe") or {}).get("window_seconds")
+        said = "" if windows is None else f", windows of {windows:g} s"
+        models = groups.setdefault((result.data, result.label, result.config["rule"], said), {})
+        how = {k: v for k, v in result.config["parameters"].items() if k != "checkpoint"}
+        key = _model(result, name, weights), json.dumps(how, sort_keys=True, default=str)
+        models.setdefault(key, []).append(result)
     rows = []
-    for (data, protocol), models in groups.items():
+    for (data, protocol, rule, said), models in groups.items():
         shared = {"dataset": data, "protocol": protocol, "metric": METRIC}
-        for model, seeds in models.items():
+        for (model, _), seeds in models.items():
             subjects = by_subject(seeds)
             low, high = interval_of(seeds, METRIC)
             scores = {"score": subjects[METRIC].mean(), "low": low, "high": high}
             trials = subjects[per_trial(METRIC)].mean()
+            epochs = seeds[0].config["parameters"].get("epochs")
             note = (
                 f"{len(subjects)} subjects, {seeds_in_words(seeds)}, {trials:.3f} per trial, "
-                f"classes by {seeds[0].config['rule']}"
+                f"classes by {rule}{said}" + f", {epochs} epochs" * (epochs is not None)
             )
             # Of one subject there is no interval.
             known = {key: float(value) for key, value in scores.items() if math.isfinite(value)}
             rounded = {key: round(value, 4) for key, value in known.items()}
             rows.append({**shared, "model": model, **rounded, "note": note})
         majority = round(float(subjects[f"majority_{METRIC}"].mean()), 4)
-        rows.append({**shared, "model": "majority", "score": majority})
+        note = f"classes by {rule}{said}"
+        rows.append({**shared, "model": "majority", "score": majority, "note": note})
     return rows
 
 
