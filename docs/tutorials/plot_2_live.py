@@ -46,11 +46,15 @@ output.close()
 print(session)
 
 # %%
-# Each line of the file is an answer or, in words, an event.
+# Each line of the file is an answer or, in words, an event. Latency counts from the stamp of the
+# newest sample; the player's stamps can be ahead of the clock, and it is then below 0.
 
 for line in (folder / "answers.jsonl").read_text().splitlines():
     said = json.loads(line)
-    print(said.get("event") or f"{said['class']:5} {said['p']}, {said['latency_ms']:.0f} ms")
+    if "event" in said:
+        print(said["event"])
+    else:
+        print(f"{said['class']:5} {said['p'][said['class']]:.3f}, {said['latency_ms']:.0f} ms")
 assert session.answers
 
 # %%
