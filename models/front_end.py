@@ -96,10 +96,10 @@ def doubtful_unit(x: Tensor) -> str:
     x = x.detach()
     x = x if x.dtype == torch.float64 else x.float()  # squares of float16 overflow
     x = x[recorded(x)]
+    if not x.numel():  # torch warns of the deviation of nothing
+        return ""
     deviation, mean = x.std(-1, correction=0), x.mean(-1)
     low, high = PLAUSIBLE
-    if not deviation.numel():
-        return ""
     # A deviation over n - 1 samples is 1 where that over n is a little less: equal, and near 1.
     near = deviation.max() - deviation.min() < EQUAL and (deviation[0] - 1).abs() < 10 * EQUAL
     if len(x) >= 3 and near and mean.abs().max() < EQUAL:

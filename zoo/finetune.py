@@ -273,8 +273,8 @@ def _card(
         known = saw.setdefault(part["dataset"], {**part, **new})
         if set(part["subjects"]) - set(known["subjects"]):  # else the same hours again
             known["hours"] = round(known["hours"] + part["hours"], 3)
-        for name in ("subjects", "recordings", "held_out"):
-            known[name] = sorted({*known[name], *part.get(name, ())})
+        for what in ("subjects", "recordings", "held_out"):
+            known[what] = sorted({*known[what], *part.get(what, ())})
         known["held_out"] = [one for one in known["held_out"] if one not in known["recordings"]]
     settings = open_store(dataset.recipe["stores"][0]).settings
     made = settings.get("preprocessing", {})

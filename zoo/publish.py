@@ -377,7 +377,7 @@ def describe(entry: Entry) -> str:
 # {card.name}
 
 {simulated}OMFA, size {card.preset}, for EEG of any channels. {stage}
-Licence: {card.licence}.
+Licence: {card.licence or "none yet; it is chosen when it is published"}.
 
 ## Use
 

@@ -67,7 +67,11 @@ def open_raw(
         if kind not in EDF_SUFFIXES:
             with warnings.catch_warnings(record=True) as said:
                 warnings.simplefilter("always")
-                raw = _open_brainvision(path) if kind in _HEADERS else mne.io.read_raw(path)
+                raw = (
+                    _open_brainvision(path)
+                    if kind in _HEADERS
+                    else mne.io.read_raw(path, verbose="warning")
+                )
             _check_place(raw, path, where=where)
             beyond = [str(w.message) for w in said if _BEYOND.match(str(w.message))]
             if notes is not None and kind not in _ASKED:  # `annotation_events` names the others

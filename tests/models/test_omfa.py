@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from omfa.models import HEADS, OMFA, PlaceWarning, UnitWarning, register_with_braindecode
 from omfa.models.art import CPU_SLICE
-from omfa.models.front_end import may_look
+from omfa.models.front_end import doubtful_unit, may_look
 from omfa.models.omfa import SUMMARY
 
 pytestmark = [
@@ -585,6 +585,10 @@ def test_another_unit_is_said_once_per_model(factor, unit):
 
 def standardised(x, *, over):
     return (x - x.mean(over, keepdim=True)) / x.std(over, keepdim=True)
+
+
+def test_nothing_recorded_is_in_no_unit_and_nothing_is_warned_of():
+    assert doubtful_unit(torch.zeros(2, 3, 64)) == ""
 
 
 def test_windows_that_were_standardised_are_said_and_what_is_only_small_is_not():

@@ -100,6 +100,13 @@ def recordings_in(path: str | Path) -> Iterator[tuple[str, Any]]:
     if (path / "zarr.json").is_file():
         from omfa.pipeline.store import open_store
 
+        if (path.parent / "zarr.json").is_file():
+            raise DataError(
+                f"Reading {path}",
+                "it is one recording of a store",
+                f"Name the whole store: {path.parent}",
+            )
+
         store = open_store(path)
         for name in store.recordings.index:
             yield str(name), store[str(name)]

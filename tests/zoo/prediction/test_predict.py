@@ -26,6 +26,7 @@ from omfa.zoo import (
 )
 from omfa.zoo.cli.main import main
 from omfa.zoo.prediction.predictor import BAD_SPAN, FEW, GAP, HOLES
+from omfa.zoo.prediction.recordings import recordings_in
 
 CHANNELS = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2"]
 SFREQ, TRIAL = 256.0, 4.0
@@ -283,3 +284,13 @@ def test_the_command_writes_tables_annotations_and_pages(lab, new, tmp_path, cap
     assert (out / "new_raw.html").read_text() == page
     assert main([*command[:2], str(lab / "lab.zarr"), "--out", str(tmp_path / "stored")]) == 0
     assert len(pd.read_csv(tmp_path / "stored" / "summary.csv")) == 4
+
+
+def test_a_checkpoint_is_named_as_its_folder(lab):
+    assert load_card(lab / "model").name == "model"
+
+
+def test_one_recording_of_a_store_is_told_to_be_one(lab):
+    one = min((lab / "lab.zarr").glob("sub-*"))
+    with pytest.raises(DataError, match=r"one recording of a store.*Name the whole store"):
+        list(recordings_in(one))
