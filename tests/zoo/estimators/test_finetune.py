@@ -70,6 +70,9 @@ def save(tmp_path):
     return save
 
 
+PROBE = {"preset": "tiny", "head": "logistic", "encoder": "cnn"}
+
+
 # ---- learning -------------------------------------------------------------------------------
 
 
@@ -77,15 +80,16 @@ def save(tmp_path):
     ("model", "parameters"),
     [
         ("omfa", FROZEN),
-        ("omfa", {**TINY, "epochs": 6}),
-        ("omfa", {"preset": "tiny", "head": "logistic"}),
+        ("omfa", {**TINY, "epochs": 12}),
+        ("omfa", PROBE),
         ("braindecode:DGCNN", {"epochs": 20, "lr": 3e-3}),
     ],
     ids=["frozen", "scratch", "probe", "DGCNN"],
 )
 def test_a_planted_effect_is_learned_and_permuted_labels_are_not(make_table, model, parameters):
     metadata = make_table(sessions=1)
-    dataset = simulated(metadata, 3.0)
+    # To random weights that nobody trains three times the amplitude is little.
+    dataset = simulated(metadata, 10.0 if parameters is PROBE else 3.0)
     learned = evaluate(model, dataset, THREE, parameters=parameters)
     assert learned.summary()["mean"]["balanced_accuracy"] > 0.9
     trial = codes(metadata, TRIAL)
@@ -211,9 +215,10 @@ def test_what_is_learned_on_embeddings_is_an_omfa(easy):
     assert torch.allclose(whole, parts, atol=0.02)
 
 
-def test_a_linear_probe_is_logistic_regression_on_the_embeddings_of_all_channels(easy, save):
-    checkpoint = save()
-    train, validation, test = sides(easy, 120, 160)
+def test_a_linear_probe_is_logistic_regression_on_the_embeddings_of_all_channels(make_table, save):
+    checkpoint = save(encoder="cnn")
+    dataset = simulated(make_table(sessions=1), 10.0)
+    train, validation, test = sides(dataset, 120, 160)
     probe = omfa(checkpoint=checkpoint, head="logistic").fit(train, validation)
     encoder = OMFA.from_pretrained(checkpoint).encoder.eval()
 
