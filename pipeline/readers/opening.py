@@ -215,6 +215,12 @@ def mne_errors(where: str) -> Iterator[None]:
         for pattern, found, action in _EXPLAINED:
             if re.search(pattern, text):
                 raise DataError(where, found, action) from error
+        if not text:  # an assertion of a reader that met something else than its format
+            raise DataError(
+                where,
+                f"it is no recording in a format that MNE reads ({type(error).__name__})",
+                "Leave it out, or convert it to EDF, BrainVision or FIF",
+            ) from error
         raise DataError(
             where,
             f"MNE cannot read it ({type(error).__name__}: {text})",

@@ -336,6 +336,12 @@ def test_samples_that_look_like_an_annotation_are_none(tmp_path, suffix):
     assert not recording.notes
 
 
+def test_a_text_that_is_no_recording_is_called_so(tmp_path):
+    (tmp_path / "S1.txt").write_text("hello\n")
+    reader = FilesReader(extensions=(".txt",))
+    refused(reader, tmp_path, "no recording in a format that MNE reads.*convert it")
+
+
 def test_texts_of_an_edf_in_another_encoding(tmp_path):
     write(tmp_path / "S1.edf", [(2, 4, "gl?cklich")])
     for encoding, text in (("latin-1", "glücklich"), ("cp1251", "глuцklich")):
