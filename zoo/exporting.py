@@ -27,7 +27,7 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest
 from omfa.pipeline.writing import staged
 from omfa.zoo.checkpoints.cards import CARD, WEIGHTS, Card
-from omfa.zoo.checkpoints.decision import as_metadata, read_decision
+from omfa.zoo.checkpoints.decision import as_metadata, decision_in
 from omfa.zoo.checkpoints.downloads import described
 from omfa.zoo.checkpoints.folder import build, obtain
 
@@ -227,14 +227,9 @@ Parts = Callable[[str | Path, str], tuple[Answers | Embeddings, Shape, dict[str,
 
 def _answers(name_or_folder: str | Path, doing: str) -> tuple[Answers, Shape, dict[str, Any]]:
     """Return a classifier, the shape of one window, and what the file is to say of itself."""
-    decision = read_decision(name_or_folder)
     files = obtain(name_or_folder)
-    signal = {
-        "chs_info": decision.chs_info(),
-        "n_times": decision.n_times,
-        "sfreq": decision.sfreq,
-    }
-    model = build(files, signal, doing=doing)
+    decision = decision_in(files, name_or_folder)
+    model = build(files, decision.signal, doing=doing)
     metadata = _metadata(files, as_metadata(decision), Answers, decision.n_times)
     graph = Answers(model, decision.scale, decision.temperature)
     return graph.eval(), (len(decision.channels), decision.n_times), metadata

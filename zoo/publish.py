@@ -192,11 +192,17 @@ def _missing_controls(results: Sequence[Result], weights: str) -> list[str]:
         # Before it had a name of its own, the first control was omfa:scratch, frozen.
         return RANDOM if result.estimator == SCRATCH and not fitted else result.estimator
 
-    places = {(r.data, r.label) for r in results if _started_from(r, weights)}
-    found = [
-        {control(r) for r in results if (r.data, r.label) == place} for place in sorted(places)
-    ]
+    places = {_place(r) for r in results if _started_from(r, weights)}
+    found = [{control(r) for r in results if _place(r) == place} for place in sorted(places)]
     return [name for name in (RANDOM, SCRATCH) if not all(name in here for here in found)]
+
+
+Place = tuple[str, str, str, str]
+"""Data, protocol, rule and windows: what results are compared within."""
+
+
+def _place(result: Result) -> Place:
+    return result.data, result.label, str(result.config["rule"]), result.windows
 
 
 def _started_from(result: Result, weights: str) -> bool:
@@ -213,16 +219,15 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
     from omfa.zoo.evaluation.results import by_subject, interval_of, per_trial, seeds_in_words
 
     # Only seeds are averaged: another task, window or setting is another row.
-    groups: dict[tuple[str, ...], dict[tuple[str, str], list[Result]]] = {}
+    groups: dict[Place, dict[tuple[str, str], list[Result]]] = {}
     for result in results:
-        windows = (result.config["dataset"].get("recipe") or {}).get("window_seconds")
-        said = "" if windows is None else f", windows of {windows:g} s"
-        models = groups.setdefault((result.data, result.label, result.config["rule"], said), {})
+        models = groups.setdefault(_place(result), {})
         how = {k: v for k, v in result.config["parameters"].items() if k != "checkpoint"}
         key = _model(result, name, weights), json.dumps(how, sort_keys=True, default=str)
         models.setdefault(key, []).append(result)
     rows = []
-    for (data, protocol, rule, said), models in groups.items():
+    for (data, protocol, *about), models in groups.items():
+        task = ", ".join(filter(None, about))
         shared = {"dataset": data, "protocol": protocol, "metric": METRIC}
         for (model, _), seeds in models.items():
             subjects = by_subject(seeds)
@@ -232,14 +237,14 @@ def _rows(results: Sequence[Result], name: str, weights: str) -> list[dict[str, 
             epochs = seeds[0].config["parameters"].get("epochs")
             note = (
                 f"{len(subjects)} subjects, {seeds_in_words(seeds)}, {trials:.3f} per trial, "
-                f"classes by {rule}{said}" + f", {epochs} epochs" * (epochs is not None)
+                f"classes by {task}" + f", {epochs} epochs" * (epochs is not None)
             )
             # Of one subject there is no interval.
             known = {key: float(value) for key, value in scores.items() if math.isfinite(value)}
             rounded = {key: round(value, 4) for key, value in known.items()}
             rows.append({**shared, "model": model, **rounded, "note": note})
         majority = round(float(subjects[f"majority_{METRIC}"].mean()), 4)
-        note = f"classes by {rule}{said}"
+        note = f"classes by {task}"
         rows.append({**shared, "model": "majority", "score": majority, "note": note})
     return rows
 

@@ -187,8 +187,7 @@ class Benchmark:
         DataError
             If there are too few of them.
         """
-        who = self.dataset(task).metadata[list(SUBJECT)].astype(str).drop_duplicates()
-        known = sorted(who.agg("/".join, axis=1))
+        known = sorted(set(self._people(task)))
         held = held_out_names(known)
         others = [name for name in known if name not in held]
         if self.how.split == "held-out":
@@ -229,9 +228,14 @@ class Benchmark:
 
     def _steps_an_epoch(self, task: Task) -> int:
         """Return the steps of an epoch over all windows of those who are not held out."""
-        who = self.dataset(task).metadata[list(SUBJECT)].astype(str).agg("/".join, axis=1)
-        n_windows = int((~who.isin(held_out_names()).to_numpy()).sum())
+        held = set(held_out_names())
+        n_windows = sum(person not in held for person in self._people(task))
         return ceil(n_windows / Training.batch_size)
+
+    def _people(self, task: Task) -> list[str]:
+        """Return who each window is of, as ``"dataset/subject"``."""
+        who = self.dataset(task).metadata[list(SUBJECT)].astype(str)
+        return ["/".join(names) for names in who.itertuples(index=False)]
 
     def runs(self, task: Task, row: Row) -> Iterator[dict[str, Any]]:
         """Yield the seed and the parameters of each run of a row on a task."""

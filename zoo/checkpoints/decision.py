@@ -94,6 +94,11 @@ class Decision:
             reference=self.reference,
         )
 
+    @property
+    def signal(self) -> dict[str, Any]:
+        """The properties of the model's input, as OMFA takes them."""
+        return {"chs_info": self.chs_info(), "n_times": self.n_times, "sfreq": self.sfreq}
+
     def chs_info(self) -> list[dict[str, Any]]:
         """Return ``ch_name``, ``kind`` and ``loc`` (metres) of each channel, as OMFA takes them."""
         from omfa.pipeline.channels import UCS
@@ -226,9 +231,28 @@ def read_decision(name_or_folder: str | Path) -> Decision:
     DataError
         As ``decision_of``, or if there is no such checkpoint.
     """
-    from omfa.zoo.checkpoints.folder import check_config, obtain
+    from omfa.zoo.checkpoints.folder import obtain
 
-    files = obtain(name_or_folder)
+    return decision_in(obtain(name_or_folder), name_or_folder)
+
+
+def decision_in(files: Mapping[str, bytes], name_or_folder: str | Path) -> Decision:
+    """Read what a checkpoint decides from its files.
+
+    Parameters
+    ----------
+    files : mapping of str to bytes
+        What ``obtain`` returned.
+    name_or_folder : str or path
+        What was asked for, for the error.
+
+    Raises
+    ------
+    DataError
+        As ``decision_of``.
+    """
+    from omfa.zoo.checkpoints.folder import check_config
+
     doing = f"Reading what the checkpoint {name_or_folder} decides"
     try:
         config = json.loads(files[CONFIG])

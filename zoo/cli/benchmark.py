@@ -10,7 +10,7 @@ from pathlib import Path
 from omfa.pipeline import flags
 from omfa.zoo.benchmark.settings import BenchmarkSettings, quick
 from omfa.zoo.benchmark.tasks import RECORDINGS, SOURCES, TASKS
-from omfa.zoo.cli.flags import describe
+from omfa.zoo.cli.flags import QUICK_NOTE, describe
 
 _TASKS = "\n".join(
     f"  {task.name:11} {task.title}, --{RECORDINGS[task.recordings].source}"
@@ -92,9 +92,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     report, cells = benchmark(
         run,
         command=shlex.join(["omfa-zoo", *args.argv]),
-        note="A quick run, which shows that all of it runs: its numbers mean nothing."
-        if args.quick
-        else "",
+        note=QUICK_NOTE if args.quick else "",
         progress=True,
     )
     failed = [cell for cell in cells if cell.error]

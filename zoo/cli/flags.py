@@ -27,6 +27,9 @@ from omfa.zoo.pretraining.settings import Settings, with_changes
 if TYPE_CHECKING:
     from omfa.zoo.data.dataset import StoreDataset
 
+QUICK_NOTE = "A quick run, which shows that all of it runs: its numbers mean nothing."
+"""What a report says of a run with ``--quick``."""
+
 USUAL_TARGETS = "usual targets: " + ", ".join(
     f"{name} {target!r}" for name, target in DEFAULT_TARGETS.items()
 )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omfa.pipeline import flags
 from omfa.zoo.cli.flags import (
+    QUICK_NOTE,
     STORES,
     USUAL_TARGETS,
     add_parameters_flag,
@@ -123,9 +124,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     report, cells = reproduce(
         grid,
         command=shlex.join(["omfa-zoo", *args.argv]),
-        note="A quick run, which shows that all of it runs: its numbers mean nothing."
-        if args.quick
-        else "",
+        note=QUICK_NOTE if args.quick else "",
     )
     failed = [cell for cell in cells if cell.error]
     for cell in failed:

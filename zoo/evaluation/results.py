@@ -119,6 +119,12 @@ class Result:
         """Test windows by true (row) and predicted class."""
         return self._confusion(self.predictions, "y_pred")
 
+    @property
+    def windows(self) -> str:
+        """The length of windows in words: ``"windows of 4 s"``; empty if the data do not say it."""
+        seconds = (self.config["dataset"].get("recipe") or {}).get("window_seconds")
+        return f"windows of {seconds:g} s" if seconds else ""
+
     @cached_property
     def trials(self) -> pd.DataFrame:
         """One decision per trial: the class that most of its test windows were given.
@@ -126,8 +132,7 @@ class Result:
         A row per trial with its names, ``n_windows``, ``y_true``, ``y_pred`` and ``y_majority``.
         Of classes with as many windows it is the one of the earliest window. It is so where there
         are probabilities too, of which the means are beside it: else models that have none could
-        not be compared. Where windows of a
-        trial have several true classes, it has a row for each.
+        not be compared. Where windows of a trial have several true classes, it has a row for each.
         """
         unit = [*TRIAL, "y_true"]
         ordered = self.predictions.sort_values("i_window_in_trial", kind="stable")

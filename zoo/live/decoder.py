@@ -71,13 +71,7 @@ def load_model(checkpoint: str | Path, decision: Decision) -> nn.Module:
     """
     from omfa.zoo.checkpoints.folder import load
 
-    return load(
-        checkpoint,
-        chs_info=decision.chs_info(),
-        n_times=decision.n_times,
-        sfreq=decision.sfreq,
-        unit="uV",
-    )
+    return load(checkpoint, **decision.signal, unit="uV")
 
 
 class Decoder:

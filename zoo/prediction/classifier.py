@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import some
 from omfa.zoo.checkpoints.decision import softmax
 from omfa.zoo.checkpoints.input import UNITS
 from omfa.zoo.estimators.device import choose_device
@@ -191,11 +192,12 @@ class OMFAClassifier(ClassifierMixin, BaseEstimator):
     def _logits(self, X: npt.NDArray[Any] | mne.BaseEpochs) -> npt.NDArray[np.float64]:
         check_is_fitted(self, "model_")
         windows, sfreq, names = self._windows(X, first=False)
-        if len(names) != len(self.ch_names_) or sfreq != self.sfreq_:
+        if names != self.ch_names_ or sfreq != self.sfreq_:
             raise DataError(
-                f"Predicting windows of {len(names)} channels at {sfreq:g} Hz",
-                f"it was fitted to {len(self.ch_names_)} channels at {self.sfreq_:g} Hz",
-                "Give windows of the same kind",
+                f"Predicting windows of {len(names)} channels ({some(names)}) at {sfreq:g} Hz",
+                f"it was fitted to {len(self.ch_names_)} channels ({some(self.ch_names_)}) at "
+                f"{self.sfreq_:g} Hz",
+                "Give windows of the same channels in the same order, and of the same rate",
             )
         windows, present = masked(windows)
         device = choose_device(self.device)

@@ -6,7 +6,6 @@ masked row. A window without any channel has no answer, and says so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +20,8 @@ from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.recording import Recording
 from omfa.pipeline.words import some
-from omfa.zoo.checkpoints.cards import CARD, CONFIG, Card
-from omfa.zoo.checkpoints.decision import Decision, decision_of
+from omfa.zoo.checkpoints.cards import CARD, Card
+from omfa.zoo.checkpoints.decision import Decision, decision_in
 from omfa.zoo.checkpoints.folder import build, obtain
 from omfa.zoo.checkpoints.input import UNITS, scale_input
 from omfa.zoo.estimators.device import ONE_AT_A_TIME, choose_device, threads
@@ -152,22 +151,8 @@ class Predictor:
             If there is no such checkpoint, or it is only pre-trained.
         """
         files = obtain(name_or_folder, progress=progress)
-        doing = f"Loading the checkpoint {name_or_folder}"
-        card = Card.from_json(files[CARD])
-        try:
-            config = json.loads(files[CONFIG])
-        except (ValueError, RecursionError) as error:
-            again = "Do not use it: take it from its source"
-            raise DataError(doing, f"its {CONFIG} is not JSON ({error})", again) from error
-        if not isinstance(config, dict):
-            config = {}  # `build` says what is wrong
-        decision = decision_of(card, config, command=str(name_or_folder))
-        signal = {
-            "chs_info": decision.chs_info(),
-            "n_times": decision.n_times,
-            "sfreq": decision.sfreq,
-        }
-        model = build(files, signal, doing=doing)
+        card, decision = Card.from_json(files[CARD]), decision_in(files, name_or_folder)
+        model = build(files, decision.signal, doing=f"Loading the checkpoint {name_or_folder}")
         scale_input(model, card, None)
         return cls(model, card, decision, settings)
 

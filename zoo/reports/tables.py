@@ -292,10 +292,7 @@ def _order(result: Result) -> tuple[str, bool, bool, str, str]:
 
 
 def _table_of(result: Result) -> str:
-    recipe = result.config["dataset"].get("recipe") or {}
-    seconds = recipe.get("window_seconds")
-    windows = f", windows of {seconds:g} s" if seconds else ""
-    return f"{result.data}, {result.config['rule']}{windows}"
+    return ", ".join(filter(None, (result.data, result.config["rule"], result.windows)))
 
 
 def _names(groups: Sequence[Sequence[Result]]) -> list[str]:
