@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.errors import DataError
+from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.words import some
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ HIGHEST = 1000.0
 Band = Sequence[float | None]
 
 
-class InputWarning(UserWarning):
+class InputWarning(DataWarning):
     """Signals differ from those of a checkpoint's training, but the model can read them."""
 
 

@@ -75,7 +75,8 @@ def _check_out(out: Path | None) -> None:
 
 @contextmanager
 def _warnings_in_a_line() -> Iterator[None]:
-    """Show omfa's own warnings as a line each, without the place in its code."""
+    """Show omfa's own warnings as a line each, once, without the place in its code."""
+    said: set[str] = set()
     with warnings.catch_warnings():
         show = warnings.showwarning
         warnings.simplefilter("default", DataWarning)
@@ -89,7 +90,10 @@ def _warnings_in_a_line() -> Iterator[None]:
             line: str | None = None,
         ) -> None:
             if issubclass(category, DataWarning):
-                print(f"omfa-zoo: {message}", file=sys.stderr)
+                # A dataset is opened for each of many cells, and is as it was.
+                if str(message) not in said:
+                    print(f"omfa-zoo: {message}", file=sys.stderr)
+                said.add(str(message))
             else:
                 show(message, category, filename, lineno, file, line)
 

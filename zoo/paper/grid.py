@@ -252,41 +252,43 @@ class Grid:
             self.say(f"pre-training {number} of {len(self.stage1s)}: {stage1}")
             checkpoints[stage1] = self.pretrain(stage1)
         cells = []
-        for number, (row, protocol) in enumerate(self.cells, 1):
-            self.say(
-                f"cell {number} of {len(self.cells)}: {row.table}, {row.name} on {row.dataset} "
-                f"under {protocol}"
-            )
-            parameters = self.parameters(row)
-            if row.stage1 is not None:
-                parameters["checkpoint"] = str(checkpoints[row.stage1])
-            cells.append(self._cell(row, protocol, parameters))
-        for name, (stage1, folder) in self.attended.items():
-            self.say(f"fine-tuning on all of {name}, to see which channels its graph attends to")
-            attend(self.dataset(name), folder, checkpoints[stage1], self.how.parameters)
+        with warnings.catch_warnings():
+            # Corpora differ from those of a pre-training in channels and bands: that is the table.
+            warnings.simplefilter("ignore", InputWarning)
+            for number, (row, protocol) in enumerate(self.cells, 1):
+                self.say(
+                    f"cell {number} of {len(self.cells)}: {row.table}, {row.name} on {row.dataset} "
+                    f"under {protocol}"
+                )
+                parameters = self.parameters(row)
+                if row.stage1 is not None:
+                    parameters["checkpoint"] = str(checkpoints[row.stage1])
+                cells.append(self._cell(row, protocol, parameters))
+            for name, (stage1, folder) in self.attended.items():
+                self.say(
+                    f"fine-tuning on all of {name}, to see which channels its graph attends to"
+                )
+                attend(self.dataset(name), folder, checkpoints[stage1], self.how.parameters)
         return cells
 
     def _cell(self, row: Row, protocol: Protocol, parameters: dict[str, Any]) -> Cell:
         results = []
-        with warnings.catch_warnings():
-            # Some rows are about channels that pre-training did not see: no need to warn of them.
-            warnings.simplefilter("ignore", InputWarning)
-            try:
-                for seed in range(self.how.n_seeds):
-                    result = evaluate(
-                        row.model,
-                        self.dataset(row.dataset),
-                        protocol,
-                        seed=seed,
-                        parameters=parameters,
-                        # The paper pre-trains on test signals too; a result says if it did.
-                        transductive=row.stage1 is not None,
-                        out=self.out / "results",
-                        n_jobs=self.workers,
-                    )
-                    results.append(result)
-            except DataError as error:  # one that fails leaves the others alone
-                return Cell(row, protocol, error=str(error))
+        try:
+            for seed in range(self.how.n_seeds):
+                result = evaluate(
+                    row.model,
+                    self.dataset(row.dataset),
+                    protocol,
+                    seed=seed,
+                    parameters=parameters,
+                    # The paper pre-trains on test signals too; a result says if it did.
+                    transductive=row.stage1 is not None,
+                    out=self.out / "results",
+                    n_jobs=self.workers,
+                )
+                results.append(result)
+        except DataError as error:  # one that fails leaves the others alone
+            return Cell(row, protocol, error=str(error))
         return Cell(row, protocol, tuple(results))
 
     @property

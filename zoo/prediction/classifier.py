@@ -194,8 +194,8 @@ class OMFAClassifier(ClassifierMixin, BaseEstimator):
         windows, sfreq, names = self._windows(X, first=False)
         if names != self.ch_names_ or sfreq != self.sfreq_:
             raise DataError(
-                f"Predicting windows of {len(names)} channels ({some(names)}) at {sfreq:g} Hz",
-                f"it was fitted to {len(self.ch_names_)} channels ({some(self.ch_names_)}) at "
+                f"Predicting windows of {len(names)} channels ({some(names, 8)}) at {sfreq:g} Hz",
+                f"it was fitted to {len(self.ch_names_)} channels ({some(self.ch_names_, 8)}) at "
                 f"{self.sfreq_:g} Hz",
                 "Give windows of the same channels in the same order, and of the same rate",
             )

@@ -120,3 +120,7 @@ def test_shapes_and_classes_that_do_not_fit_are_refused(windows, fitted):
         small().fit(X[0], y)
     with pytest.raises(DataError, match="there are 4 names"):
         fitted.predict(X[:, :2])
+    info = mne.create_info(["C3", "C4", "P3", "P4"], SFREQ, "eeg")
+    others = mne.EpochsArray(1e-6 * X[:2], info, verbose="error")
+    with pytest.raises(DataError, match=r"\(C3, C4, P3, P4\).*fitted to 4 channels \(C3, C4, O1"):
+        fitted.predict(others)
