@@ -188,17 +188,8 @@ def _line(found: Prediction) -> str:
 
 def _every(given: Iterable[str | Path]) -> Iterator[tuple[str, Any]]:
     """List all recordings; in the place of one that is not there comes its error."""
-    from omfa.pipeline.store import open_store
-
     for path in given:
         try:
-            listed = list(recordings_in(path))
+            yield from list(recordings_in(path))
         except DataError as error:
             yield str(path), error
-            continue
-        settings = open_store(path).settings if (Path(path) / "zarr.json").is_file() else None
-        for name, recording in listed:
-            if settings is None:
-                yield name, recording
-            else:
-                yield name, (recording, settings.get("preprocessing", {}))

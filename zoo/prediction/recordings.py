@@ -88,8 +88,8 @@ def recordings_in(path: str | Path) -> Iterator[tuple[str, Any]]:
     ------
     name : str
         For the files of outputs.
-    recording : Path or StoredRecording
-        What ``prepare`` takes.
+    recording : Path or (StoredRecording, dict)
+        A file, or what ``prepare_stored`` takes: a recording and its store's preprocessing.
 
     Raises
     ------
@@ -106,10 +106,10 @@ def recordings_in(path: str | Path) -> Iterator[tuple[str, Any]]:
                 "it is one recording of a store",
                 f"Name the whole store: {path.parent}",
             )
-
         store = open_store(path)
+        preprocessing = store.settings.get("preprocessing", {})
         for name in store.recordings.index:
-            yield str(name), store[str(name)]
+            yield str(name), (store[str(name)], preprocessing)
     elif path.is_dir() and path.suffix.lower() not in FOLDERS:
         for key in FilesReader().discover(path):
             yield "_".join(Path(key.files[0]).with_suffix("").parts), key.paths[0]
@@ -179,12 +179,12 @@ def prepare(
     doing = f"Predicting {name}"
     recording.check()
     rows, how = _matched(recording, decision, doing)
-    quality = assess(
-        [segment[list(rows.values())] for segment in recording.segments],
-        recording.sfreq,
-        list(rows),
-        UCS.positions(rows),
-    )
+    picked = [
+        np.ascontiguousarray(segment[list(rows.values())], np.float32)
+        for segment in recording.segments
+    ]
+    positions = UCS.positions(rows)
+    quality = assess(picked, recording.sfreq, list(rows), positions)
     bad = {
         channel: ", ".join(reasons)
         for channel, is_bad, reasons in zip(rows, quality.bad, quality.reasons, strict=True)
@@ -199,13 +199,13 @@ def prepare(
         said += _told(card, decision, (had[0], min(had[1], recording.sfreq / 2)))
     kept = [channel for channel in decision.channels if channel in rows]
     segments = []
-    for segment in recording.segments:
+    for segment in picked:
         clean = preprocess(
-            np.ascontiguousarray(segment[list(rows.values())], np.float32),
+            segment,
             recording.sfreq,
             settings,
             channels=list(rows),
-            positions=UCS.positions(rows),
+            positions=positions,
             bad=np.asarray(quality.bad),
         )
         segments.append(_laid(clean, list(rows), decision, bad if mask_bad else {}))
