@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline.console import run_command
 from omfa.pipeline.words import duration, size
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from omfa.pipeline.outcomes import Summary
     from omfa.pipeline.store import Store
 
-OWN_SOURCES = {
+CORPORA = {
     "seed": "SEED: Preprocessed_EEG/*.mat, or the .cnt files with --variant raw",
     "deap": "DEAP: data_preprocessed_python/*.dat, or the .bdf files with --variant raw",
     "dreamer": "DREAMER: DREAMER.mat or its JSON edition",
+}
+"""The corpora with a reader of their own; each can be simulated."""
+
+OWN_SOURCES = CORPORA | {
     "bids": "any BIDS dataset",
     "files": "any folder of recordings that MNE reads: EDF, BDF, BrainVision, FIF, ...",
     "moabb": "a dataset of MOABB; RAW is its class name",
@@ -79,7 +83,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         help="write a simulated corpus in the real format",
         description="Write a simulated corpus in the file formats of the real one.",
     )
-    simulator.add_argument("source", choices=("seed", "deap", "dreamer"), metavar="SOURCE")
+    simulator.add_argument(
+        "source", choices=tuple(CORPORA), metavar="SOURCE", help=f"one of {', '.join(CORPORA)}"
+    )
     simulator.add_argument("raw", type=Path, metavar="RAW", help="an empty or new folder")
     simulator.set_defaults(run=_simulate, interrupted="Remove the folder and run it again.")
     if argv[:1] == ["simulate"]:  # importing the simulator is not for every --help
@@ -347,7 +353,7 @@ def _simulate(args: argparse.Namespace) -> int:
     return 0
 
 
-DEMO: Mapping[Literal["seed", "deap", "dreamer"], Mapping[str, Any]] = {
+DEMO: Mapping[str, Mapping[str, Any]] = {
     "seed": {"subjects": 2, "sessions": 2, "seconds": 20},
     "deap": {"subjects": 2},
     "dreamer": {"subjects": 4, "seconds": 30},

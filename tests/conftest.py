@@ -10,7 +10,7 @@ WORKERS_IMPORT = [
     "distributed.worker",
     "omfa.pipeline.cli",
     "omfa.pipeline.ingestion",
-    "omfa.pipeline.readers.seed",
+    "omfa.pipeline.readers.corpora.seed",
     "s3fs",
     "scipy.signal",
 ]

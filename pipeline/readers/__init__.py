@@ -11,9 +11,9 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.recording import Reader
 
 READERS = {
-    "seed": "omfa.pipeline.readers.seed:SeedReader",
-    "deap": "omfa.pipeline.readers.deap:DeapReader",
-    "dreamer": "omfa.pipeline.readers.dreamer:DreamerReader",
+    "seed": "omfa.pipeline.readers.corpora.seed:SeedReader",
+    "deap": "omfa.pipeline.readers.corpora.deap:DeapReader",
+    "dreamer": "omfa.pipeline.readers.corpora.dreamer:DreamerReader",
     "bids": "omfa.pipeline.readers.bids:BidsReader",
     "files": "omfa.pipeline.readers.files:FilesReader",
     "moabb": "omfa.pipeline.readers.moabb_datasets:MoabbReader",

@@ -1,4 +1,4 @@
-"""Simulated SEED, DEAP and DREAMER: folders as the corpora come, signals with a known answer.
+"""Simulated corpora: folders as the corpora come, signals with a known answer.
 
 For tests, for benchmarks at full size and for whoever has no licence yet. Names, orders, lengths,
 types and quirks are those of the real releases; the signals are simulated, and every file says so
@@ -9,14 +9,8 @@ The bytes depend only on the arguments: a seed gives the same tree again, and a 
 recordings are the larger one's.
 """
 
-from omfa.pipeline.simulation.trees import (
-    N_SESSIONS,
-    N_SUBJECTS,
-    QUIRKS,
-    VARIANTS,
-    WINDOWS,
-    simulate,
-)
+from omfa.pipeline.simulation.corpora import CORPORA
+from omfa.pipeline.simulation.trees import WINDOWS, simulate
 from omfa.pipeline.simulation.truth import Truth
 
-__all__ = ["N_SESSIONS", "N_SUBJECTS", "QUIRKS", "VARIANTS", "WINDOWS", "Truth", "simulate"]
+__all__ = ["CORPORA", "WINDOWS", "Truth", "simulate"]

@@ -1,11 +1,11 @@
-"""What the three simulated corpora have in common: settings, and plans of files to write."""
+"""What the simulated corpora have in common: settings, and plans of files to write."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,6 @@ from omfa.pipeline.simulation.signals import (
 from omfa.pipeline.writing import write_whole
 
 Signal = npt.NDArray[np.floating]
-
-Source = Literal["seed", "deap", "dreamer"]
 
 Tick = Callable[[], object]
 """Called once per trial written."""
@@ -43,7 +41,7 @@ def words(text: str) -> tuple[str, ...]:
 class Settings:
     """The arguments of ``simulate``, checked, and what is drawn by them."""
 
-    source: Source
+    source: str
     variant: str
     subjects: tuple[int, ...]
     sessions: tuple[int, ...]
@@ -52,6 +50,7 @@ class Settings:
     seed: int
     bad_channels: float
     quirks: frozenset[str]
+    tones: float = 0.0
 
     def lengths(self, seconds: Sequence[int]) -> list[int]:
         """Return trial lengths in seconds, shortened in proportion if that was asked."""
@@ -68,6 +67,7 @@ class Settings:
             subject=subject,
             session=session,
             bad_channels=self.bad_channels,
+            tones=self.tones,
         )
 
     def piece(
@@ -103,6 +103,30 @@ class Plan:
     trials: list[dict[str, Any]] = field(default_factory=list)
     recordings: list[dict[str, Any]] = field(default_factory=list)
     targets: dict[str, str] = field(default_factory=dict)
+    planted: dict[str, str] = field(default_factory=dict)
+    """By which of the planted effects a target shows, where that is not its own name."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What can be simulated of a corpus.
+
+    Attributes
+    ----------
+    variants : mapping of str to callable
+        What plans the files of each form that the corpus comes in; the first is the default.
+    n_subjects, n_sessions : int
+    quirks : mapping of str to sequence of str
+        Per variant the peculiarities of some copies that are planted when asked.
+    numbered : bool
+        Whether subjects have numbers of their own, and not only a place in a file.
+    """
+
+    variants: Mapping[str, Callable[[Settings], Plan]]
+    n_subjects: int
+    n_sessions: int = 1
+    quirks: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    numbered: bool = True
 
 
 def recording_truth(
@@ -127,6 +151,7 @@ def recording_truth(
         ],
         "missing": [],
         "sites": np.round(mixture.sites, 4).tolist(),
+        "tones": mixture.tones,
     }
 
 

@@ -100,6 +100,8 @@ BASELINE: Mapping[str, float] = {}
 """The label codes of a time without a stimulus: none."""
 
 _CAP = (*UCS.names[:62], "M1", "M2")
+# What other corpora record beyond it, drawn by itself, so that what the cap records stays the same.
+_BEYOND = tuple(name for name in UCS.names if name not in _CAP)
 _HEAD_CENTRE = np.array([0.0, 0.0, 0.04])  # metres, head frame: MNE's default sphere
 _CORTEX_RADIUS = 0.8  # of the head's
 _N_SITES = 600
@@ -129,15 +131,16 @@ def rng(*purpose: int | str) -> np.random.Generator:
 
 @lru_cache(maxsize=1)
 def _lead_field() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return cortical sites (n_sites, 3) and the lead field (n_cap, n_sites, 3) of the whole cap.
+    """Return cortical sites (n_sites, 3) and the lead field (n_ucs, n_sites, 3): the cap, the rest.
 
     Potentials are against infinity; the scale is arbitrary, since sources are scaled by what the
     electrodes see.
     """
     import mne  # takes seconds to import and only the simulator needs a head model
 
-    electrodes = UCS.positions(_CAP)
-    radius = float(np.linalg.norm(electrodes - _HEAD_CENTRE, axis=1).mean())
+    names = [*_CAP, *_BEYOND]
+    electrodes = UCS.positions(names)
+    radius = float(np.linalg.norm(electrodes[: len(_CAP)] - _HEAD_CENTRE, axis=1).mean())
     step = np.arange(_N_SITES) + 0.5  # a Fibonacci lattice, equal areas from the top down
     z = 1 - 1.35 * step / _N_SITES
     turn = np.pi * (1 + 5**0.5) * step
@@ -145,9 +148,9 @@ def _lead_field() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     outward = np.stack([across * np.cos(turn), across * np.sin(turn), z], axis=1)
     sites = _HEAD_CENTRE + _CORTEX_RADIUS * radius * outward
 
-    info = mne.create_info(list(_CAP), 1000.0, "eeg")
+    info = mne.create_info(names, 1000.0, "eeg")
     info.set_montage(
-        mne.channels.make_dig_montage(dict(zip(_CAP, electrodes, strict=True)), coord_frame="head")
+        mne.channels.make_dig_montage(dict(zip(names, electrodes, strict=True)), coord_frame="head")
     )
     sphere = mne.make_sphere_model(r0=tuple(_HEAD_CENTRE), head_radius=radius, verbose="error")
     space = mne.setup_volume_source_space(pos={"rr": sites, "nn": outward}, verbose="error")
@@ -155,8 +158,8 @@ def _lead_field() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         info, trans=None, src=space, bem=sphere, meg=False, eeg=True, verbose="error"
     )
     assert forward["nsource"] == _N_SITES
-    field = forward["sol"]["data"].reshape(len(_CAP), _N_SITES, 3)
-    return sites, field / np.abs(field).max()
+    field = forward["sol"]["data"].reshape(len(names), _N_SITES, 3)
+    return sites, field / np.abs(field[: len(_CAP)]).max()
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,8 @@ class Mixture:
         The blink's peak, microvolts.
     bad : mapping of str to str
         Bad channels: ``"flat"`` or ``"noisy"``.
+    tone_uv : float
+        Amplitude of each channel's own sine, microvolts.
     """
 
     channels: tuple[str, ...]
@@ -198,6 +203,18 @@ class Mixture:
     line: npt.NDArray[np.float32]
     blink: npt.NDArray[np.float32]
     bad: Mapping[str, str]
+    tone_uv: float = 0.0
+
+    @property
+    def tones(self) -> dict[str, float]:
+        """The frequency of each channel's own sine, Hz; none where there are no sines.
+
+        Half a hertz apart, so that windows of two seconds tell them apart, and below 45 Hz for up
+        to 80 channels.
+        """
+        if not self.tone_uv:
+            return {}
+        return {name: 5 + 0.5 * i for i, name in enumerate(self.channels)}
 
 
 def draw_mixture(
@@ -208,6 +225,7 @@ def draw_mixture(
     subject: int,
     session: int = 1,
     bad_channels: float = 0.0,
+    tones: float = 0.0,
 ) -> Mixture:
     """Draw one person's sources and one session's electrodes.
 
@@ -221,11 +239,14 @@ def draw_mixture(
     subject, session : int
     bad_channels : float
         The expected number of bad channels.
+    tones : float
+        Amplitude of each channel's own sine, microvolts.
     """
     person = rng(seed, source, subject, "person")
     sitting = rng(seed, source, subject, session, "session")
     sites, field = _lead_field()
-    row = {name: i for i, name in enumerate(_CAP)}
+    beyond = rng(seed, source, subject, session, "beyond")
+    row = {name: i for i, name in enumerate([*_CAP, *_BEYOND])}
     seen = [row[name] for name in channels]
     scalp = [row[name] for name in UCS.names[:62]]
     outward = (sites - _HEAD_CENTRE) / np.linalg.norm(sites - _HEAD_CENTRE, axis=1, keepdims=True)
@@ -253,7 +274,7 @@ def draw_mixture(
         topographies.append(topography / abs(topography[best]))
         densities.append(_RHYTHM_TO_BACKGROUND * behind * np.exp(log_power))
 
-    cap_gain = sitting.lognormal(0.0, 0.08, len(_CAP))[seen]
+    cap_gain = _electrodes(0.08, sitting, beyond)[seen]
     modes, strengths, _ = np.linalg.svd(columns[seen], full_matrices=False)
     white = np.full(len(seen), _WHITE_DENSITY)
     bad = _draw_bad(channels, bad_channels, rng(seed, source, subject, session, "bad"))
@@ -270,9 +291,19 @@ def draw_mixture(
         density=np.array(densities),
         sites=np.array(places),
         white=white.astype(np.float32),
-        line=sitting.lognormal(0.0, 0.5, len(_CAP))[seen].astype(np.float32),
+        line=_electrodes(0.5, sitting, beyond)[seen].astype(np.float32),
         blink=(_BLINK_UV * cap_gain * np.exp(-((to_eyes / 0.05) ** 2))).astype(np.float32),
         bad=bad,
+        tone_uv=tones,
+    )
+
+
+def _electrodes(
+    spread: float, cap: np.random.Generator, beyond: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Draw a factor for each electrode of the cap, and then for each beyond it."""
+    return np.concatenate(
+        [cap.lognormal(0.0, spread, len(_CAP)), beyond.lognormal(0.0, spread, len(_BEYOND))]
     )
 
 
@@ -546,6 +577,9 @@ def record(
             course = blinks(times, n_times=n_times, sfreq=sfreq)
             for channel in np.flatnonzero(mixture.blink > 0.01):
                 block[channel] += mixture.blink[channel] * course
+        if mixture.tone_uv:
+            turns = np.outer(list(mixture.tones.values()), np.arange(n_times) / sfreq)
+            block += (mixture.tone_uv * np.sin(2 * np.pi * turns)).astype(np.float32)
         if line_uv:
             block += line_uv * mixture.line[:, None] * mains(n_times, sfreq, start=start)
         block[flat] = 0

@@ -11,13 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.simulation import deap, dreamer
-from omfa.pipeline.simulation import seed as seed_corpus
-from omfa.pipeline.simulation.plan import (
-    Plan,
-    Settings,
-    Source,
-)
+from omfa.pipeline.simulation.corpora import CORPORA
+from omfa.pipeline.simulation.plan import Plan, Settings
 from omfa.pipeline.simulation.signals import (
     BANDS,
     RHYTHMS,
@@ -28,36 +23,15 @@ from omfa.pipeline.simulation.signals import (
 from omfa.pipeline.simulation.truth import Truth
 from omfa.pipeline.writing import is_draft
 
-_PLANS = {
-    ("seed", "preprocessed"): seed_corpus.plan_preprocessed,
-    ("seed", "raw"): seed_corpus.plan_raw,
-    ("deap", "preprocessed"): deap.plan_preprocessed,
-    ("deap", "raw"): deap.plan_raw,
-    ("dreamer", "preprocessed"): dreamer.plan,
-    ("dreamer", "json"): dreamer.plan,
-}
-VARIANTS = {
-    source: tuple(variant for name, variant in _PLANS if name == source) for source, _ in _PLANS
-}
-"""What ``simulate`` writes of each source."""
-
-QUIRKS = {
-    ("seed", "preprocessed"): ("old_layout", "person_names"),
-    ("seed", "raw"): ("old_layout", "no_sample_count", "ecg"),
-}
-"""Peculiarities of some copies, by source and variant, that ``simulate`` plants when asked."""
-
-N_SUBJECTS = {"seed": 15, "deap": 32, "dreamer": 23}
-N_SESSIONS = {"seed": 3, "deap": 1, "dreamer": 1}
 WINDOWS = (1, 2, 4, 10)
 """Window lengths, in seconds, for which the truth holds the best possible accuracy."""
 
 
 def simulate(
-    source: Source,
+    source: str,
     root: str | Path,
     *,
-    variant: str = "preprocessed",
+    variant: str | None = None,
     subjects: int | Sequence[int] | None = None,
     sessions: int | Sequence[int] | None = None,
     seconds: int | None = None,
@@ -66,21 +40,23 @@ def simulate(
     seed: int = 0,
     bad_channels: float = 0.5,
     quirks: Collection[str] = (),
+    tones: float = 0.0,
     progress: bool = True,
 ) -> Truth:
     """Write a simulated corpus in its true file format.
 
     Parameters
     ----------
-    source : {"seed", "deap", "dreamer"}
+    source : str
+        One of ``CORPORA``.
     root : path
         The folder to write: new, empty, or an earlier simulated tree, which is replaced.
-    variant : str
-        SEED ``preprocessed`` (.mat) or ``raw`` (.cnt); DEAP ``preprocessed`` (.dat) or ``raw``
-        (.bdf); DREAMER ``preprocessed`` (.mat) or ``json``.
+    variant : str, optional
+        The form that the corpus comes in, such as SEED's ``preprocessed`` (.mat) or ``raw``
+        (.cnt); by default the first of its ``variants``.
     subjects, sessions : int, or sequence of int, or None
-        How many, or which (from 1); by default all that the corpus has. DREAMER's subjects have
-        no names, so only how many.
+        How many, or which (from 1); by default all that the corpus has. Subjects that have no
+        numbers, as DREAMER's, can only be counted.
     seconds : int, optional
         Length of the longest trial, at least 2; the others shrink in proportion, and so do pauses.
         By default trials are as long as in the corpus.
@@ -97,7 +73,11 @@ def simulate(
     bad_channels : float
         Bad channels to expect in a recording.
     quirks : collection of str
-        Names from ``QUIRKS``.
+        Peculiarities of some copies, from the ``quirks`` of the corpus.
+    tones : float
+        Amplitude, in microvolts, of a sine that each channel carries at a frequency of its own,
+        which each recording's truth holds: a channel or an axis that was exchanged is found by
+        its value.
     progress : bool
         Whether to show a bar; there is none where the output is no terminal.
 
@@ -111,36 +91,41 @@ def simulate(
     DataError
         If an argument is unknown, or the folder holds anything but an earlier simulated tree.
     """
+    _known("Simulating a corpus", "source", source, CORPORA)
+    corpus = CORPORA[source]
+    variant = next(iter(corpus.variants)) if variant is None else variant
     doing = f"Simulating {source} {variant}"
-    _known(doing, "source", source, VARIANTS)
-    _known(doing, "variant", variant, VARIANTS[source])
+    _known(doing, "variant", variant, corpus.variants)
     _known(doing, "kind of effect", effect_kind, get_args(EffectKind))
     for quirk in quirks:
-        _known(doing, "quirk", quirk, QUIRKS.get((source, variant), ()))
+        _known(doing, "quirk", quirk, corpus.quirks.get(variant, ()))
     if seconds is not None and (seconds < 2 or seconds != int(seconds)):
         raise DataError(doing, f"trials of {seconds} s", "Give whole seconds, 2 or more")
-    if min(effect, bad_channels, seed) < 0:
-        raise DataError(doing, "a negative effect, seed or number of channels", "Give 0 or more")
+    if min(effect, bad_channels, seed, tones) < 0:
+        raise DataError(
+            doing, "a negative effect, seed, tone or number of channels", "Give 0 or more"
+        )
     settings = Settings(
         source=source,
         variant=variant,
-        subjects=_chosen(doing, "subject", subjects, N_SUBJECTS[source]),
-        sessions=_chosen(doing, "session", sessions, N_SESSIONS[source]),
+        subjects=_chosen(doing, "subject", subjects, corpus.n_subjects),
+        sessions=_chosen(doing, "session", sessions, corpus.n_sessions),
         seconds=None if seconds is None else int(seconds),
         effect=Effect(effect_kind, float(effect)),
         seed=seed,
         bad_channels=bad_channels,
         quirks=frozenset(quirks),
+        tones=tones,
     )
-    if source == "dreamer" and settings.subjects != tuple(range(1, len(settings.subjects) + 1)):
+    if not corpus.numbered and settings.subjects != tuple(range(1, len(settings.subjects) + 1)):
         raise DataError(
             doing,
-            f"subjects {subjects} were asked for, but its file numbers them by their place",
+            f"subjects {subjects} were asked for, but its file knows them by their place alone",
             "Give how many subjects to write",
         )
     root = Path(root)
     _clear(root)
-    plan = _PLANS[source, variant](settings)
+    plan = corpus.variants[variant](settings)
     truth = _truth(settings, plan)
     truth.save(root)  # before the files: it marks a tree as simulated
     with tqdm(
@@ -210,8 +195,7 @@ def _truth(settings: Settings, plan: Plan) -> Truth:
     for target in plan.targets:
         codes = np.array([trial[f"code_{target}"] for trial in plan.trials])
         classes = np.array([trial[f"class_{target}"] for trial in plan.trials])
-        # SEED's classes are planted as valence is.
-        planted = "valence" if target == "emotion" else target
+        planted = plan.planted.get(target, target)
         for window, length in windows.items():
             accuracy, balanced = best_accuracy(
                 codes, classes, target=planted, effect=settings.effect, seconds=length

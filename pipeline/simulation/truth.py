@@ -39,7 +39,8 @@ class Truth:
     recordings : list of dict
         Per recording ``subject``, ``session``, ``file``, ``bad`` (channel to ``"flat"`` or
         ``"noisy"``), ``blinks`` (trial, seconds from its onset), ``missing`` (trial, channels,
-        first sample, length) and ``sites`` (rhythms' places, metres, head frame).
+        first sample, length), ``sites`` (rhythms' places, metres, head frame) and ``tones``
+        (channel to the frequency of its own sine, Hz).
     sources : list of dict
         The rhythms: ``anchor``, ``band``, ``hz``, ``target``, ``gain``; in a connectivity tree
         each even and the next odd one are coupled.

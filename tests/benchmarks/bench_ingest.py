@@ -39,7 +39,7 @@ from omfa.pipeline import ingest, open_store, simulate
 from omfa.pipeline import store as stores
 from omfa.pipeline.location import Folder, locate
 from omfa.pipeline.readers import get_reader
-from omfa.pipeline.readers.seed import DATES
+from omfa.pipeline.readers.corpora.seed import DATES
 
 N_SESSIONS = 12
 FORBIDDEN = ("torch", "mne", "dask", "distributed")

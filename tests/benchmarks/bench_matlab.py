@@ -18,8 +18,8 @@ import scipy.io
 
 from omfa.pipeline import simulate
 from omfa.pipeline.matlab import variables
-from omfa.pipeline.readers.dreamer import DreamerReader
-from omfa.pipeline.readers.seed import SeedReader
+from omfa.pipeline.readers.corpora.dreamer import DreamerReader
+from omfa.pipeline.readers.corpora.seed import SeedReader
 
 RUNS = 3
 

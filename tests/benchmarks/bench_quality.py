@@ -26,7 +26,7 @@ from omfa.pipeline.preprocess import Preprocessing, preprocess
 from omfa.pipeline.quality import Quality, QualityRules, assess
 from omfa.pipeline.readers import get_reader
 from omfa.pipeline.recording import Recording
-from omfa.pipeline.simulation.deap import DEAP_GENEVA as DEAP
+from omfa.pipeline.simulation.corpora.deap import DEAP_GENEVA as DEAP
 
 EMOTIV = ["AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4"]
 RULES = QualityRules()

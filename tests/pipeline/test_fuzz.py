@@ -85,7 +85,7 @@ def seed_label(root):
 
 
 def seed_cnt(root):
-    from omfa.pipeline.readers.seed import CHANNELS
+    from omfa.pipeline.readers.corpora.seed import CHANNELS
 
     rng = np.random.default_rng(0)
     path = root / "1_1.cnt"
@@ -274,7 +274,7 @@ def test_mutated_bdf_is_an_error_or_has_its_shape(small_bdf, tmp_path):
 
 
 def test_mutated_header_of_a_deap_bdf_is_an_error_or_right(tmp_path):
-    from omfa.pipeline.readers.deap import CHANNELS, RAW_AUXILIARY
+    from omfa.pipeline.readers.corpora.deap import CHANNELS, RAW_AUXILIARY
 
     root = tmp_path / "data_original"
     path = root / "s24.bdf"

@@ -347,7 +347,7 @@ def registered(monkeypatch):
 
 
 def test_another_package_can_register_a_reader(registered):
-    registered(("mine", "omfa.pipeline.readers.dreamer:DreamerReader"))
+    registered(("mine", "omfa.pipeline.readers.corpora.dreamer:DreamerReader"))
     assert reader_names()[-1] == "mine"
     assert get_reader("mine", auxiliary=False).auxiliary is False
 

@@ -16,10 +16,10 @@ import scipy.io
 
 from omfa.pipeline import UCS, DataError, simulate
 from omfa.pipeline.readers import deap, dreamer, seed
-from omfa.pipeline.readers.deap import DeapReader
-from omfa.pipeline.readers.dreamer import DreamerReader
+from omfa.pipeline.readers.corpora.deap import DeapReader
+from omfa.pipeline.readers.corpora.dreamer import DreamerReader
+from omfa.pipeline.readers.corpora.seed import SeedReader
 from omfa.pipeline.readers.pickled import read_arrays
-from omfa.pipeline.readers.seed import SeedReader
 from omfa.pipeline.simulation import Truth
 from omfa.pipeline.simulation.formats import BdfChannel, write_bdf, write_cnt
 

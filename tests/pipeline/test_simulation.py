@@ -16,9 +16,10 @@ import scipy.signal
 
 from omfa.pipeline import UCS, DataError
 from omfa.pipeline.simulation import Truth, simulate
-from omfa.pipeline.simulation.deap import DEAP_GENEVA, DEAP_TWENTE
-from omfa.pipeline.simulation.dreamer import DREAMER_CHANNELS, DREAMER_SECONDS
-from omfa.pipeline.simulation.seed import SEED_LABELS, SEED_SECONDS
+from omfa.pipeline.simulation.corpora.deap import DEAP_GENEVA, DEAP_TWENTE
+from omfa.pipeline.simulation.corpora.dreamer import DREAMER_CHANNELS, DREAMER_SECONDS
+from omfa.pipeline.simulation.corpora.seed import SEED_LABELS, SEED_SECONDS
+from omfa.pipeline.simulation.signals import draw_mixture
 
 
 def digests(root):
@@ -468,3 +469,26 @@ def test_a_missing_or_damaged_truth_is_told(tmp_path):
 def test_no_bar_where_there_is_no_terminal(tmp_path, capfd):
     simulate("dreamer", tmp_path / "d", subjects=1, seconds=2)
     assert capfd.readouterr() == ("", "")
+
+
+def test_each_channel_carries_a_tone_of_its_own_where_asked(tmp_path):
+    truth = simulate(
+        "seed", tmp_path / "seed", subjects=1, sessions=1, seconds=4, tones=50, bad_channels=0
+    )
+    recording = truth.recordings[0]
+    trial = scipy.io.loadmat(tmp_path / "seed" / recording["file"])["djc_eeg1"]
+    freqs = np.fft.rfftfreq(trial.shape[1], 1 / truth.sfreq)
+    power = np.abs(np.fft.rfft(trial * np.hanning(trial.shape[1])))
+    heard = freqs[power.argmax(axis=1)]
+    expected = [recording["tones"][name] for name in truth.channels]
+    assert len(set(expected)) == len(truth.channels)
+    np.testing.assert_allclose(heard, expected, atol=0.1)
+
+
+def test_electrodes_beyond_the_cap_are_simulated_too(tmp_path):
+    beyond = ["Cz", "A1", "F9", "TP10", "AF7", "PO9"]
+    mixture = draw_mixture(beyond, seed=0, source="mine", subject=1)
+    same = draw_mixture(["Cz", "M1"], seed=0, source="mine", subject=1)
+    assert np.isfinite(mixture.rhythms).all()
+    assert (np.abs(mixture.rhythms).max(axis=1) > 0).all()
+    np.testing.assert_array_equal(mixture.rhythms[0], same.rhythms[0])

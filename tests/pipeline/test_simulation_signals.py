@@ -12,7 +12,7 @@ import scipy.signal
 
 from omfa.pipeline import UCS
 from omfa.pipeline.simulation import simulate
-from omfa.pipeline.simulation.deap import DEAP_GENEVA
+from omfa.pipeline.simulation.corpora.deap import DEAP_GENEVA
 from omfa.pipeline.simulation.signals import (
     BANDS,
     RHYTHMS,

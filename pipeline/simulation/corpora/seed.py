@@ -20,6 +20,7 @@ from omfa.pipeline.simulation.formats import (
     write_mat,
 )
 from omfa.pipeline.simulation.plan import (
+    Corpus,
     Plan,
     Settings,
     Tick,
@@ -92,6 +93,7 @@ def _piece(settings: Settings, trial: Mapping[str, Any]) -> Piece:
 
 def _add_labels(plan: Plan, folder: str) -> None:
     plan.targets["emotion"] = "1 positive, 0 neutral, -1 negative"
+    plan.planted["emotion"] = "valence"
     plan.files[folder + "label.mat"] = lambda path, tick: write_mat(
         path, [mat_numbers(SEED_LABELS, "label")]
     )
@@ -227,3 +229,14 @@ def _cnt_writer(
         )
 
     return write
+
+
+CORPUS = Corpus(
+    {"preprocessed": plan_preprocessed, "raw": plan_raw},
+    n_subjects=15,
+    n_sessions=3,
+    quirks={
+        "preprocessed": ("old_layout", "person_names"),
+        "raw": ("old_layout", "no_sample_count", "ecg"),
+    },
+)

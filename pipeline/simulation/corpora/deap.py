@@ -20,6 +20,7 @@ from omfa.pipeline.simulation.formats import (
 )
 from omfa.pipeline.simulation.plan import (
     HIGH,
+    Corpus,
     Plan,
     Settings,
     Tick,
@@ -341,3 +342,6 @@ def _table(settings: Settings) -> str:
             ratings = [row[name] for name in _RATINGS]
             rows.writerow([subject, trial, row["stimulus"], onset[trial], *ratings, known])
     return table.getvalue()
+
+
+CORPUS = Corpus({"preprocessed": plan_preprocessed, "raw": plan_raw}, n_subjects=32)

@@ -21,7 +21,7 @@ import pandas as pd
 
 from omfa.pipeline import matlab
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.readers import corpora
+from omfa.pipeline.readers.corpora import release
 from omfa.pipeline.recording import Auxiliary, Key, Recording, Segment
 
 CHANNELS = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
@@ -59,18 +59,18 @@ class DreamerReader:
     name: str = field(default="dreamer", init=False)
 
     def __post_init__(self) -> None:
-        corpora.check_choice("DREAMER", "variant", self.variant, tuple(_FILES))
+        release.check_choice("DREAMER", "variant", self.variant, tuple(_FILES))
 
     def discover(self, root: str | Path) -> Sequence[Key]:
         """List the subjects below a folder that holds the file."""
-        (file,) = corpora.find(root, ["DREAMER"], _FILES[self.variant], corpus="DREAMER")
+        (file,) = release.find(root, ["DREAMER"], _FILES[self.variant], corpus="DREAMER")
         doing = f"DREAMER reader: {file}"
         count = {"preprocessed": _count, "json": _count_json}[self.variant]
-        with corpora.opening(doing, file):
+        with release.opening(doing, file):
             n_subjects = count(file, doing)
         if n_subjects > _MAX_SUBJECTS:  # a file of 300 bytes can claim two billion
             raise _wrong(doing, f"it is said to hold {n_subjects} subjects; DREAMER has 23")
-        return [corpora.key(number, 1, [file], root) for number in range(1, n_subjects + 1)]
+        return [release.key(number, 1, [file], root) for number in range(1, n_subjects + 1)]
 
     def read(self, key: Key) -> Recording:
         """Read one subject; of several, ``read_each`` walks the file once for all."""
@@ -101,7 +101,7 @@ class DreamerReader:
         wanted = {int(key.subject): key for key in keys}
         # One is held back: the last comes out after the checksum at the file's end.
         held: tuple[Key, Recording | DataError] | None = None
-        with corpora.opening(doing, path):
+        with release.opening(doing, path):
             walk = {"preprocessed": _subjects, "json": _subjects_json}[self.variant]
             for number, found in walk(path, wanted, ecg=self.auxiliary, doing=doing):
                 if held:
@@ -114,7 +114,7 @@ class DreamerReader:
             yield (
                 key,
                 DataError(
-                    corpora.telling("DREAMER", key),
+                    release.telling("DREAMER", key),
                     "the file holds no such subject",
                     "List the recordings again",
                 ),
@@ -192,7 +192,7 @@ def _subject(item: matlab.Matrix, *, ecg: bool, key: Key) -> _Subject | DataErro
                 subject.ecg = {piece.name: _arrays(piece) for piece in part.fields()}
     except DataError as error:
         # The rest of the file may be whole: the walk goes on behind this subject.
-        return DataError(corpora.telling("DREAMER", key), *error.args[1:])
+        return DataError(release.telling("DREAMER", key), *error.args[1:])
     return subject
 
 
@@ -282,13 +282,13 @@ def _subject_json(text: bytes, *, ecg: bool, key: Key) -> _Subject | DataError:
             },
         )
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        return _wrong(corpora.telling("DREAMER", key), f"its JSON is damaged ({error!r:.200})")
+        return _wrong(release.telling("DREAMER", key), f"its JSON is damaged ({error!r:.200})")
 
 
 def _recording(key: Key, subject: _Subject | DataError, variant: str) -> Recording | DataError:
     if isinstance(subject, DataError):
         return subject
-    doing = corpora.telling("DREAMER", key)
+    doing = release.telling("DREAMER", key)
     try:
         segments = _segments(subject.eeg, len(CHANNELS), "EEG", doing)
         trials = pd.DataFrame(

@@ -20,7 +20,7 @@ import pandas as pd
 
 from omfa.pipeline import matlab
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.readers import corpora
+from omfa.pipeline.readers.corpora import release
 from omfa.pipeline.readers.neuroscan import open_cnt
 from omfa.pipeline.recording import Auxiliary, Key, Recording
 from omfa.pipeline.words import some
@@ -125,8 +125,8 @@ class SeedReader:
     name: str = field(default="seed", init=False)
 
     def __post_init__(self) -> None:
-        corpora.check_choice("SEED", "variant", self.variant, ("preprocessed", "raw"))
-        corpora.check_choice("SEED", "timing", self.timing, ("time.txt", "neurolm"))
+        release.check_choice("SEED", "variant", self.variant, ("preprocessed", "raw"))
+        release.check_choice("SEED", "timing", self.timing, ("time.txt", "neurolm"))
 
     def discover(self, root: str | Path) -> Sequence[Key]:
         """List the sessions below a folder: SEED's, ``SEED_EEG``, or the recordings' own."""
@@ -136,8 +136,8 @@ class SeedReader:
 
     def read(self, key: Key) -> Recording:
         """Read one session."""
-        doing = corpora.telling("SEED", key)
-        with corpora.opening(doing, key.paths[0]):
+        doing = release.telling("SEED", key)
+        with release.opening(doing, key.paths[0]):
             if self.variant == "raw":
                 recording = _read_raw(key, doing, timing=self.timing, auxiliary=self.auxiliary)
             else:
@@ -146,8 +146,8 @@ class SeedReader:
 
 
 def _preprocessed_keys(root: str | Path) -> list[Key]:
-    files = corpora.find(root, ["Preprocessed_EEG"], _FILE, corpus="SEED", known=r"label\.mat")
-    label = corpora.beside(files[0], "label.mat")
+    files = release.find(root, ["Preprocessed_EEG"], _FILE, corpus="SEED", known=r"label\.mat")
+    label = release.beside(files[0], "label.mat")
     dated: dict[tuple[int | str, str], Path] = {}
     for file in files:
         who, date = file.stem.split("_")
@@ -161,7 +161,7 @@ def _preprocessed_keys(root: str | Path) -> list[Key]:
             )
             dated[subject, date] = numbered
     keys = [
-        corpora.key(
+        release.key(
             subject,
             _session(subject, date, [d for s, d in dated if s == subject]),
             [file, label],
@@ -251,12 +251,12 @@ def _read_preprocessed(key: Key, doing: str) -> Recording:
 
 
 def _raw_keys(root: str | Path, *, with_table: bool) -> list[Key]:
-    files = corpora.find(root, ["SEED_RAW_EEG"], r"\d+_\d+\.cnt", corpus="SEED")
-    label = corpora.beside(files[0], "label.mat")
-    table = corpora.beside(files[0], "time.txt") if with_table else None
+    files = release.find(root, ["SEED_RAW_EEG"], r"\d+_\d+\.cnt", corpus="SEED")
+    label = release.beside(files[0], "label.mat")
+    table = release.beside(files[0], "time.txt") if with_table else None
     numbered = {tuple(map(int, file.stem.split("_"))): file for file in files}
     return sorted(
-        corpora.key(subject, session, [file, label, table], root)
+        release.key(subject, session, [file, label, table], root)
         for (subject, session), file in numbered.items()
     )
 
@@ -267,7 +267,7 @@ def _read_raw(key: Key, doing: str, *, timing: str, auxiliary: bool) -> Recordin
         raise _wrong(doing, f"it was sampled at {file.sfreq:g} Hz, expected {RAW_SFREQ:g} Hz")
     upper = [name.upper() for name in file.channels]
     rest = [name for name in AUXILIARY if name in upper] if auxiliary else []
-    picks = corpora.pick(file.channels, [*CHANNELS, *rest], doing)
+    picks = release.pick(file.channels, [*CHANNELS, *rest], doing)
     n_eeg = len(CHANNELS)
     scales = file.scale[picks[:n_eeg]] / np.median(file.scale[picks[:n_eeg]])
     # The format has no checksum: a scale unlike the others is a sign of damage.

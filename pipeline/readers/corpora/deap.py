@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.readers import corpora
 from omfa.pipeline.readers.biosemi import onsets, open_bdf
+from omfa.pipeline.readers.corpora import release
 from omfa.pipeline.readers.pickled import read_arrays
 from omfa.pipeline.recording import Auxiliary, Key, Recording
 
@@ -99,7 +99,7 @@ class DeapReader:
     name: str = field(default="deap", init=False)
 
     def __post_init__(self) -> None:
-        corpora.check_choice("DEAP", "variant", self.variant, ("preprocessed", "raw"))
+        release.check_choice("DEAP", "variant", self.variant, ("preprocessed", "raw"))
 
     def discover(self, root: str | Path) -> Sequence[Key]:
         """List the subjects below a folder: DEAP's, or the recordings' own."""
@@ -107,20 +107,20 @@ class DeapReader:
             "preprocessed": ("data_preprocessed_python", "dat"),
             "raw": ("data_original", "bdf"),
         }[self.variant]
-        files = corpora.find(root, [folder], rf"s\d\d\.{suffix}", corpus="DEAP")
-        tables = [corpora.beside(files[0], f"{_QUESTIONNAIRE}.csv")]
+        files = release.find(root, [folder], rf"s\d\d\.{suffix}", corpus="DEAP")
+        tables = [release.beside(files[0], f"{_QUESTIONNAIRE}.csv")]
         if self.variant == "raw":
             tables[:0] = [
-                corpora.beside(files[0], "participant_ratings.csv")
-                or corpora.beside(files[0], "participant_ratings.xls")
+                release.beside(files[0], "participant_ratings.csv")
+                or release.beside(files[0], "participant_ratings.xls")
             ]
-        return sorted(corpora.key(int(file.stem[1:]), 1, [file, *tables], root) for file in files)
+        return sorted(release.key(int(file.stem[1:]), 1, [file, *tables], root) for file in files)
 
     def read(self, key: Key) -> Recording:
         """Read one subject."""
-        doing = corpora.telling("DEAP", key)
+        doing = release.telling("DEAP", key)
         read = {"preprocessed": _read_preprocessed, "raw": _read_raw}[self.variant]
-        with corpora.opening(doing, key.paths[0]):
+        with release.opening(doing, key.paths[0]):
             return read(key, doing, auxiliary=self.auxiliary).check()
 
 
@@ -184,7 +184,7 @@ def _read_raw(key: Key, doing: str, *, auxiliary: bool) -> Recording:
     subject = int(key.subject)
     # By name, which makes the sites' two orders one.
     rest = [name for name in RAW_AUXILIARY if name in file.channels] if auxiliary else []
-    picks = corpora.pick(file.channels, [*CHANNELS, *rest], doing)
+    picks = release.pick(file.channels, [*CHANNELS, *rest], doing)
     n_eeg = len(CHANNELS)
     scales = file.scale[picks[:n_eeg]]
     # The format has no checksum: BioSemi has one scale for all, and another is damage.

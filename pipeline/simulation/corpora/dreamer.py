@@ -24,6 +24,7 @@ from omfa.pipeline.simulation.formats import (
 )
 from omfa.pipeline.simulation.plan import (
     HIGH,
+    Corpus,
     Plan,
     Settings,
     Tick,
@@ -240,3 +241,6 @@ def _write_json(path: Path, people: Sequence[_Subject], tick: Tick) -> None:
                 out.write(f', "Score{score.capitalize()}": {json.dumps(scores)}'.encode())
             out.write(b"}")
         out.write(b"]\n")
+
+
+CORPUS = Corpus({"preprocessed": plan, "json": plan}, n_subjects=23, numbered=False)

@@ -1,0 +1,1 @@
+"""One file per corpus of emotion EEG that comes as files of its own."""

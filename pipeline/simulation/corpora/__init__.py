@@ -1,0 +1,13 @@
+"""One file per simulated corpus, found by name."""
+
+from __future__ import annotations
+
+from omfa.pipeline.simulation.corpora import deap, dreamer, seed
+from omfa.pipeline.simulation.plan import Corpus
+
+CORPORA: dict[str, Corpus] = {
+    "seed": seed.CORPUS,
+    "deap": deap.CORPUS,
+    "dreamer": dreamer.CORPUS,
+}
+"""What ``simulate`` can write; the names are those of the readers."""
