@@ -18,8 +18,9 @@ from .data.moabb_datasets import UCSStore as UCSStore
 from .data.moabb_datasets import trial_folds as trial_folds
 from .data.opening import SignalPathWarning as SignalPathWarning
 from .data.opening import open_dataset as open_dataset
-from .data.targets import Merged as Merged
-from .data.targets import Rating as Rating
+from .data.rules import Levels as Levels
+from .data.rules import Merged as Merged
+from .data.rules import Rating as Rating
 from .data.trials import TrialsLeftOut as TrialsLeftOut
 from .estimators.baselines import BASELINES as BASELINES
 from .estimators.baselines import FeatureClassifier as FeatureClassifier

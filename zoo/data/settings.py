@@ -12,9 +12,21 @@ Channels = Literal["union", "intersection", "native"]
 
 Cache = Literal["auto", "memory", "memmap", "stream"]
 
-DEFAULT_TARGETS = {"seed": "emotion", "deap": "valence>5", "dreamer": "valence>3"}
-"""The target of each dataset where none is given. SEED comes with classes; for DEAP and DREAMER the
-middle of the scale itself counts as low, which is our choice.
+DEFAULT_TARGETS = {
+    "seed": "emotion",
+    "seed-iv": "emotion",
+    "seed-v": "emotion",
+    "seed-vii": "emotion",
+    "faced": "emotion",
+    "thu-ep": "emotion",
+    "eav": "emotion",
+    "deap": "valence>5",
+    "dreamer": "valence>3",
+    "amigos": "valence>5",
+    "mahnob-hci": "valence>5",
+}
+"""The target of each dataset where none is given. Where a corpus comes with classes, these; of a
+rating the middle of the scale itself counts as low, which is our choice.
 """
 
 
@@ -26,8 +38,9 @@ class WindowSettings:
     ----------
     target : str or None
         A label's column; a rule on a rating: 'valence>5', 'valence>=5', 'valence<4.5|>5.5'; classes
-        of some values: 'event:left,right', 'event:left|right=fist,rest'; or DATASET=TARGET,... By
-        default the usual one of a dataset.
+        of some values: 'event:left,right', 'event:left|right=fist,rest'; a rating in levels:
+        'valence<=3.5<=6.5=low,middle,high'; one scale for several corpora: 'common:valence',
+        'common:emotion'; or DATASET=TARGET,... By default the usual one of a dataset.
     window_seconds : float
         Length of a window.
     stride_seconds : float or None

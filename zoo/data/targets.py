@@ -8,11 +8,9 @@ is opened, ``labels_of`` gives the classes that an evaluation uses.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,131 +18,19 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import some
+from omfa.zoo.data.common import is_common, targets_of, versioned
+from omfa.zoo.data.rules import (
+    Levels,
+    Merged,
+    OneTarget,
+    Rating,
+    levels_text,
+    merged_text,
+    parse_rule,
+    rule_text,
+)
 from omfa.zoo.data.trials import OWN_COLUMNS
 from omfa.zoo.protocols.windows import Dataset
-
-Rule = Literal[">=", ">", "drop-middle"]
-
-_NUMBER = r"[-+.\deE]+"
-_RULE = re.compile(rf"^\s*(?P<column>[^<>=|]+?)\s*(?P<sign>>=|>)\s*(?P<value>{_NUMBER})\s*$")
-_WORD = r"[^<>=|:,]*[^<>=|:,\s][^<>=|:,]*"
-_CLASS = rf"{_WORD}(?:\|{_WORD})*(?:={_WORD})?"
-_CLASSES = re.compile(rf"^\s*(?P<column>{_WORD}?)\s*:(?P<classes>{_CLASS}(?:,{_CLASS})*)$")
-_MIDDLE = re.compile(
-    rf"^\s*(?P<column>[^<>=|]+?)\s*<\s*(?P<low>{_NUMBER})\s*\|\s*>\s*(?P<high>{_NUMBER})\s*$"
-)
-
-
-@dataclass(frozen=True)
-class Rating:
-    """Two classes, low and high, from a rating.
-
-    Parameters
-    ----------
-    column : str
-        The rating's column: ``"valence"``.
-    rule : {">=", ">", "drop-middle"}
-        ``">="`` and ``">"``: high where the rating compares so with ``threshold``, else low.
-        ``"drop-middle"``: high above ``threshold + margin``, low below ``threshold - margin``;
-        ratings between, the edges included, are left out.
-    threshold : float
-        The middle, on the scale of the store: 5 for DEAP, 3 for DREAMER.
-    margin : float, default=0
-        Half the width of the band that ``"drop-middle"`` leaves out; 0 leaves out ties alone.
-
-    Raises
-    ------
-    DataError
-        If there is no such rule, or the margin is negative or given with another rule than
-        ``"drop-middle"``.
-    """
-
-    column: str
-    rule: Rule
-    threshold: float
-    margin: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.rule not in get_args(Rule):
-            raise DataError(
-                f"Making classes of {self.column!r}",
-                f"there is no rule {self.rule!r}",
-                f"Use one of {', '.join(map(repr, get_args(Rule)))}",
-            )
-        if self.margin < 0 or (self.margin and self.rule != "drop-middle"):
-            raise DataError(
-                f"Making classes of {self.column!r} by {self.rule!r}",
-                f"margin={self.margin}",
-                "Give a margin of 0 or more, and only with the rule 'drop-middle'",
-            )
-
-    @classmethod
-    def between(cls, column: str, low: float, high: float) -> Rating:
-        """Make the rule that leaves out ratings from ``low`` to ``high``, both included."""
-        one, other = _decimal(low), _decimal(high)
-        return cls(column, "drop-middle", float((one + other) / 2), float((other - one) / 2))
-
-    @property
-    def edges(self) -> tuple[float, float]:
-        """The lowest and the highest rating that is left out, as they are written in decimals.
-
-        In binary 4.85 - 0.75 is a little more than 4.1, and a rating on the edge would stay.
-        """
-        middle, margin = _decimal(self.threshold), _decimal(self.margin)
-        return float(middle - margin), float(middle + margin)
-
-    def __str__(self) -> str:
-        if self.rule != "drop-middle":
-            return f"{self.column} {self.rule} {self.threshold:g}"
-        low, high = self.edges
-        return f"{self.column} > {high:g} against < {low:g}, the rest dropped"
-
-
-def _decimal(value: float) -> Decimal:
-    return Decimal(repr(float(value)))
-
-
-@dataclass(frozen=True)
-class Merged:
-    """Classes from values of a label: several values as one class, the others left out.
-
-    Parameters
-    ----------
-    column : str
-        The label's column: ``"event"``.
-    groups : tuple of (str, tuple of str)
-        The classes in their order, each its name and the values that are in it.
-
-    Raises
-    ------
-    DataError
-        If there are fewer than two classes, or a name or a value is there twice.
-    """
-
-    column: str
-    groups: tuple[tuple[str, tuple[str, ...]], ...]
-
-    def __post_init__(self) -> None:
-        names = [name for name, _ in self.groups]
-        values = [value for _, members in self.groups for value in members]
-        found = [f"{name!r} names two classes" for name in names if names.count(name) > 1]
-        found += [f"{value!r} is in two classes" for value in values if values.count(value) > 1]
-        found += ["there is one class"] if len(names) < 2 else []
-        if found:
-            raise DataError(
-                f"Making classes of {self.column!r} by {merged_text(self)!r}",
-                found[0],
-                "Name each class and each value once: 'event:left|right=fist,rest'",
-            )
-
-    def __str__(self) -> str:
-        parts = [name if (name,) == v else f"{name} ({', '.join(v)})" for name, v in self.groups]
-        return f"{self.column} {' against '.join(parts)}, the rest dropped"
-
-
-OneTarget = str | Rating | Merged
-"""A column of labels, or a rule on one, as text (``"valence>5"``, ``"event:left,right"``), as
-``Rating`` or as ``Merged``."""
 
 TargetSpec = OneTarget | Mapping[str, OneTarget] | None
 """One target for all datasets, or a target for each dataset by name, or None."""
@@ -193,83 +79,16 @@ class Target:
         return self.values  # type: ignore[return-value]
 
 
-def _no_rule(text: str) -> DataError:
-    return DataError(
-        f"Reading the target {text!r}",
-        "it is neither a column nor a rule",
-        "Write it as 'valence', 'valence>5', 'valence>=5', 'valence<4.5|>5.5' or "
-        "'event:left|right=fist,rest'",
-    )
-
-
-def parse_rule(text: str) -> OneTarget:
-    """Read the text of a target.
-
-    Parameters
-    ----------
-    text : str
-        A column; a rule on a rating: ``"valence>5"`` (ties are low), ``"valence>=5"`` (ties are
-        high), ``"valence<4.5|>5.5"`` (ratings between, edges included, are left out); or classes
-        of some of a column's values, in their order: ``"event:left,right"``,
-        ``"event:left|right=fist,rest"`` (left and right are one class, called fist; values that
-        are not named are left out).
-
-    Returns
-    -------
-    str, Rating or Merged
-        The column, or the rule.
-
-    Raises
-    ------
-    DataError
-        If the text has a sign of comparison or a colon but is no rule.
-    """
-    if match := _CLASSES.match(text):
-        return Merged(match["column"], tuple(map(_group, match["classes"].split(","))))
-    if not set("<>=|:") & set(text):
-        return text.strip()
-    try:
-        if match := _RULE.match(text):
-            return Rating(match["column"], match["sign"], float(match["value"]))  # type: ignore[arg-type]
-        if match := _MIDDLE.match(text):
-            low, high = float(match["low"]), float(match["high"])
-            if low <= high:
-                return Rating.between(match["column"], low, high)
-    except ValueError as error:
-        raise _no_rule(text) from error
-    raise _no_rule(text)
-
-
-def _group(text: str) -> tuple[str, tuple[str, ...]]:
-    """Read ``"left|right=fist"`` or ``"rest"``: a class and its values."""
-    values, _, name = text.partition("=")
-    members = tuple(value.strip() for value in values.split("|"))
-    return name.strip() or "|".join(members), members
-
-
-def merged_text(merged: Merged) -> str:
-    """Return the text that ``parse_rule`` reads as these classes."""
-    classes = []
-    for name, members in merged.groups:
-        values = "|".join(members)
-        classes.append(values if values == name else f"{values}={name}")
-    return f"{merged.column}:{','.join(classes)}"
-
-
-def rule_text(rating: Rating) -> str:
-    """Return the text that ``parse_rule`` reads as this rule."""
-    if rating.rule != "drop-middle":  # by repr: all digits, so that the same number is read
-        return f"{rating.column}{rating.rule}{rating.threshold!r}"
-    low, high = rating.edges
-    return f"{rating.column}<{low!r}|>{high!r}"
-
-
 def target_to_json(target: TargetSpec) -> object:
     """Return a target as a JSON value that ``open_dataset`` takes; a rule becomes its text."""
     if isinstance(target, Mapping):
         return {name: target_to_json(each) for name, each in target.items()}
     if isinstance(target, Merged):
         return merged_text(target)
+    if isinstance(target, Levels):
+        return levels_text(target)
+    if is_common(target):
+        return versioned(str(target))
     return rule_text(target) if isinstance(target, Rating) else target
 
 
@@ -302,14 +121,7 @@ def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
 
 def _binarise(values: pd.Series, rating: Rating) -> Target:
     """Make the classes low and high of a rating."""
-    try:
-        number = values.to_numpy(np.float32 if values.dtype == np.float32 else np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"Making classes by {rating}",
-            f"{rating.column!r} is not a number everywhere ({values.iloc[0]!r})",
-            "Give the name of the column alone to use its values as classes",
-        ) from error
+    number = _numbers(values, rating)
     # Compared in the ratings' own precision: 4.1 as a float32 is another number than as a float64.
     threshold, low, high = map(number.dtype.type, (rating.threshold, *rating.edges))
     codes = (number >= threshold if rating.rule == ">=" else number > threshold).astype(np.int64)
@@ -318,11 +130,33 @@ def _binarise(values: pd.Series, rating: Rating) -> Target:
     return Target.of_classes(codes, ("low", "high"), str(rating))
 
 
+def _numbers(values: pd.Series, rule: object) -> npt.NDArray[np.floating]:
+    """Return a rating's numbers, in its own precision."""
+    try:
+        return values.to_numpy(np.float32 if values.dtype == np.float32 else np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"Making classes by {rule}",
+            f"{values.name!r} is not a number everywhere ({values.iloc[0]!r})",
+            "Give the name of the column alone to use its values as classes",
+        ) from error
+
+
+def _cut(values: pd.Series, levels: Levels) -> Target:
+    """Make the classes of a rating that is cut at its edges."""
+    number = _numbers(values, levels)
+    codes = np.searchsorted(np.array(levels.edges, number.dtype), number, side="left")
+    return Target.of_classes(codes.astype(np.int64), levels.names, str(levels))
+
+
 def _merge(doing: str, values: pd.Series, merged: Merged) -> Target:
     """Make the classes of some values of a label."""
     texts = values.map(lambda value: f"{value:g}" if isinstance(value, float) else str(value))
     code = {value: k for k, (_, members) in enumerate(merged.groups) for value in members}
-    if lost := sorted(set(code) - set(texts)):
+    lost = set(code) - set(texts)
+    if merged.some_missing:
+        lost = {v for _, members in merged.groups for v in members if lost.issuperset(members)}
+    if lost := sorted(lost):
         raise DataError(
             doing,
             f"no window is {lost[0]!r}; there are {some(sorted(set(texts)), 8)}",
@@ -358,9 +192,9 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
     ----------
     metadata : pandas.DataFrame
         A row per window or trial, with ``dataset``, ``subject`` and the column of the target.
-    target : str, Rating, Merged or None
-        A label's column, a rule (as text, as ``Rating`` or as ``Merged``; a column of that name is
-        used before a rule), or None for the column ``target``.
+    target : str, Rating, Merged, Levels or None
+        A label's column, a rule (as text or as one of its classes; a column of that name is used
+        before a rule), a common target, or None for the column ``target``.
 
     Returns
     -------
@@ -373,9 +207,16 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
         If the column is not there, has gaps, is a rating without a rule, lacks a value that the
         rule names, or holds one class only.
     """
+    if isinstance(target, str) and is_common(target) and target not in metadata:
+        return _each_dataset(
+            metadata,
+            targets_of(target, list(metadata["dataset"].unique())),
+            make_labels,
+            f"{len(metadata)} windows",
+        )
     if isinstance(target, str) and target not in metadata:
         target = parse_rule(target)
-    column = target.column if isinstance(target, Rating | Merged) else target or "target"
+    column = target if isinstance(target, str) else target.column if target else "target"
     doing = f"Reading the labels {column!r} of {len(metadata)} windows"
     if column not in metadata:
         raise DataError(
@@ -389,6 +230,8 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
         labels = _binarise(values, target)
     elif isinstance(target, Merged):
         labels = _merge(doing, values, target)
+    elif isinstance(target, Levels):
+        labels = _cut(values, target)
     else:
         labels = _as_classes(doing, values)
     if len(np.unique(labels.codes[labels.codes >= 0])) < 2:
@@ -403,6 +246,9 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
 def _one_target(trials: pd.DataFrame, target: OneTarget, where: str) -> Target:
     """Give each trial its target by one rule or label for all datasets."""
     known = not isinstance(target, str) or target in trials
+    if not known and is_common(target):
+        rules = targets_of(str(target), list(trials["dataset"].unique()))
+        return _each_dataset(trials, rules, lambda part, one: _one_target(part, one, where), where)
     asked = target if known else parse_rule(str(target))
     column = asked if isinstance(asked, str) else asked.column
     labels = [name for name in trials if name not in OWN_COLUMNS - {"stimulus"}]
@@ -429,7 +275,7 @@ def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Targ
     ----------
     trials : pandas.DataFrame
         The table of ``read_trials``.
-    target : str, Rating, Merged, mapping or None
+    target : str, Rating, Merged, Levels, mapping or None
         A label's column, a rule as text, ``Rating`` or ``Merged``, one of these for each dataset
         by name (scales differ: DEAP's middle is 5, DREAMER's 3), or None. A column of whole numbers
         or of text gives classes in sorted order, another one numbers.
@@ -459,9 +305,18 @@ def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Targ
             f"no target is given for {', '.join(missing)}, only for {', '.join(target)}",
             "Give one for each dataset",
         )
-    parts = {
-        name: _one_target(trials[trials["dataset"] == name], target[name], where) for name in names
-    }
+    return _each_dataset(trials, target, lambda part, one: _one_target(part, one, where), where)
+
+
+def _each_dataset(
+    trials: pd.DataFrame,
+    targets: Mapping[str, OneTarget],
+    make: Callable[[pd.DataFrame, OneTarget], Target],
+    where: str,
+) -> Target:
+    """Give the rows of each dataset their target; all must have the same classes."""
+    names = trials["dataset"].unique()
+    parts = {name: make(trials[trials["dataset"] == name], targets[name]) for name in names}
     classes = {part.classes for part in parts.values()}
     if len(classes) > 1:
         raise DataError(
@@ -484,7 +339,7 @@ def labels_of(dataset: Dataset, target: OneTarget | None) -> Target:
     Parameters
     ----------
     dataset : Dataset
-    target : str, Rating, Merged or None
+    target : str, Rating, Merged, Levels or None
         A label's column or a rule. None takes the target that the dataset was opened
         with, or else the column ``target`` of its metadata.
 

@@ -29,7 +29,8 @@ from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.signal_path import lacking
 from omfa.pipeline.words import duration
 from omfa.pipeline.writing import set_aside
-from omfa.zoo.data.targets import OneTarget, Target, labels_of, target_from_json, target_to_json
+from omfa.zoo.data.rules import OneTarget
+from omfa.zoo.data.targets import Target, labels_of, target_from_json, target_to_json
 from omfa.zoo.estimators.names import (
     Factory,
     factory_named,

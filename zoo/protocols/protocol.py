@@ -83,6 +83,12 @@ class Protocol:
         session on the same side. No label is used, and nothing crosses a split; but what is
         predicted of a window then depends on the others of its subject, of all classes, which have
         to be there first. The label says so.
+    consecutive : bool, default=False
+        ``within-subject`` and ``cross-subject``: a fold is a block of trials or subjects that
+        follow one another, the last with what is left over, in place of folds drawn with each
+        class in all of them. Of the trials of each session where ``sessions`` are together.
+    sessions : {"apart", "together"}
+        ``within-subject``: a model for each session, or one for all of a subject's sessions.
     tested : tuple of str
         ``cross-subject``: test on these alone, as ``"dataset/subject"`` with ``*`` and ``?``; all
         others learn in every fold. For figures on subjects on whom nothing was chosen. Empty: all.
@@ -102,6 +108,8 @@ class Protocol:
     target_dataset: str | None = None
     skip: tuple[str, ...] = ()
     centred: typing.Literal["subject", "session"] | None = None
+    consecutive: bool = False
+    sessions: typing.Literal["apart", "together"] = "apart"
     tested: tuple[str, ...] = ()
     train_subjects: int | None = None
     seed: int = 0
@@ -140,6 +148,18 @@ class Protocol:
                 "Use it with 'cross-subject' only; give two subjects or more, for one of them is "
                 "set apart for validation",
             )
+        if self.consecutive and self.name not in ("within-subject", "cross-subject"):
+            raise DataError(
+                doing, "consecutive=True", "Use it with 'within-subject' or 'cross-subject' only"
+            )
+        if self.sessions not in ("apart", "together") or (
+            self.sessions == "together" and self.name != "within-subject"
+        ):
+            raise DataError(
+                doing,
+                f"sessions={self.sessions!r}",
+                "Use 'apart', or 'together' with 'within-subject' only",
+            )
         if self.centred not in (None, *CENTRED_BY):
             raise DataError(
                 doing, f"centred={self.centred!r}", f"Use {' or '.join(CENTRED_BY)}, or None"
@@ -158,6 +178,10 @@ class Protocol:
         name = LEAKY_LABEL if self.leaky else self.name
         if self.train_trials is not None:
             name += f", trained on the first {self.train_trials} trials"
+        if self.consecutive:
+            name += ", folds in order"
+        if self.sessions == "together":
+            name += ", sessions together"
         if self.train_subjects is not None:
             name += f", trained on {self.train_subjects} subjects"
         if self.tested and self.n_folds == 1:
@@ -172,10 +196,16 @@ class Protocol:
 
 PROTOCOL_PRESETS = {
     "seed-9-6": Protocol("within-subject", train_trials=9),
+    "seed-iv-16-8": Protocol("within-subject", train_trials=16),
+    "seed-v-thirds": Protocol("within-subject", n_folds=3, consecutive=True, sessions="together"),
+    "seed-vii-quarters": Protocol(
+        "within-subject", n_folds=4, consecutive=True, sessions="together"
+    ),
+    "deap-10-fold": Protocol("within-subject", n_folds=10),
+    "faced-10-fold": Protocol("cross-subject", n_folds=10, consecutive=True),
     "leave-one-subject-out": Protocol("cross-subject", n_folds=None),
 }
-"""Protocols that the field knows under a name of their own. SEED's papers train on the first nine
-trials of a session and test on the last six."""
+"""Protocols that the field knows under a name of their own; docs/evaluation.md says whose."""
 
 
 def as_protocol(protocol: str | Protocol) -> Protocol:

@@ -146,7 +146,10 @@ def _leaky_window(pool: _Pool) -> Iterator[Fold]:
 
 def _within_subject(pool: _Pool) -> Iterator[Fold]:
     trial, strata = pool.units(TRIAL)
-    n_trials = len(strata)
+    places, fewest = _places(pool, TRIAL, SESSION)
+    # Blocks and first trials are those of each session; other folds are dealt over all of them.
+    by_place = pool.protocol.consecutive or pool.protocol.train_trials is not None
+    n_trials = fewest if by_place else len(strata)
     n_folds = pool.protocol.n_folds or n_trials
     _need_two_classes(pool)
     if (n_train := pool.protocol.train_trials) is not None:
@@ -155,9 +158,7 @@ def _within_subject(pool: _Pool) -> Iterator[Fold]:
                 f"it has {n_trials} trials, expected more than the {n_train} to train on",
                 "Lower train_trials, or use folds (train_trials=None)",
             )
-        first = pool.metadata.drop_duplicates(list(TRIAL))[["run", "trial"]]
-        names = [(_natural(run), _natural(trial)) for run, trial in first.to_numpy()]
-        early = np.isin(trial, sorted(range(n_trials), key=names.__getitem__)[:n_train])
+        early = (places < n_train)[trial]
         yield pool.fold(f"first-{n_train}", ~early, early, (trial, strata))
         return
     if n_trials < n_folds:
@@ -165,6 +166,11 @@ def _within_subject(pool: _Pool) -> Iterator[Fold]:
             f"it has {n_trials} trials, expected at least {n_folds} for {n_folds} folds",
             f"Use n_folds={max(n_trials, 2)} or fewer",
         )
+    if pool.protocol.consecutive:
+        fold = _blocks(places, n_folds)[trial]
+        for k in range(n_folds):
+            yield pool.fold(f"fold-{k}", fold == k, fold != k, (trial, strata))
+        return
     per_class = np.bincount(strata)
     if 1 in per_class:
         raise _Impossible(
@@ -175,6 +181,33 @@ def _within_subject(pool: _Pool) -> Iterator[Fold]:
     fold = _deal(strata, n_folds, pool.rng)[trial]
     for k in range(n_folds):
         yield pool.fold(f"fold-{k}", fold == k, fold != k, (trial, strata))
+
+
+def _places(pool: _Pool, unit: Sequence[str], among: Sequence[str]) -> tuple[Rows, int]:
+    """Count the units in their natural order, anew in each group of the columns ``among``.
+
+    Returns
+    -------
+    places : ndarray of int64, shape (n_units,)
+        Counted from 0, in the order of ``pool.units``.
+    fewest : int
+        Units of the smallest group.
+    """
+    first = np.unique(codes(pool.metadata, unit), return_index=True)[1]
+    table = pool.metadata.iloc[first]
+    names = [tuple(map(_natural, row)) for row in table[list(unit)].to_numpy()]
+    group = codes(table, among)
+    places = np.zeros(len(names), dtype=np.int64)
+    seen = np.zeros(group.max() + 1, dtype=np.int64)
+    for i in sorted(range(len(names)), key=names.__getitem__):
+        places[i] = seen[group[i]]
+        seen[group[i]] += 1
+    return places, int(seen.min())
+
+
+def _blocks(places: Rows, n_folds: int) -> Rows:
+    """Return the fold of each place: blocks of one length, the last with what is left over."""
+    return np.minimum(places // max((places.max() + 1) // n_folds, 1), n_folds - 1)
 
 
 def _cross_session(pool: _Pool) -> Iterator[Fold]:
@@ -195,7 +228,11 @@ def _cross_subject(pool: _Pool) -> Iterator[Fold]:
     n_folds = _subject_folds(pool, len(strata), len(tested))
     # -1: whoever is not tested at all may learn in every fold.
     group = np.full(len(strata), -1)
-    group[tested] = _deal(strata[tested], n_folds, pool.rng)
+    if pool.protocol.consecutive:
+        places = _places(pool, SUBJECT, ())[0][tested]
+        group[tested] = _blocks(np.argsort(np.argsort(places)), n_folds)
+    else:
+        group[tested] = _deal(strata[tested], n_folds, pool.rng)
     fold = group[subject]
     for k in range(n_folds):
         rest = (fold != k) & np.isin(subject, _learning(pool, np.flatnonzero(group != k), k))
@@ -337,6 +374,7 @@ def split(
             "Choose another target or rule, or skip fewer subjects",
         )
     columns, cut = _SPLITS[protocol.name]
+    columns = SUBJECT if protocol.sessions == "together" else columns
     folds: list[Fold] = []
     problems: dict[str, tuple[str, str]] = {}
     for name, rows in _pools(metadata, keep, columns):

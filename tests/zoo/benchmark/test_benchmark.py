@@ -18,7 +18,7 @@ from omfa.zoo.benchmark.run import Benchmark
 from omfa.zoo.benchmark.settings import BenchmarkSettings
 from omfa.zoo.benchmark.tasks import RECORDINGS, SOURCES, TASKS
 from omfa.zoo.cli.main import main
-from omfa.zoo.data.targets import parse_rule
+from omfa.zoo.data.rules import parse_rule
 from omfa.zoo.protocols.held_out import HELD_OUT
 
 # The cards of these checkpoints were laid by hand, without digests of signals.

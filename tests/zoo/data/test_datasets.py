@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from omfa.pipeline import DataError, ingest, open_store
 from omfa.pipeline.preprocess import Preprocessing
 from omfa.zoo import TrialsLeftOut, open_dataset
+from omfa.zoo.data.rules import Rating, parse_rule, rule_text
 from omfa.zoo.data.streamed import Streamed
-from omfa.zoo.data.targets import Rating, parse_rule, rule_text
 from omfa.zoo.data.tiers import choose
 from omfa.zoo.pretraining.module import Settings, open_reads
 

@@ -9,7 +9,7 @@ from omfa.pipeline import DataError
 from omfa.zoo import Merged, open_dataset
 from omfa.zoo.cli.flags import open_stores
 from omfa.zoo.cli.main import parse
-from omfa.zoo.data.targets import merged_text, parse_rule
+from omfa.zoo.data.rules import merged_text, parse_rule
 
 
 @pytest.fixture(scope="module")

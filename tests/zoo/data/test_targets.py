@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from omfa.zoo.data.targets import Rating, make_labels, parse_rule, rule_text
+from omfa.zoo.data.rules import Rating, parse_rule, rule_text
+from omfa.zoo.data.targets import make_labels
 
 RULES = [(low, high) for low in range(10, 46) for high in range(55, 91)]
 """Edges in tenths: one below and one above the middle of the scale from 1 to 9."""

@@ -23,7 +23,7 @@ from omfa.models import front_end
 from omfa.pipeline import DataError
 from omfa.pipeline.errors import DataWarning
 from omfa.zoo import open_dataset
-from omfa.zoo.data.targets import Rating
+from omfa.zoo.data.rules import Rating
 from omfa.zoo.estimators import baselines
 from omfa.zoo.estimators.baselines import BASELINES, FeatureClassifier
 from omfa.zoo.evaluation.folds import read_fold

@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omfa.pipeline import DataError
-from omfa.zoo.data.targets import Rating, make_labels
+from omfa.zoo.data.rules import Rating
+from omfa.zoo.data.targets import make_labels
 from omfa.zoo.protocols.protocol import (
     LEAKY,
     PROTOCOL_PRESETS,
@@ -105,6 +106,61 @@ def test_seed_trains_on_the_first_nine_trials(make_table):
         numbers = metadata["trial"].str.removeprefix("trial-").astype(int)
         assert sorted(set(numbers[fold.test])) == [10, 11, 12, 13, 14, 15]
         assert set(numbers[fold.train]) | set(numbers[fold.validation]) == set(range(1, 10))
+
+
+def numbers(metadata, rows, column="trial"):
+    return sorted(set(metadata[column].iloc[rows].str.extract(r"(\d+)$")[0].astype(int)))
+
+
+def test_thirds_are_blocks_of_every_session_of_a_subject(make_table):
+    metadata = make_table(subjects=2, sessions=3, trials=15, classes=5)
+    metadata = metadata.sample(frac=1, random_state=0).reset_index(drop=True)
+    folds = folds_of(metadata, "seed-v-thirds")
+    assert len(folds) == 2 * 3
+    blocks = [[*range(1, 6)], [*range(6, 11)], [*range(11, 16)]]
+    for i, fold in enumerate(folds):
+        assert numbers(metadata, fold.test) == blocks[i % 3]
+        assert metadata["session"].iloc[fold.test].nunique() == 3
+        assert metadata["session"].iloc[fold.train].nunique() == 3
+        assert metadata["subject"].iloc[fold.test].nunique() == 1
+        learning = np.concatenate([fold.train, fold.validation])
+        assert not set(numbers(metadata, learning)) & set(blocks[i % 3])
+
+
+def test_sixteen_of_each_session_learn_and_eight_are_tested(make_table):
+    metadata = make_table(subjects=1, sessions=2, trials=24, classes=4)
+    folds = folds_of(metadata, "seed-iv-16-8")
+    assert len(folds) == 2
+    for fold in folds:
+        assert numbers(metadata, fold.test) == [*range(17, 25)]
+    together = Protocol("within-subject", train_trials=16, sessions="together")
+    (fold,) = folds_of(metadata, together)
+    assert numbers(metadata, fold.test) == [*range(17, 25)]
+    assert metadata["session"].iloc[fold.test].nunique() == 2
+
+
+def test_blocks_of_subjects_have_one_size_and_the_last_the_rest(make_table):
+    metadata = make_table(subjects=13, trials=4, classes=2)
+    folds = folds_of(metadata, Protocol("cross-subject", n_folds=3, consecutive=True))
+    tested = [numbers(metadata, fold.test, "subject") for fold in folds]
+    assert [len(one) for one in tested] == [4, 4, 5]
+    assert np.concatenate(tested).tolist() == sorted(np.concatenate(tested))
+
+
+def test_sessions_together_deal_the_trials_of_all(make_table):
+    metadata = make_table(subjects=2, sessions=2, trials=4, classes=2)
+    folds = folds_of(metadata, Protocol("within-subject", n_folds=4, sessions="together"))
+    assert len(folds) == 2 * 4
+    assert sorted(np.concatenate([fold.test for fold in folds])) == list(range(len(metadata)))
+
+
+def test_blocks_need_as_many_trials_in_the_shortest_session(make_table):
+    metadata = make_table(subjects=1, sessions=2, trials=6, classes=2)
+    short = metadata["session"].eq(metadata["session"].iloc[0]) & metadata["trial"].str.contains(
+        "[3456]$"
+    )
+    with pytest.raises(DataError, match="it has 2 trials, expected at least 3 for 3 folds"):
+        folds_of(metadata[~short].reset_index(drop=True), "seed-v-thirds")
 
 
 def test_leave_one_subject_out(make_table):
@@ -279,6 +335,8 @@ def test_a_class_that_is_never_trained_on(make_table):
         ({"name": "cross-subject", "validation": 0.0}, "validation=0"),
         ({"name": "cross-subject", "train_trials": 9}, "train_trials=9"),
         ({"name": LEAKY, "n_folds": None}, "n_folds=None"),
+        ({"name": "cross-session", "consecutive": True}, "consecutive=True"),
+        ({"name": "cross-subject", "sessions": "together"}, "sessions='together'"),
     ],
 )
 def test_impossible_settings(settings, found):
@@ -437,6 +495,10 @@ def test_few_must_be_two_and_there(make_table):
         (Protocol("cross-subject"), "cross-subject"),
         (PROTOCOL_PRESETS["seed-9-6"], "within-subject, trained on the first 9 trials"),
         (Protocol("cross-subject", train_subjects=4), "cross-subject, trained on 4 subjects"),
+        (
+            PROTOCOL_PRESETS["seed-v-thirds"],
+            "within-subject, folds in order, sessions together",
+        ),
     ],
 )
 def test_a_label_says_who_learns(protocol, label):
