@@ -52,7 +52,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 
     Imported here: pandas, which the protocols need, takes a third of a second.
     """
-    from omfa.zoo.paper.settings import TABLES, GridSettings
+    from omfa.zoo.paper.settings import OF_THE_PAPER, TABLES, GridSettings
 
     describe(
         parser,
@@ -63,7 +63,12 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     )
     add = parser.add_argument
     add("--stores", nargs="+", required=True, **STORES)
-    add("--table", action="append", choices=(*TABLES, "all"))
+    add(
+        "--table",
+        action="append",
+        choices=(*TABLES, "all"),
+        help=f"repeatable (default: {', '.join(OF_THE_PAPER)})",
+    )
     add("--out", type=Path, default=Path("paper"), metavar="DIR", help="(default: paper)")
     add("--quick", action="store_true", help="few steps, folds and epochs: does all of it run?")
     add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
@@ -101,7 +106,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 def _reproduce(args: argparse.Namespace) -> int:
     from omfa.zoo.paper.grid import Grid
     from omfa.zoo.paper.report import reproduce
-    from omfa.zoo.paper.settings import TABLES, GridSettings, quick
+    from omfa.zoo.paper.settings import OF_THE_PAPER, TABLES, GridSettings, quick
 
     how = flags.settings(args, GridSettings, quick() if args.quick else None)
     how = replace(
@@ -109,7 +114,8 @@ def _reproduce(args: argparse.Namespace) -> int:
         settings=stage1_of(args, how.settings, args.pretraining),
         parameters={**how.parameters, **parameters_of(args)["omfa"]},
     )
-    tables = TABLES if "all" in (args.table or ["all"]) else args.table
+    chosen = args.table or OF_THE_PAPER
+    tables = TABLES if "all" in chosen else chosen
     grid = Grid(
         args.stores,
         args.out,

@@ -36,6 +36,7 @@ from omfa.zoo.data.targets import labels_of
 from omfa.zoo.estimators.settings import ARCHITECTURE, COHERENCY, SCRATCH, SPARING
 from omfa.zoo.evaluation.results import Result
 from omfa.zoo.evaluation.run import evaluate, plan
+from omfa.zoo.paper.settings import OF_THE_PAPER
 from omfa.zoo.paper.settings import GridSettings as GridSettings
 from omfa.zoo.paper.tables import BASELINES, TABLES, Row, Stage1, rows_of
 from omfa.zoo.pretraining.settings import RunSettings, Settings
@@ -93,7 +94,7 @@ class Grid:
         self,
         stores: Sequence[str | Path],
         out: str | Path,
-        tables: Sequence[str] = TABLES,
+        tables: Sequence[str] = OF_THE_PAPER,
         how: GridSettings | None = None,
         *,
         workers: int = 1,

@@ -25,6 +25,7 @@ TITLES = {
     "ablation": "Ablation, without coherency",
     "coherency": "Graphs with coherency",
     "resampling": "Resampling",
+    "sources": "What each corpus is worth to the others",
 }
 
 

@@ -10,8 +10,11 @@ from omfa.pipeline.errors import DataError
 from omfa.zoo.pretraining.settings import Settings
 from omfa.zoo.protocols.protocol import LEAKY, Protocol, as_protocol
 
-TABLES = ("within", "transfer", "ablation", "coherency", "resampling")
-"""The tables, of which ``omfa.zoo.paper.tables`` has the rows."""
+OF_THE_PAPER = ("within", "transfer", "ablation", "coherency", "resampling")
+"""The tables that stand beside the paper's figures."""
+
+TABLES = (*OF_THE_PAPER, "sources")
+"""All tables, of which ``omfa.zoo.paper.tables`` has the rows."""
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,8 @@ def rows_of(
 
 
 def _not_given(table: str, what: str, corpora: Sequence[str]) -> list[str]:
-    gone = [name for name in CORPORA if name not in corpora]
+    """Say which of the paper's corpora is missing, where the others are its own."""
+    gone = [name for name in CORPORA if name not in corpora] if set(corpora) <= {*CORPORA} else []
     return [f"{table}: {what} {', '.join(gone)}, whose store is not given"] if gone else []
 
 
@@ -210,18 +211,39 @@ def _within(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
 
 
 def _transfer(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
-    others = tuple(name for name in corpora if name != UNSEEN)
-    if UNSEEN not in corpora or not others:
+    """Return the rows on the paper's unseen corpus, or, among other corpora, on each in turn."""
+    papers = set(corpora) <= set(CORPORA)
+    if len(corpora) < 2 and not papers:
+        return [], ["transfer: left out, for it takes the stores of two corpora or more"]
+    if papers and (UNSEEN not in corpora or len(corpora) < 2):
         return [], [f"transfer: left out, for it takes the store of {UNSEEN} and of another corpus"]
-    common = Stage1(others, channels="intersection")
-    rows = [
-        Row("transfer", "unseen, channel union (UCS)", UNSEEN, stage1=Stage1(others)),
-        Row("transfer", "unseen, channel intersection", UNSEEN, stage1=common),
-        Row("transfer", "seen, with the others", UNSEEN, stage1=Stage1(corpora)),
-        Row("transfer", "seen alone", UNSEEN, stage1=Stage1((UNSEEN,))),
-        *_controls("transfer", UNSEEN),
-    ]
+    rows = []
+    for unseen in (UNSEEN,) if papers else corpora:
+        others = tuple(name for name in corpora if name != unseen)
+        common = Stage1(others, channels="intersection")
+        rows += [
+            Row("transfer", "unseen, channel union (UCS)", unseen, stage1=Stage1(others)),
+            Row("transfer", "unseen, channel intersection", unseen, stage1=common),
+            Row("transfer", "seen, with the others", unseen, stage1=Stage1(corpora)),
+            Row("transfer", "seen alone", unseen, stage1=Stage1((unseen,))),
+            *_controls("transfer", unseen),
+        ]
     return rows, _not_given("transfer", "pre-trained without", corpora)
+
+
+def _sources(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
+    """Return for each corpus what pre-training on each of the others is worth to it."""
+    if len(corpora) < 2:
+        return [], ["sources: left out, for it takes the stores of two corpora or more"]
+    rows = []
+    for dataset in corpora:
+        others = tuple(name for name in corpora if name != dataset)
+        for name in dict.fromkeys([others, *((other,) for other in others)]):
+            source = "all others" if name == others else name[0]
+            rows.append(Row("sources", f"from {source}", dataset, stage1=Stage1(name)))
+        rows.append(Row("sources", "from itself", dataset, stage1=Stage1((dataset,))))
+        rows += _controls("sources", dataset)
+    return rows, []
 
 
 def _graphs(table: str, stage1: Stage1, *, connectivity: bool) -> list[Row]:
@@ -244,7 +266,8 @@ def _ablation(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
         "encoder: patches": replace(every, encoder="patch"),
         "encoder: convolutions": replace(every, encoder="cnn"),
     }
-    for sources in _subsets(corpora):
+    # Of the paper's own: subsets of a dozen corpora are thousands.
+    for sources in _subsets(tuple(name for name in corpora if name in CORPORA)):
         others[f"pre-trained on {'+'.join(sources)}"] = replace(every, corpora=sources)
     for name, stage1 in others.items():
         shared = {"head": "gat", "connectivity": False}
@@ -284,6 +307,7 @@ _ROWS = {
     "ablation": _ablation,
     "coherency": _coherency,
     "resampling": _resampling,
+    "sources": _sources,
 }
 
 

@@ -99,6 +99,46 @@ def test_an_unseen_corpus_is_in_no_pretraining_of_its_rows():
     assert all(row.dataset not in row.stage1.corpora for row in rows)
 
 
+def test_among_other_corpora_each_is_left_out_in_turn():
+    corpora = ("seed-iv", "faced", "mine")
+    rows, missing = rows_of("transfer", corpora)
+    assert not missing
+    assert {row.dataset for row in rows} == set(corpora)
+    unseen = [row for row in rows if row.name.startswith("unseen")]
+    assert len(unseen) == 2 * len(corpora)
+    for row in unseen:
+        assert {*row.stage1.corpora, row.dataset} == set(corpora)
+        assert row.dataset not in row.stage1.corpora
+    assert not any(row.claim for row in rows)
+
+
+def test_sources_compare_what_each_corpus_is_worth_to_each_other():
+    rows, missing = rows_of("sources", ("seed", "seed-v", "eav"))
+    assert not missing
+    mine = {row.name: row.stage1.corpora for row in rows if row.dataset == "eav" and row.stage1}
+    assert mine == {
+        "from all others": ("seed", "seed-v"),
+        "from seed": ("seed",),
+        "from seed-v": ("seed-v",),
+        "from itself": ("eav",),
+    }
+    rows, missing = rows_of("sources", ("seed", "eav"))  # one other is all others
+    assert [row.name for row in rows if row.dataset == "eav" and row.stage1] == [
+        "from all others",
+        "from itself",
+    ]
+    assert rows_of("sources", ("seed",)) == (
+        [],
+        ["sources: left out, for it takes the stores of two corpora or more"],
+    )
+
+
+def test_the_number_of_pretrainings_does_not_explode_with_the_corpora():
+    corpora = (*CORPORA, *(f"other{i}" for i in range(12)))
+    rows = [row for table in TABLES for row in rows_of(table, corpora)[0]]
+    assert len({row.stage1 for row in rows}) < 10 * len(corpora)
+
+
 def test_rows_without_their_corpus_are_left_out_and_said_so():
     rows, missing = rows_of("within", ["deap"])
     assert {row.dataset for row in rows} == {"deap"}
