@@ -125,8 +125,12 @@ def simulated(people: int, effect: float, checkpoints: list[str]) -> None:
                 starts = np.arange(onset + WINDOW, onset + int(trial["length"]) - WINDOW, WINDOW)
                 if not len(starts):
                     continue
-                for kept, signal in zip(windows, at[segment], strict=True):
-                    kept.append(cut(signal, starts))
+                pair = [cut(signal, starts) for signal in at[segment]]
+                # One clip of DREAMER has missing samples.
+                whole = np.all([np.isfinite(each).all(axis=(1, 2)) for each in pair], axis=0)
+                starts = starts[whole]
+                for kept, each in zip(windows, pair, strict=True):
+                    kept.append(each[whole])
                 labels += [int(ratings[i] > 3)] * len(starts)
                 persons += [key.subject] * len(starts)
     stored, causal = (np.concatenate(kept) for kept in windows)

@@ -18,7 +18,7 @@ import torch
 
 from omfa.models import OMFA
 from omfa.pipeline.channels import UCS
-from omfa.pipeline.readers import dreamer, seed
+from omfa.pipeline.readers.corpora import dreamer, seed
 from omfa.zoo.checkpoints.decision import Decision
 from omfa.zoo.live.decoder import Decoder
 
