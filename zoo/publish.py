@@ -386,12 +386,12 @@ Licence: {card.licence or "none yet; it is chosen when it is published"}.
 
 ## Use
 
-{card.use}
+{card.use or "Nobody has written what it is for yet; `omfa-zoo publish --use TEXT` does."}
 
 {_usage(card)}
 ## Limits
 
-{card.limits}
+{card.limits or "Not written yet; `omfa-zoo publish --limits TEXT` does."}
 
 ## Input
 

@@ -108,6 +108,7 @@ FINETUNE = """\
 examples:
   omfa-zoo finetune deap.zarr --checkpoint runs/three/checkpoint --out models/valence
   omfa-zoo finetune deap.zarr --checkpoint runs/three/checkpoint --out models/s01 --subject sub-01
+  omfa-zoo finetune deap.zarr --out models/most --hold-out 'deap/sub-3*'    to be tested on
   omfa-zoo finetune dreamer.zarr --target 'arousal>3' --preset tiny --epochs 20 --out models/a
   omfa-zoo finetune seed.zarr --out models/emotion --dry-run       what, and how long
 
@@ -141,6 +142,14 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
         help="learn from this one only; repeatable (default: all)",
     )
     add(
+        "--hold-out",
+        action="append",
+        default=[],
+        metavar="DATASET/SUBJECT",
+        help="leave subjects out, * and ? as in file names; 'benchmark' for all that the benchmark "
+        "holds out; repeatable",
+    )
+    add(
         "--protocol",
         choices=("within-subject", "cross-subject"),
         help="what is set apart for the temperature and --patience: trials or subjects",
@@ -160,10 +169,20 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
 
 def _finetune(args: argparse.Namespace) -> int:
     from omfa.zoo.finetune import fine_tune, plan_fine_tuning
+    from omfa.zoo.protocols.held_out import left_out
 
     dataset = open_stores(args)
     if args.subject:
         dataset = dataset.select(_of_subjects(dataset.metadata, args.subject))
+    if args.hold_out:
+        people = (
+            dataset.metadata["dataset"].astype(str) + "/" + dataset.metadata["subject"].astype(str)
+        )
+        doing = f"Fine-tuning on {', '.join(args.stores)}"
+        held = left_out(sorted(set(people)), args.hold_out, doing=doing)
+        if len(held) == people.nunique():
+            raise DataError(doing, "everybody is held out", "Hold out fewer")
+        dataset = dataset.select(~people.isin(held).to_numpy())
     settings = {
         "checkpoint": args.checkpoint,
         "protocol": args.protocol,

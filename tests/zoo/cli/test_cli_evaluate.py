@@ -274,6 +274,19 @@ def test_fine_tuning_holds_subjects_apart_for_a_temperature_or_an_epoch(tmp_path
     assert "all windows are learned from. Leave the protocol out" in capsys.readouterr().err
 
 
+def test_people_held_out_of_fine_tuning_are_in_no_card(tmp_path, capsys):
+    out = tmp_path / "some"
+    command = ["finetune", "dreamer.zarr", "--out", str(out), *QUICK, "preset=tiny"]
+    assert main([*command, "--hold-out", "dreamer/sub-0[23]"]) == 0
+    (saw,) = json.loads((out / "card.json").read_text())["saw"]
+    assert saw["subjects"] == ["sub-01", "sub-04", "sub-05"]
+    command[3] = str(tmp_path / "none")
+    assert main([*command, "--hold-out", "dreamer/*"]) == 2
+    assert "everybody is held out. Hold out fewer" in capsys.readouterr().err
+    assert main([*command, "--hold-out", "dreamer/sub-9"]) == 2
+    assert "nobody is called 'dreamer/sub-9'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("section", ["Fine-tune", "Evaluate"])
 def test_the_commands_of_the_docs_run(section, capsys):
     """As they stand, but with one epoch of training on small simulated stores."""
