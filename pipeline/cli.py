@@ -12,7 +12,8 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.console import run_command
+from omfa.pipeline.console import add_output_flags, run_command
+from omfa.pipeline.progress import LOG, bar
 from omfa.pipeline.words import duration, size
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``omfa-ingest`` and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parse(argv)
-    return run_command("omfa-ingest", lambda: int(args.run(args)), interrupted=args.interrupted)
+    return run_command(
+        "omfa-ingest", lambda: int(args.run(args)), interrupted=args.interrupted, told=args
+    )
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -90,6 +93,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     simulator.set_defaults(run=_simulate, interrupted="Remove the folder and run it again.")
     if argv[:1] == ["simulate"]:  # importing the simulator is not for every --help
         _simulate_flags(simulator)
+    add_output_flags(simulator)
     for name, run, text in (
         ("inspect", _inspect, "show what a store holds and how it was made"),
         ("verify", _verify, "recompute every checksum and name what is damaged"),
@@ -100,6 +104,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             "store", metavar="STORE", help="a folder, or an address such as s3://b/x.zarr"
         )
         verb.set_defaults(run=run)
+        add_output_flags(verb)
         if name == "report":
             verb.add_argument(
                 "--out",
@@ -109,6 +114,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     demo = verbs.add_parser("demo", help="simulate, ingest, verify and report three small corpora")
     demo.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
     demo.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    add_output_flags(demo)
     demo.set_defaults(run=_demo, interrupted="Run it again to go on.")
     if argv and not argv[0].startswith("-") and argv[0] not in verbs.choices:
         parser.error(
@@ -138,6 +144,7 @@ def _source_parser(source: str, text: str) -> argparse.ArgumentParser:
         "store", metavar="STORE", help="a folder, or an address such as s3://b/x.zarr"
     )
     _settings_flags(parser, source)
+    add_output_flags(parser)
     return parser
 
 
@@ -231,7 +238,7 @@ def _show_plan(plan: Plan) -> int:
     elif plan.bytes_in:
         print("No recording could be processed to estimate size and time from.")
     for note in plan.notes:
-        print(f"  note: {note}", file=sys.stderr)
+        LOG.warning(f"  note: {note}")
     return 0
 
 
@@ -245,12 +252,12 @@ def _show_summary(summary: Summary) -> None:
         if outcome.reason != "missing":
             print(f"  made again, {outcome.reason}: {outcome.recording}")
     for note in summary.notes:
-        print(f"  note: {note}", file=sys.stderr)
+        LOG.warning(f"  note: {note}")
     for outcome in summary.outcomes:
         for warning in outcome.warnings:
-            print(f"  warning: {warning}", file=sys.stderr)
+            LOG.warning(f"  warning: {warning}")
     for outcome in failed:
-        print(f"  failed: {outcome.reason}", file=sys.stderr)
+        LOG.error(f"  failed: {outcome.reason}")
 
 
 # ---------------------------------------------------------------------------------- stores
@@ -267,9 +274,9 @@ def _inspect(args: argparse.Namespace) -> int:
     print(f"\nchannels: {' '.join(store.channels)}")
     print(json.dumps(shown, indent=2, ensure_ascii=False))
     for recording, reason in store.failures.items():
-        print(f"failed: {recording}: {reason}", file=sys.stderr)
+        LOG.error(f"failed: {recording}: {reason}")
     if lacking := store.without_checksums():
-        print(f"note: {lacking}", file=sys.stderr)
+        LOG.warning(f"note: {lacking}")
     table = store.recordings
     if len(table):
         table = table.assign(bad=table["bad_channels"].map(" ".join))
@@ -279,20 +286,18 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from omfa.pipeline.store import open_store
 
     store = open_store(args.store)
-    found = [d for _, d in tqdm(store.verify(), total=len(store), unit="rec", disable=None) if d]
+    found = [d for _, d in bar(store.verify(), total=len(store), unit="rec") if d]
     for damage in found:
-        print(f"damaged: {damage.recording}: {damage.found}", file=sys.stderr)
+        LOG.error(f"damaged: {damage.recording}: {damage.found}")
     if found:
-        print("Run the ingest command again: it makes just these again.", file=sys.stderr)
+        LOG.error("Run the ingest command again: it makes just these again.")
         return 1
     print(f"{len(store)} recordings are as they were written: {store.path}")
     if lacking := store.without_checksums():
-        print(f"  note: {lacking}", file=sys.stderr)
+        LOG.warning(f"  note: {lacking}")
     return 0
 
 

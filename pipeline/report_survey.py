@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.quality import FIGURES, FREQUENCIES
@@ -83,7 +82,7 @@ def sample_size(store: Store) -> int:
     return min(MOST_RECORDINGS, len(store))
 
 
-def survey(store: Store, title: str, anchor: str, bar: tqdm[Any]) -> Survey:
+def survey(store: Store, title: str, anchor: str, bar: Any) -> Survey:
     """Read what the report shows of a store.
 
     Parameters
@@ -91,7 +90,7 @@ def survey(store: Store, title: str, anchor: str, bar: tqdm[Any]) -> Survey:
     store : Store
     title, anchor : str
         What the report calls the store, and the name of its section.
-    bar : tqdm
+    bar : tqdm.tqdm
         Is moved on by one for each recording.
     """
     table = store.recordings
