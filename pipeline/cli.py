@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline.console import add_output_flags, run_command
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.progress import LOG, bar
 from omfa.pipeline.words import duration, size
 
@@ -44,6 +45,7 @@ examples:
   omfa-ingest dreamer DREAMER/ s3://bucket/dreamer.zarr --scheduler tcp://head:8786
   omfa-ingest files EDF/ rest.zarr --name rest --pattern 'Subject{{subject}}_{{condition}}.edf'
   omfa-ingest seed SEED/ seed.zarr --dry-run         what would be done, how large, how long
+  omfa-ingest corpora --open                         corpora of emotion that need no form
   omfa-ingest simulate deap DEAP-simulated/ --subjects 4
   omfa-ingest demo                                   all of it on small simulated corpora
 
@@ -72,7 +74,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="omfa-ingest",
         usage="omfa-ingest SOURCE RAW STORE [options]\n"
-        "       omfa-ingest {simulate,inspect,verify,report,demo} ...\n"
+        "       omfa-ingest {corpora,simulate,inspect,verify,report,demo} ...\n"
         "       omfa-ingest SOURCE --help      all options of a source",
         description="Turn raw EEG corpora into stores with one channel schema, in parallel.",
         epilog=EPILOG.format(sources=listing),
@@ -111,6 +113,18 @@ def _parse(argv: list[str]) -> argparse.Namespace:
                 metavar="FILE",
                 help="a path or an address (default: STORE.html beside the store)",
             )
+    corpora = verbs.add_parser(
+        "corpora",
+        help="list the corpora of emotion that omfa reads: who gives them, the terms, the command",
+        description="List the corpora of emotion that omfa reads, or tell of one.",
+    )
+    corpora.add_argument("name", nargs="?", metavar="NAME", help="tell all of this one")
+    corpora.add_argument("--open", action="store_true", help="those that need no form")
+    corpora.add_argument(
+        "--markdown", action="store_true", help="print them as docs/corpora.md has them"
+    )
+    add_output_flags(corpora)
+    corpora.set_defaults(run=_corpora, interrupted="")
     demo = verbs.add_parser("demo", help="simulate, ingest, verify and report three small corpora")
     demo.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
     demo.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
@@ -355,6 +369,34 @@ def _simulate(args: argparse.Namespace) -> int:
     simulate(args.source, args.raw, **given(args, simulate))
     print(f"Simulated {args.source.upper()}: {args.raw}")
     print(f"What was planted in it: {Truth.path(args.raw)}")
+    return 0
+
+
+def _corpora(args: argparse.Namespace) -> int:
+    from omfa.pipeline import catalogue
+    from omfa.pipeline.words import nearest
+
+    if args.markdown:
+        print(catalogue.markdown(), end="")
+        return 0
+    known = {corpus.name: corpus for corpus in catalogue.CORPORA}
+    if args.name is None:
+        chosen = [corpus for corpus in known.values() if not (args.open and corpus.form)]
+        print(catalogue.table(chosen))
+        print("\nThe command of one, and what is to be known before: omfa-ingest corpora NAME")
+        return 0
+    if args.name not in known:
+        raise DataError(
+            f"Looking for the corpus {args.name!r}",
+            f"there is none of that name{nearest(args.name, known)}",
+            "List them by `omfa-ingest corpora`; `bids` and `files` read any other recordings",
+        )
+    corpus = known[args.name]
+    print(f"{corpus.name}: {corpus.holds}")
+    print(f"{corpus.giver}, {corpus.licence}: {corpus.address}")
+    for line in (corpus.note, *corpus.commands):
+        if line:
+            print(line)
     return 0
 
 
