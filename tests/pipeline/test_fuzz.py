@@ -101,6 +101,16 @@ def seed_cnt(root):
     return path, "seed", {"variant": "raw"}
 
 
+def seed_iv_mat(root):
+    rng = np.random.default_rng(0)
+    path = root / "1_1.mat"
+    trials = [10 * rng.standard_normal((62, 9)) for _ in range(24)]
+    write_mat(
+        path, [mat_doubles((62, 9), lambda t=t: t, f"cz_eeg{i}") for i, t in enumerate(trials, 1)]
+    )
+    return path, "seed-iv", {}
+
+
 def deap_dat(root):
     rng = np.random.default_rng(0)
     path = root / "s01.dat"
@@ -130,6 +140,7 @@ FORMATS = {
     "seed-mat-uncompressed": (seed_mat_uncompressed, False, 0),
     "seed-label": (seed_label, True, 0),
     "seed-cnt": (seed_cnt, False, 0),
+    "seed-iv-mat": (seed_iv_mat, True, 0),
     "deap-dat": (deap_dat, False, 160),
     "dreamer-mat": (dreamer_mat, True, 0),
     "dreamer-json": (dreamer_json, False, 3),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from omfa.pipeline.simulation.corpora import deap, dreamer, seed
+from omfa.pipeline.simulation.corpora import deap, dreamer, seed, seed_iv
 from omfa.pipeline.simulation.plan import Corpus
 
 CORPORA: dict[str, Corpus] = {
     "seed": seed.CORPUS,
+    "seed-iv": seed_iv.CORPUS,
     "deap": deap.CORPUS,
     "dreamer": dreamer.CORPUS,
 }
