@@ -7,9 +7,10 @@ import pytest
 import scipy.io
 
 from omfa.pipeline import UCS, DataError, ingest, open_store, simulate
-from omfa.pipeline.readers.corpora import seed_iv
+from omfa.pipeline.readers.corpora import seed_iv, seed_vii
 from omfa.pipeline.readers.corpora.seed_family import CHANNELS
 from omfa.pipeline.readers.corpora.seed_iv import SeedIVReader
+from omfa.pipeline.readers.corpora.seed_vii import SeedVIIReader
 from omfa.pipeline.recording import SourceWarning
 from omfa.pipeline.simulation import Truth
 
@@ -283,3 +284,264 @@ def test_iv_is_ingested_with_one_broken_file_named(copy, tmp_path):
 
 def test_the_cap_is_the_first_62_names_of_the_schema():
     assert UCS.canonicalize(CHANNELS) == list(UCS.names[:62])
+
+
+# --- SEED-VII
+
+
+RAW_VII = SeedVIIReader("raw")
+
+
+def vii(copy_or_tree, **options):
+    return copy_or_tree("seed-vii", **({"subjects": [3]} | options))
+
+
+def vii_raw(copy_or_tree, **options):
+    # The first session has its own triggers, the third those of its table alone.
+    chosen = {"variant": "raw", "subjects": [9], "sessions": [1, 3]} | options
+    return copy_or_tree("seed-vii", **chosen)
+
+
+def change_mat(path, change):
+    """Change the variables of a MATLAB file, in its order."""
+    values = {k: v for k, v in scipy.io.loadmat(path).items() if k[0] != "_"}
+    change(values)
+    scipy.io.savemat(path, values)
+
+
+def test_vii_trials_are_as_planted_in_each_session(trees):
+    root = vii(trees)
+    keys = list(SeedVIIReader().discover(root))
+    assert [key.recording for key in keys] == [f"sub-03_ses-{n}_run-1" for n in (1, 2, 3, 4)]
+    found = list(SeedVIIReader().read_each(keys))
+    assert [key.session for key, _ in found] == ["4", "3", "2", "1"]  # as this file has them
+    for _, recording in found:
+        assert_as_planted(recording, root)
+        assert recording.participant == {"sex": "F", "age": 25}
+        assert recording.source["band"] == [0.1, 70]
+        assert {segment.shape[1] % 200 for segment in recording.segments} == {0}
+    stimuli = [s for _, recording in found[::-1] for s in recording.trials["stimulus"]]
+    assert stimuli == [str(number) for number in range(1, 81)]
+
+
+def test_vii_has_the_words_and_counts_of_the_release():
+    every = [word for session in seed_vii.EMOTIONS for word in session]
+    assert {word: every.count(word) for word in every} == {
+        **dict.fromkeys(("happy", "disgust", "sad", "anger", "fear", "surprise"), 12),
+        "neutral": 8,
+    }
+    # Where a list in circulation is wrong: trials 12, 14 and 15 of the first session.
+    assert [seed_vii.EMOTIONS[0][i] for i in (11, 13, 14)] == ["neutral", "sad", "anger"]
+    assert (len(seed_vii.SEX), len(seed_vii.AGE), seed_vii.SEX.count("F")) == (20, 20, 10)
+
+
+def test_vii_arrays_and_continuous_labels_are_those_of_the_files(tmp_path):
+    root = tmp_path / "SEED-VII"
+    simulate("seed-vii", root, subjects=1, sessions=[2], seconds=9, quirks=("compressed",))
+    keys = SeedVIIReader().discover(root)
+    recording = SeedVIIReader().read(keys[1])
+    stored = scipy.io.loadmat(root / "EEG_preprocessed/1.mat")
+    labels = scipy.io.loadmat(root / "continuous_labels/1.mat")
+    for i, segment in enumerate(recording.segments, 21):
+        np.testing.assert_array_equal(segment, stored[str(i)].astype(np.float32))
+    texts = recording.trials["continuous_label"]
+    assert {len(text.split()) for text in texts} == {1, 2}
+    for i, text in enumerate(texts, 21):
+        np.testing.assert_array_equal(np.array(text.split(), float), labels[str(i)].ravel())
+    assert recording.source["continuous_label"] == "continuous_labels/1.mat"
+    with pytest.raises(DataError, match=r"session 1 .*0 trials, expected 20; 1, 2, 3, 4, 5 and 15"):
+        SeedVIIReader().read(keys[0])
+
+
+def test_vii_continuous_labels_reach_the_store(tmp_path):
+    root = tmp_path / "SEED-VII"
+    simulate("seed-vii", root, subjects=1, sessions=1, seconds=9)
+    ingest("seed-vii", root, tmp_path / "s.zarr", serial=True, progress=False)
+    (stored,) = open_store(tmp_path / "s.zarr")
+    read = SeedVIIReader().read(SeedVIIReader().discover(root)[0])
+    kept = stored.trials["continuous_label"].tolist()
+    assert kept == read.trials["continuous_label"].tolist()
+    assert all(kept)
+
+
+def test_vii_without_continuous_labels_has_no_such_column(copy):
+    root = vii(copy)
+    shutil.rmtree(root / "continuous_labels")
+    recording = SeedVIIReader().read(SeedVIIReader().discover(root / "EEG_preprocessed")[0])
+    assert recording.labels == ["emotion"]
+    assert recording.source["continuous_label"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda v: v.pop("25"), "no trial 25"),
+        (
+            lambda v: v.update({"25": np.ones((1, 3))}),
+            "25 .*has 3 values, .*has 2 s, .*0 of 4",
+        ),
+    ],
+)
+def test_vii_continuous_labels_of_another_length_fail_their_session_alone(copy, change, found):
+    root = vii(copy)
+    change_mat(root / "continuous_labels/3.mat", change)
+    answers = dict(SeedVIIReader().read_each(list(SeedVIIReader().discover(root))))
+    failed = {
+        key.session: answer for key, answer in answers.items() if isinstance(answer, DataError)
+    }
+    assert list(failed) == ["2"]
+    with pytest.raises(
+        DataError, match=rf"subject 3 session 2 \(3.mat\).*{found}.*take continuous_"
+    ):
+        raise failed["2"]
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda v: v.pop("25"), "19 trials, expected 20; 25 missing"),
+        (lambda v: v.update({"25": v["25"].T}), "trial 25 is 400 x 62, expected 62 x samples"),
+        (lambda v: v.update({"25": np.ones((62, 1))}), "trial 25 is 62 x 1, expected"),
+        (lambda v: v.update({"25": "text"}), "trial 25 is 1 x 4, expected"),
+    ],
+)
+def test_vii_faults_fail_their_session_alone(copy, change, found):
+    root = vii(copy)
+    change_mat(root / "EEG_preprocessed/3.mat", change)
+    keys = list(SeedVIIReader().discover(root))
+    answers = dict(SeedVIIReader().read_each(keys))
+    assert [key for key in keys if isinstance(answers[key], DataError)] == [keys[1]]
+    with pytest.raises(DataError, match=rf"subject 3 session 2 \(3.mat\): .*{found}"):
+        SeedVIIReader().read(keys[1])
+
+
+def test_vii_features_and_labels_in_the_place_of_signals_are_told(copy, tmp_path):
+    root = vii(copy)
+    with pytest.raises(DataError, match="trial 1 is 1 x 0, expected 62 x samples"):
+        SeedVIIReader().read(SeedVIIReader().discover(root / "continuous_labels")[0])
+    folder = tmp_path / "EEG_features"
+    folder.mkdir()
+    scipy.io.savemat(folder / "3.mat", {"psd_1": np.ones((5, 5, 62)), "de_LDS_1": np.ones(5)})
+    with pytest.raises(DataError, match=r"extracted features \(psd_1\).*EEG_preprocessed"):
+        SeedVIIReader().read(SeedVIIReader().discover(folder)[0])
+
+
+def test_vii_damage_within_a_variable_fails_its_session_alone(tmp_path):
+    root = tmp_path / "SEED-VII"
+    simulate("seed-vii", root, subjects=1, seconds=2, quirks=("compressed",))
+    path = root / "EEG_preprocessed/1.mat"
+    data = bytearray(path.read_bytes())
+    data[int(len(data) * 0.4)] ^= 1  # in the second session
+    path.write_bytes(data)
+    answers = dict(SeedVIIReader().read_each(list(SeedVIIReader().discover(root))))
+    assert {k.session: isinstance(a, DataError) for k, a in answers.items()} == {
+        "1": False,
+        "3": False,
+        "4": False,
+        "2": True,
+    }
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
+def test_vii_a_truncated_file_keeps_what_is_whole(copy, share):
+    root = vii(copy, subjects=[1])
+    path = root / "EEG_preprocessed/1.mat"
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    keys = list(SeedVIIReader().discover(root))
+    answers = dict(SeedVIIReader().read_each(keys))
+    whole = [key.session for key in keys if not isinstance(answers[key], DataError)]
+    assert whole == ["1", "2"][: int(share * 4)]
+    with pytest.raises(DataError, match=r"subject 1 session 4 \(1.mat\): .*ownload"):
+        raise answers[keys[3]]
+
+
+def test_vii_a_trial_twice_is_told(copy):
+    root = vii(copy, subjects=[1])
+    path = root / "EEG_preprocessed/1.mat"
+    data = path.read_bytes()
+    scipy.io.savemat(root / "again.mat", {"3": np.ones((62, 4))})
+    # In front, so that the session is not complete when the second comes.
+    path.write_bytes(data[:128] + (root / "again.mat").read_bytes()[128:] + data[128:])
+    with pytest.raises(DataError, match="it holds trial 3 twice"):
+        SeedVIIReader().read(SeedVIIReader().discover(root)[0])
+
+
+def test_vii_raw_trials_are_as_planted_by_triggers_and_by_table(trees):
+    root = vii_raw(trees)
+    first, third = RAW_VII.discover(root)
+    for key, timing in ((first, "triggers"), (third, "the table of triggers")):
+        recording = RAW_VII.read(key)
+        assert_as_planted(recording, root)
+        assert recording.source["timing"] == timing
+        (rest,) = recording.auxiliary
+        assert rest.names == ("M1", "M2", "VEO", "HEO", "ECG")
+        assert recording.participant == {"sex": "F", "age": 24}
+        assert recording.notes == []
+        assert {
+            len(t.split()) * 4 > s / 1000
+            for t, s in zip(
+                recording.trials["continuous_label"], recording.trials["length"], strict=True
+            )
+        } == {False}
+
+
+def test_vii_raw_triggers_beyond_the_trials_are_noted(trees):
+    root = vii_raw(trees, sessions=[1], quirks=("extra_trigger", "no_sample_count"))
+    recording = RAW_VII.read(RAW_VII.discover(root)[0])
+    assert_as_planted(recording, root)
+    (note,) = recording.notes
+    assert "its last 1 triggers are no trial's" in note
+
+
+def test_vii_raw_without_its_table_is_told(copy):
+    root = vii_raw(copy)
+    (root / "save_info/9_20221111_3_trigger_info.csv").unlink()
+    first, third = RAW_VII.discover(root)
+    RAW_VII.read(first)
+    with pytest.raises(DataError, match=r"no 9_20221111_3_trigger_info.csv in save_info.*Copy"):
+        RAW_VII.read(third)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("1,2022-11-11 14:01:29", "1,soon", "row 1 of .* has no time"),
+        ("14:01:29", "13:01:29", "not those of one trial after another"),
+        ("14:01:29", "14:02:29", "not those of one trial after another"),
+        ("1,2022-11-11 14:01:29.000000\n", "", "has 39 rows, expected 40"),
+    ],
+)
+def test_vii_raw_wrong_tables_are_told(copy, old, new, found):
+    root = vii_raw(copy, sessions=[3])
+    path = root / "save_info/9_20221111_3_trigger_info.csv"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(DataError, match=rf"subject 9 session 3 .*{found}"):
+        RAW_VII.read(RAW_VII.discover(root)[0])
+
+
+def test_vii_raw_too_few_triggers_are_told(copy):
+    root = vii_raw(copy)
+    key = RAW_VII.discover(root)[1]
+    other = key.paths[0].with_name("9_20220928_3.cnt")
+    key.paths[0].rename(other)  # its own triggers now count
+    with pytest.raises(DataError, match="it has 36 triggers, expected 40"):
+        RAW_VII.read(RAW_VII.discover(root)[1])
+
+
+def test_vii_raw_two_files_of_one_session_are_told(copy):
+    root = vii_raw(copy, sessions=[3])
+    file = RAW_VII.discover(root)[0].paths[0]
+    shutil.copy(file, file.with_name("9_20221112_3.cnt"))
+    with pytest.raises(DataError, match="are both session 3 of subject 9"):
+        RAW_VII.discover(root)
+
+
+def test_vii_is_not_mistaken_for_its_siblings(trees):
+    with pytest.raises(DataError, match="no file like those of SEED-VII"):
+        SeedVIIReader().discover(vii_raw(trees))
+    with pytest.raises(DataError, match="no file like those of SEED-VII"):
+        RAW_VII.discover(vii(trees))
+    with pytest.raises(DataError, match="no file like those of SEED-VII"):
+        SeedVIIReader().discover(iv(trees))

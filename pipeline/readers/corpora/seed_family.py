@@ -85,15 +85,26 @@ def read_trials(
             trials[number] = decode_trial(variable, number, doing)
             if sum(trial.size for trial in trials.values()) > MAX_SAMPLES:
                 raise wrong(doing, "its trials are longer than four hours together")
-        elif _FEATURE.match(variable.name):
-            raise wrong(
-                doing,
-                f"it holds extracted features ({variable.name}), no signals",
-                f"Give the folder {folder}",
-            )
         else:
+            check_features([variable.name], doing, folder)
             other(variable)
     return trials
+
+
+def check_features(names: Iterable[str], doing: str, folder: str) -> None:
+    """Raise if one of the variables' names is that of an extracted feature.
+
+    Parameters
+    ----------
+    names : iterable of str
+    doing : str
+    folder : str
+        The release's folder that holds signals.
+    """
+    for name in filter(_FEATURE.match, names):
+        raise wrong(
+            doing, f"it holds extracted features ({name}), no signals", f"Give the folder {folder}"
+        )
 
 
 def decode_trial(variable: matlab.Matrix, number: int, doing: str) -> Trial:

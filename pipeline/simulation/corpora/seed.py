@@ -89,9 +89,9 @@ def plan_preprocessed(settings: Settings) -> Plan:
             plan.trials += trials
             plan.recordings.append(recording_truth(name, subject, session, mixture, pieces))
             prefix = SEED_PREFIXES[subject - 1]
-            named = {f"{prefix}_eeg{trial}": piece for trial, piece in pieces.items()}
+            named = {f"{prefix}_eeg{n}": (mixture, piece) for n, piece in pieces.items()}
             # Both end points are kept.
-            plan.files[name] = mat_writer(settings, mixture, named, band=(0.0, 75.0), n_last=1)
+            plan.files[name] = mat_writer(settings, named, band=(0.0, 75.0), n_last=1)
     _add_labels(plan, folder)
     return plan
 

@@ -67,8 +67,7 @@ def piece_of(settings: Settings, trial: Mapping[str, Any], code: float) -> Piece
 
 def mat_writer(
     settings: Settings,
-    mixture: Mixture,
-    pieces: Mapping[str, Piece],
+    trials: Mapping[str, tuple[Mixture, Piece]],
     *,
     band: tuple[float, float],
     n_last: int = 0,
@@ -79,8 +78,7 @@ def mat_writer(
     Parameters
     ----------
     settings : Settings
-    mixture : Mixture
-    pieces : mapping of str to Piece
+    trials : mapping of str to (Mixture, Piece)
         By the variable's name.
     band : (float, float)
         Hz.
@@ -89,7 +87,7 @@ def mat_writer(
     compressed : bool
     """
 
-    def element(name: str, piece: Piece, tick: Tick) -> MatElement:
+    def element(name: str, mixture: Mixture, piece: Piece, tick: Tick) -> MatElement:
         def make() -> npt.NDArray[np.float64]:
             (block,) = record(
                 mixture,
@@ -106,7 +104,7 @@ def mat_writer(
         return mat_doubles((62, round(200 * piece.seconds) + n_last), make, name)
 
     def write(path: Path, tick: Tick) -> None:
-        elements = (element(name, piece, tick) for name, piece in pieces.items())
+        elements = (element(name, *trial, tick) for name, trial in trials.items())
         write_mat(path, elements, compressed=compressed)
 
     return write

@@ -70,10 +70,11 @@ def plan(settings: Settings) -> Plan:
                 )
             ]
             pieces = {t["trial"]: piece_of(settings, t, t["code_valence"]) for t in trials}
-            named = {f"{_PREFIXES[subject - 1]}_eeg{n}": piece for n, piece in pieces.items()}
+            prefix = _PREFIXES[subject - 1]
+            named = {f"{prefix}_eeg{n}": (mixture, piece) for n, piece in pieces.items()}
             plan.trials += trials
             plan.recordings.append(recording_truth(name, subject, session, mixture, pieces))
-            plan.files[name] = mat_writer(settings, mixture, named, band=(1.0, 75.0), n_last=1)
+            plan.files[name] = mat_writer(settings, named, band=(1.0, 75.0), n_last=1)
     if "no_readme" not in settings.quirks:
         rows = "\r\n".join(
             f"session{session}_label = [{','.join(codes)}];"
