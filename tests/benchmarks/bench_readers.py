@@ -35,6 +35,14 @@ def with_loadmat(paths: Sequence[Path]) -> None:
     scipy.io.loadmat(paths[0])
 
 
+def with_mne_cnt(paths: Sequence[Path]) -> None:
+    """Load all channels of a Neuroscan recording with MNE."""
+    import mne
+
+    # The type is not in the header, and MNE's guess needs its number of samples.
+    mne.io.read_raw_cnt(paths[0], data_format="int32", preload=True, verbose="error")
+
+
 @dataclass(frozen=True)
 class Case:
     """A form of a corpus.
@@ -61,6 +69,11 @@ class Case:
 
 CASES = {
     "seed-iv": Case("seed-iv", {"subjects": 1, "sessions": 1}, with_loadmat, 1.8),
+    "seed-v": Case("seed-v", {"subjects": 1, "sessions": 1}, with_mne_cnt, 1.5),
+    "seed-vii": Case("seed-vii", {"subjects": 1}, with_loadmat, 1.8),
+    "seed-vii-compressed": Case(
+        "seed-vii", {"subjects": 1, "quirks": ("compressed",)}, with_loadmat, 1.8
+    ),
 }
 """By the name that is given on the command line."""
 

@@ -111,6 +111,24 @@ def seed_iv_mat(root):
     return path, "seed-iv", {}
 
 
+def seed_v_cnt(root):
+    from omfa.pipeline.readers.corpora.seed_family import CHANNELS
+
+    path = root / "1_1_20180804.cnt"
+    write_cnt(
+        path,
+        dict.fromkeys([*CHANNELS, "M1", "M2", "VEO", "HEO"], (0.0, 0.0)),
+        [np.random.default_rng(0).integers(-900, 900, (66, 300), dtype=np.int32)],
+        sfreq=1000,
+        events=[(20, 1), (200, 2)],
+    )
+    points = np.arange(30).reshape(15, 2) / 100
+    (root / "trial_start_end_timestamp.txt").write_text(
+        f"Session 1:\nstart_second: {points[:, 0].tolist()}\nend_second: {points[:, 1].tolist()}"
+    )
+    return path, "seed-v", {}
+
+
 def seed_vii_mat(root):
     """Write the first session only; reading stops behind it."""
     path = root / "EEG_preprocessed/1.mat"
@@ -175,6 +193,7 @@ FORMATS = {
     "seed-label": (seed_label, True, 0),
     "seed-cnt": (seed_cnt, False, 0),
     "seed-iv-mat": (seed_iv_mat, True, 0),
+    "seed-v-cnt": (seed_v_cnt, False, 0),
     "seed-vii-mat": (seed_vii_mat, True, 0),
     "seed-vii-continuous": (seed_vii_continuous, True, 0),
     "seed-vii-cnt": (seed_vii_cnt, False, 0),

@@ -59,6 +59,7 @@ CASES = {
         True,
     ),
     "seed-iv": (simulated("seed-iv", subjects=[2], sessions=2), ("seed-iv", {}), True),
+    "seed-v": (simulated("seed-v", subjects=1, sessions=2), ("seed-v", {}), True),
     "seed-vii": (simulated("seed-vii", subjects=2), ("seed-vii", {}), False),
     "seed-vii-raw": (
         simulated("seed-vii", variant="raw", subjects=[9], sessions=[2, 3]),

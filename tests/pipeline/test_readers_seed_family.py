@@ -7,12 +7,14 @@ import pytest
 import scipy.io
 
 from omfa.pipeline import UCS, DataError, ingest, open_store, simulate
-from omfa.pipeline.readers.corpora import seed_iv, seed_vii
+from omfa.pipeline.readers.corpora import seed_iv, seed_v, seed_vii
 from omfa.pipeline.readers.corpora.seed_family import CHANNELS
 from omfa.pipeline.readers.corpora.seed_iv import SeedIVReader
+from omfa.pipeline.readers.corpora.seed_v import SeedVReader
 from omfa.pipeline.readers.corpora.seed_vii import SeedVIIReader
 from omfa.pipeline.recording import SourceWarning
 from omfa.pipeline.simulation import Truth
+from omfa.pipeline.simulation.formats import write_cnt
 
 TONE = 300.0  # microvolts: far above everything else that is simulated
 
@@ -284,6 +286,141 @@ def test_iv_is_ingested_with_one_broken_file_named(copy, tmp_path):
 
 def test_the_cap_is_the_first_62_names_of_the_schema():
     assert UCS.canonicalize(CHANNELS) == list(UCS.names[:62])
+
+
+# --- SEED-V
+
+TABLE = "trial_start_end_timestamp.txt"
+
+
+def v(copy_or_tree, **options):
+    return copy_or_tree("seed-v", **({"subjects": [7], "sessions": [1, 3]} | options))
+
+
+def test_v_trials_are_as_planted_in_each_session(trees):
+    root = v(trees)
+    keys = SeedVReader().discover(root)
+    assert [key.recording for key in keys] == ["sub-07_ses-1_run-1", "sub-07_ses-3_run-1"]
+    for key in keys:
+        recording = SeedVReader().read(key)
+        assert_as_planted(recording, root)
+        assert recording.participant == {"sex": "F", "age": 23}
+        assert recording.source["timing"] == TABLE
+        assert recording.source["first_trigger"] > recording.source["first_start"]
+        (rest,) = recording.auxiliary
+        assert rest.names == ("M1", "M2", "VEO", "HEO")
+    assert SeedVReader().read(keys[1]).trials["stimulus"].tolist()[0] == "31"
+
+
+def test_v_has_the_words_and_counts_of_the_release():
+    for labels in seed_v.LABELS:
+        assert [labels.count(code) for code in range(5)] == [3] * 5
+    lasting = [np.subtract(ends, starts).sum() for starts, ends in seed_v.SECONDS]
+    assert lasting == [2743, 2191, 2425]
+    assert (len(seed_v.SEX), seed_v.SEX.count("M"), len(seed_v.AGE)) == (16, 6, 16)
+
+
+def test_v_sessions_are_those_of_the_names_and_not_of_the_dates(tmp_path):
+    # Subject 1 saw the third session's clips before the second's.
+    for name in ("1_1_20180804", "1_2_20180810", "1_3_20180808"):
+        (tmp_path / f"{name}.cnt").write_bytes(b"")
+    sessions = {key.files[0][:-4]: key.session for key in SeedVReader().discover(tmp_path)}
+    assert sessions == {"1_1_20180804": "1", "1_2_20180810": "2", "1_3_20180808": "3"}
+
+
+def test_v_the_repaired_file_is_read_and_the_other_named(trees):
+    root = v(trees, sessions=[1], quirks=("repaired", "ecg", "no_sample_count"))
+    with pytest.warns(SourceWarning, match=r"repaired copy, which is read.*7_1_20180411\.cnt"):
+        (key,) = SeedVReader().discover(root)
+    assert key.files[0] == "EEG_raw/7_1_20180411_repaired.cnt"
+    recording = SeedVReader().read(key)
+    assert_as_planted(recording, root)
+    assert recording.auxiliary[0].names[-1] == "ECG"
+    assert SeedVReader(auxiliary=False).read(key).auxiliary == []
+
+
+def test_v_the_damaged_file_alone_is_told(trees, tmp_path):
+    root = v(trees, sessions=[1], quirks=("repaired", "ecg", "no_sample_count"))
+    shutil.copy(root / "EEG_raw/7_1_20180411.cnt", tmp_path)
+    (key,) = SeedVReader().discover(tmp_path)
+    with pytest.raises(DataError, match=r"subject 7 session 1 \(7_1_20180411.cnt\).*cut short"):
+        SeedVReader().read(key)
+
+
+def test_v_two_files_of_one_session_are_told(copy):
+    root = v(copy)
+    shutil.copy(root / "EEG_raw/7_1_20180411.cnt", root / "EEG_raw/7_1_20180412.cnt")
+    with pytest.raises(DataError, match=r"7_1_20180411.cnt and 7_1_20180412.cnt are of one"):
+        SeedVReader().discover(root)
+
+
+def test_v_a_missing_session_is_named(copy):
+    root = v(copy)
+    (root / "EEG_raw/7_3_20180422.cnt").rename(root / "EEG_raw/8_3_20180726.cnt")
+    with pytest.warns(SourceWarning, match="not there: subject 7 session 3, subject 8 session 1"):
+        assert len(SeedVReader().discover(root)) == 2
+
+
+@pytest.mark.parametrize("session", [1, 2, 3])
+def test_v_published_times_reach_their_trials(tmp_path, monkeypatch, session):
+    # A recording of full length, of no bytes in a sparse file: only the onsets are looked at.
+    path = tmp_path / f"2_{session}_20180416.cnt"
+    channels = dict.fromkeys([*CHANNELS, "M1", "M2", "VEO", "HEO"], (0.0, 0.0))
+    write_cnt(path, channels, [], sfreq=1000, events=[])
+    data_onset, frame = 900 + 75 * 66, 4 * 66
+    with path.open("r+b") as file:
+        file.seek(886)
+        file.write((data_onset + frame * 3_400_000).to_bytes(4, "little"))
+        file.truncate(data_onset)
+        file.seek(data_onset + frame * 3_400_000)
+        file.write(b"\2" + bytes(8))
+    monkeypatch.setattr(
+        "omfa.pipeline.readers.neuroscan.NeuroscanFile.signal",
+        lambda self, picks: np.broadcast_to(np.float32(0), (len(picks), self.n_times)),
+    )
+    recording = SeedVReader().read(SeedVReader().discover(tmp_path)[0])
+    last = {1: (3204, 155), 2: (2741, 76), 3: (2888, 178)}[session]
+    trials = recording.trials
+    assert (trials["onset"].iloc[0], trials["onset"].iloc[-1]) == (30_000, 1000 * last[0])
+    assert trials["length"].iloc[-1] == 1000 * last[1]
+    assert trials["emotion"].iloc[0] == {1: "happy", 2: "sad", 3: "sad"}[session]
+    assert recording.source["timing"] == f"{TABLE} as published"
+    assert recording.source["first_trigger"] is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("Session 3:", "Session 4:", "0 starts and 0 ends for session 3"),
+        ("Session 3:\nstart_second: [2, ", "Session 3:\nstart_second: [", "14 starts and 15 ends"),
+        ("Session 3:\nstart_second: [2, ", "Session 3:\nstart_second: [99, ", "trials in a row"),
+    ],
+)
+def test_v_a_wrong_table_fails_its_session_alone(copy, old, new, found):
+    root = v(copy)
+    path = root / TABLE
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    first, third = SeedVReader().discover(root)
+    SeedVReader().read(first)
+    with pytest.raises(DataError, match=rf"subject 7 session 3 .*{found}.*take it out"):
+        SeedVReader().read(third)
+
+
+def test_v_a_recording_that_ends_before_its_last_trial_is_told(copy):
+    root = v(copy)
+    (root / TABLE).unlink()
+    with pytest.raises(DataError, match=r"ends after \d+ s, and the last trial at 3359 s"):
+        SeedVReader().read(SeedVReader().discover(root)[0])
+
+
+def test_v_is_not_mistaken_for_its_siblings(trees):
+    for root in (vii_raw(trees), iv(trees)):
+        with pytest.raises(DataError, match="no file like those of SEED-V"):
+            SeedVReader().discover(root)
+    with pytest.raises(DataError, match="no file like those of SEED-VII"):
+        SeedVIIReader("raw").discover(v(trees))
 
 
 # --- SEED-VII

@@ -347,6 +347,7 @@ def test_dreamer_json_is_the_same_recording(dreamer, trees):
 SMALL = {
     "seed": {"subjects": [3], "sessions": [2]},
     "seed-iv": {"subjects": [3], "sessions": [2]},
+    "seed-v": {"subjects": [3], "sessions": [2]},
     "seed-vii": {"subjects": [3], "sessions": [2]},
     "deap": {"subjects": [2]},
     "dreamer": {"subjects": 1},
@@ -356,7 +357,12 @@ SMALL = {
 @pytest.mark.parametrize(
     ("source", "variant"),
     [
-        *(("seed-iv", "preprocessed"), ("seed-vii", "preprocessed"), ("seed-vii", "raw")),
+        *(
+            ("seed-iv", "preprocessed"),
+            ("seed-v", "raw"),
+            ("seed-vii", "preprocessed"),
+            ("seed-vii", "raw"),
+        ),
         *(("seed", "preprocessed"), ("seed", "raw"), ("deap", "preprocessed"), ("deap", "raw")),
         *(("dreamer", "preprocessed"), ("dreamer", "json")),
     ],
