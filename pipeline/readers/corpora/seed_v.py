@@ -138,10 +138,8 @@ def _bounds(
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], str]:
     """Return where trials start and end, in samples, and whose table says so."""
     if not tables:
-        seconds, timing = (
-            [[*map(float, row)] for row in SECONDS[session - 1]],
-            f"{TABLE} as published",
-        )
+        seconds: list[list[float]] = [[*row] for row in SECONDS[session - 1]]
+        timing = f"{TABLE} as published"
     else:
         # Latin-1 has a character for every byte: no remark in another script stops the reading.
         with tables[0].open(encoding="latin-1") as file:
