@@ -141,6 +141,13 @@ def seed_vii_mat(root):
     return path, "seed-vii", {}
 
 
+def seed_vii_mat_uncompressed(root):
+    path, *rest = seed_vii_mat(root)
+    values = {k: v for k, v in scipy.io.loadmat(path).items() if k[0] != "_"}
+    scipy.io.savemat(path, values)
+    return path, *rest
+
+
 def seed_vii_continuous(root):
     seed_vii_mat(root)
     return root / "continuous_labels/1.mat", "seed-vii", {}
@@ -195,6 +202,7 @@ FORMATS = {
     "seed-iv-mat": (seed_iv_mat, True, 0),
     "seed-v-cnt": (seed_v_cnt, False, 0),
     "seed-vii-mat": (seed_vii_mat, True, 0),
+    "seed-vii-mat-uncompressed": (seed_vii_mat_uncompressed, False, 0),
     "seed-vii-continuous": (seed_vii_continuous, True, 0),
     "seed-vii-cnt": (seed_vii_cnt, False, 0),
     "deap-dat": (deap_dat, False, 160),

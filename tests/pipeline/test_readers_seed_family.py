@@ -2,6 +2,7 @@
 
 import shutil
 
+import mne
 import numpy as np
 import pytest
 import scipy.io
@@ -620,6 +621,24 @@ def test_vii_raw_trials_are_as_planted_by_triggers_and_by_table(trees):
                 recording.trials["continuous_label"], recording.trials["length"], strict=True
             )
         } == {False}
+
+
+def test_vii_simulated_files_are_read_as_the_makers_script_reads_them(trees):
+    root = vii_raw(trees)
+    rows = [row for row in Truth.load(root).trials if row["session"] == 1]
+    (file,) = (root / "EEG_raw").glob("9_*_1.cnt")
+    raw = mne.io.read_raw_cnt(
+        file, data_format="int32", eog=["HEO", "VEO"], ecg=["ECG"], verbose="error"
+    )
+    raw.drop_channels(["M1", "M2", "ECG", "HEO", "VEO"])
+    assert raw.ch_names == list(CHANNELS)
+    events, _ = mne.events_from_annotations(raw, verbose="error")
+    assert np.diff(events[:, 0])[::2].tolist() == [1000 * row["seconds"] for row in rows]
+    table = (root / f"save_info/{file.stem}_trigger_info.csv").read_text().splitlines()
+    assert [line[0] for line in table] == ["1", "2"] * 20
+    stored = scipy.io.loadmat(vii(trees) / "EEG_preprocessed/3.mat")
+    assert {name for name in stored if name[0] != "_"} == {str(i) for i in range(1, 81)}
+    assert stored["80"].dtype == np.float64
 
 
 def test_vii_raw_triggers_beyond_the_trials_are_noted(trees):

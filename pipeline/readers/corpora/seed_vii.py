@@ -72,7 +72,7 @@ STARTS = {"14_20221015_1": time(14, 25, 34), "9_20221111_3": time(14, 1, 27)}
 LABEL_SECONDS = 4
 """What each value of the continuous labels is of."""
 
-_FILES = {"preprocessed": r"\d{1,3}\.mat", "raw": r"\d+_\d{8}_[1-4]\.cnt"}
+_FILES = {"preprocessed": r"[1-9]\d?\.mat", "raw": r"\d+_\d{8}_[1-4]\.cnt"}
 _FOLDERS = {"preprocessed": ["EEG_preprocessed"], "raw": ["EEG_raw"]}
 _NUMBER = re.compile(r"[1-9]\d?")
 _MAX_VALUES = 3600  # of a trial's continuous label: four hours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def _add_continuous(plan: Plan, settings: Settings, subject: int) -> None:
         write_mat(
             path,
             [
-                mat_doubles((1, n), lambda clip=clip, n=n: values(clip, n), str(clip))
+                mat_doubles((1, n), partial(values, clip, n), str(clip))
                 for clip, n in enumerate(counts, start=1)
             ],
             compressed=False,
