@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 CORPORA = {
     "seed": "SEED: Preprocessed_EEG/*.mat, or the .cnt files with --variant raw",
+    "seed-iv": "SEED-IV: eeg_raw_data/{1,2,3}/*.mat",
+    "seed-v": "SEED-V: EEG_raw/*.cnt",
+    "seed-vii": "SEED-VII: EEG_preprocessed/*.mat, or the .cnt files with --variant raw",
     "deap": "DEAP: data_preprocessed_python/*.dat, or the .bdf files with --variant raw",
     "dreamer": "DREAMER: DREAMER.mat or its JSON edition",
 }

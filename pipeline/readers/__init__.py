@@ -12,6 +12,9 @@ from omfa.pipeline.recording import Reader
 
 READERS = {
     "seed": "omfa.pipeline.readers.corpora.seed:SeedReader",
+    "seed-iv": "omfa.pipeline.readers.corpora.seed_iv:SeedIVReader",
+    "seed-v": "omfa.pipeline.readers.corpora.seed_v:SeedVReader",
+    "seed-vii": "omfa.pipeline.readers.corpora.seed_vii:SeedVIIReader",
     "deap": "omfa.pipeline.readers.corpora.deap:DeapReader",
     "dreamer": "omfa.pipeline.readers.corpora.dreamer:DreamerReader",
     "bids": "omfa.pipeline.readers.bids:BidsReader",

@@ -142,11 +142,14 @@ def mat_struct(fields: Mapping[str, MatElement], name: str = "") -> MatElement:
     return _matrix(_STRUCT_CLASS, (1, 1), name, head, list(fields.values()))
 
 
-def write_mat(path: Path, variables: Iterable[MatElement]) -> None:
-    """Write a zlib-compressed MAT level 5 file, one compressed element per variable."""
+def write_mat(path: Path, variables: Iterable[MatElement], *, compressed: bool = True) -> None:
+    """Write a MAT level 5 file, one element per variable, zlib-compressed as MATLAB writes it."""
     with staged(path) as out:
         out.write(MAT_HEADER.encode("ascii").ljust(124) + struct.pack("<H2s", 0x0100, b"IM"))
         for variable in variables:
+            if not compressed:
+                out.writelines(variable.chunks())
+                continue
             tag = out.tell()
             # A place for the tag, whose length is known only when the element is compressed.
             out.write(bytes(8))

@@ -101,6 +101,75 @@ def seed_cnt(root):
     return path, "seed", {"variant": "raw"}
 
 
+def seed_iv_mat(root):
+    rng = np.random.default_rng(0)
+    path = root / "1_1.mat"
+    trials = [10 * rng.standard_normal((62, 9)) for _ in range(24)]
+    write_mat(
+        path, [mat_doubles((62, 9), lambda t=t: t, f"cz_eeg{i}") for i, t in enumerate(trials, 1)]
+    )
+    return path, "seed-iv", {}
+
+
+def seed_v_cnt(root):
+    from omfa.pipeline.readers.corpora.seed_family import CHANNELS
+
+    path = root / "1_1_20180804.cnt"
+    write_cnt(
+        path,
+        dict.fromkeys([*CHANNELS, "M1", "M2", "VEO", "HEO"], (0.0, 0.0)),
+        [np.random.default_rng(0).integers(-900, 900, (66, 300), dtype=np.int32)],
+        sfreq=1000,
+        events=[(20, 1), (200, 2)],
+    )
+    points = np.arange(30).reshape(15, 2) / 100
+    (root / "trial_start_end_timestamp.txt").write_text(
+        f"Session 1:\nstart_second: {points[:, 0].tolist()}\nend_second: {points[:, 1].tolist()}"
+    )
+    return path, "seed-v", {}
+
+
+def seed_vii_mat(root):
+    """Write the first session only; reading stops behind it."""
+    path = root / "EEG_preprocessed/1.mat"
+    path.parent.mkdir()
+    write_mat(path, [mat_doubles((62, 9), lambda: np.ones((62, 9)), f"{i}") for i in range(1, 21)])
+    write_mat(
+        root / "continuous_labels/1.mat",
+        [mat_doubles((1, 1), lambda i=i: np.array([[i / 7]]), f"{i}") for i in range(1, 21)],
+    )
+    return path, "seed-vii", {}
+
+
+def seed_vii_mat_uncompressed(root):
+    path, *rest = seed_vii_mat(root)
+    values = {k: v for k, v in scipy.io.loadmat(path).items() if k[0] != "_"}
+    scipy.io.savemat(path, values)
+    return path, *rest
+
+
+def seed_vii_continuous(root):
+    seed_vii_mat(root)
+    return root / "continuous_labels/1.mat", "seed-vii", {}
+
+
+def seed_vii_cnt(root):
+    from omfa.pipeline.readers.corpora.seed_family import CHANNELS
+
+    path = root / "9_20221111_3.cnt"
+    write_cnt(
+        path,
+        dict.fromkeys([*CHANNELS, "M1", "M2", "VEO", "HEO", "ECG"], (0.0, 0.0)),
+        [np.random.default_rng(0).integers(-900, 900, (67, 300), dtype=np.int32)],
+        sfreq=1000,
+        events=[(20, 1), (200, 2)],
+    )
+    (root / "9_20221111_3_trigger_info.csv").write_text(
+        "".join(f"{1 + i % 2},2022-11-11 14:01:27.{1 + 7 * i:03d}000\n" for i in range(40))
+    )
+    return path, "seed-vii", {"variant": "raw"}
+
+
 def deap_dat(root):
     rng = np.random.default_rng(0)
     path = root / "s01.dat"
@@ -130,6 +199,12 @@ FORMATS = {
     "seed-mat-uncompressed": (seed_mat_uncompressed, False, 0),
     "seed-label": (seed_label, True, 0),
     "seed-cnt": (seed_cnt, False, 0),
+    "seed-iv-mat": (seed_iv_mat, True, 0),
+    "seed-v-cnt": (seed_v_cnt, False, 0),
+    "seed-vii-mat": (seed_vii_mat, True, 0),
+    "seed-vii-mat-uncompressed": (seed_vii_mat_uncompressed, False, 0),
+    "seed-vii-continuous": (seed_vii_continuous, True, 0),
+    "seed-vii-cnt": (seed_vii_cnt, False, 0),
     "deap-dat": (deap_dat, False, 160),
     "dreamer-mat": (dreamer_mat, True, 0),
     "dreamer-json": (dreamer_json, False, 3),
@@ -137,8 +212,7 @@ FORMATS = {
 
 
 def read(reader, root):
-    (key,) = reader.discover(root)
-    return reader.read(key)
+    return reader.read(reader.discover(root)[0])
 
 
 def same_frame(a, b):

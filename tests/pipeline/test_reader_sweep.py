@@ -58,6 +58,14 @@ CASES = {
         ("seed", {"variant": "raw"}),
         True,
     ),
+    "seed-iv": (simulated("seed-iv", subjects=[2], sessions=2), ("seed-iv", {}), True),
+    "seed-v": (simulated("seed-v", subjects=1, sessions=2), ("seed-v", {}), True),
+    "seed-vii": (simulated("seed-vii", subjects=2), ("seed-vii", {}), False),
+    "seed-vii-raw": (
+        simulated("seed-vii", variant="raw", subjects=[9], sessions=[2, 3]),
+        ("seed-vii", {"variant": "raw"}),
+        True,
+    ),
     "deap": (simulated("deap", subjects=2), ("deap", {}), True),
     "deap-raw": (
         simulated("deap", variant="raw", subjects=[28]),
@@ -281,7 +289,8 @@ def test_read_each_equals_read(case):
     found = dict(reader.read_each(keys))
     assert list(found) == keys
     for key in keys:
-        np.testing.assert_array_equal(found[key].segments[3], reader.read(key).segments[3])
+        for one, other in zip(found[key].segments, reader.read(key).segments, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_the_participant_and_the_history_are_plain(recording):
@@ -324,7 +333,7 @@ def test_every_listed_reader_can_be_made():
 
 
 def test_an_unknown_reader_is_told_the_known_ones():
-    with pytest.raises(DataError, match="there are seed, deap, dreamer, bids"):
+    with pytest.raises(DataError, match=r"there are seed, .*deap, dreamer, .*bids"):
         get_reader("sead")
 
 

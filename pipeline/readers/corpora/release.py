@@ -1,4 +1,4 @@
-"""What the readers of SEED, DEAP and DREAMER share: finding files, and telling of faults."""
+"""What the readers of corpora share: finding files, and telling of faults."""
 
 from __future__ import annotations
 
@@ -15,7 +15,13 @@ from omfa.pipeline.words import some
 
 
 def find(
-    root: str | Path, folders: Sequence[str], pattern: str, *, corpus: str, known: str = r"(?!)"
+    root: str | Path,
+    folders: Sequence[str],
+    pattern: str,
+    *,
+    corpus: str,
+    known: str = r"(?!)",
+    inner: str = "",
 ) -> list[Path]:
     """Find the files of one folder of a corpus.
 
@@ -35,6 +41,8 @@ def find(
         For the error.
     known : str
         Regular expression for other files of the corpus, which look like recordings.
+    inner : str
+        Regular expression for the names of folders in a place, whose files are the place's too.
 
     Raises
     ------
@@ -45,12 +53,12 @@ def find(
     doing = f"{corpus} reader: looking in {root}"
     if not root.is_dir():
         raise DataError(doing, "there is no such folder", "Give the folder that holds the corpus")
-    depths: list[list[Path]] = []
+    depths: list[tuple[Path, list[Path]]] = []
     seen: set[str] = set()
     for globs in ([""], *([f"{up}{name}" for name in folders] for up in ("", "*/", "*/*/"))):
         places = [root] if globs == [""] else sorted(p for g in globs for p in root.glob(g))
         places = [p for p in places if not any(map(is_service, p.relative_to(root).parts))]
-        found = {p: names for p in places if (names := _matches(p, pattern))}
+        found = {p: names for p in places if (names := _matches(p, pattern, inner))}
         found = {p: names for p, names in found.items() if os.path.realpath(p) not in seen}
         seen |= {os.path.realpath(p) for p in found}
         if len(found) > 1:
@@ -59,10 +67,12 @@ def find(
                 f"the recordings are in {len(found)} folders, {', '.join(map(str, found))}",
                 "Give one of these folders",
             )
-        depths += found.values()
+        depths += found.items()
     if depths:
-        taken = max(depths, key=len)  # of equals the first
-        _name_left_out(root, taken, [p for d in depths if d is not taken for p in d],
+        place, taken = max(depths, key=lambda depth: len(depth[1]))  # of equals the first
+        real = set(map(os.path.realpath, taken))
+        elsewhere = [p for _, d in depths for p in d if os.path.realpath(p) not in real]
+        _name_left_out(root, place, taken, elsewhere,
                        f"{pattern}|{known}", where=f"{corpus} reader: {root}")  # fmt: skip
         return taken
     inside = some(sorted(path.name for path in root.iterdir()), 5) or "nothing"
@@ -74,27 +84,41 @@ def find(
     )
 
 
-def _matches(folder: Path, pattern: str) -> list[Path]:
-    if not folder.is_dir():
+def _matches(place: Path, pattern: str, inner: str) -> list[Path]:
+    if not place.is_dir():
         return []
-    whole = re.compile(pattern, re.IGNORECASE)
-    return sorted(p for p in folder.iterdir() if whole.fullmatch(p.name) and is_listed(p))
+    whole, holder = (re.compile(text, re.IGNORECASE) for text in (pattern, inner))
+    folders = [place, *(p for p in place.iterdir() if holder.fullmatch(p.name) and p.is_dir())]
+    return sorted(
+        p
+        for folder in folders
+        if folder is place or not is_service(folder.name)
+        for p in folder.iterdir()
+        if whole.fullmatch(p.name) and is_listed(p)
+    )
 
 
 def _name_left_out(
-    root: Path, taken: Sequence[Path], elsewhere: Sequence[Path], known: str, *, where: str
+    root: Path,
+    place: Path,
+    taken: Sequence[Path],
+    elsewhere: Sequence[Path],
+    known: str,
+    *,
+    where: str,
 ) -> None:
     """Warn of matches in other folders, and of files with the recordings' suffix beside them."""
     whole = re.compile(known, re.IGNORECASE)
     suffixes = {path.suffix.lower() for path in taken}
     odd = [
         path
-        for path in taken[0].parent.iterdir()
+        for folder in sorted({path.parent for path in taken})
+        for path in folder.iterdir()
         if path.suffix.lower() in suffixes and is_listed(path) and path.name[0] != "."
         if not whole.fullmatch(path.name)
     ]
     for paths, why in (
-        (elsewhere, f"lie outside {taken[0].parent}"),
+        (elsewhere, f"lie outside {place}"),
         (odd, "are not named as recordings of the corpus are"),
     ):
         if paths:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from omfa.pipeline.simulation.corpora import deap, dreamer, seed
+from omfa.pipeline.simulation.corpora import deap, dreamer, seed, seed_iv, seed_v, seed_vii
 from omfa.pipeline.simulation.plan import Corpus
 
 CORPORA: dict[str, Corpus] = {
     "seed": seed.CORPUS,
+    "seed-iv": seed_iv.CORPUS,
+    "seed-v": seed_v.CORPUS,
+    "seed-vii": seed_vii.CORPUS,
     "deap": deap.CORPUS,
     "dreamer": dreamer.CORPUS,
 }
