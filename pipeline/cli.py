@@ -24,6 +24,7 @@ CORPORA = {
     "seed": "SEED: Preprocessed_EEG/*.mat, or the .cnt files with --variant raw",
     "deap": "DEAP: data_preprocessed_python/*.dat, or the .bdf files with --variant raw",
     "dreamer": "DREAMER: DREAMER.mat or its JSON edition",
+    "faced": "FACED: Processed_data/*.pkl",
 }
 """The corpora with a reader of their own; each can be simulated."""
 

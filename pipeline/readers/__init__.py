@@ -14,6 +14,7 @@ READERS = {
     "seed": "omfa.pipeline.readers.corpora.seed:SeedReader",
     "deap": "omfa.pipeline.readers.corpora.deap:DeapReader",
     "dreamer": "omfa.pipeline.readers.corpora.dreamer:DreamerReader",
+    "faced": "omfa.pipeline.readers.corpora.faced:FacedReader",
     "bids": "omfa.pipeline.readers.bids:BidsReader",
     "files": "omfa.pipeline.readers.files:FilesReader",
     "moabb": "omfa.pipeline.readers.moabb_datasets:MoabbReader",

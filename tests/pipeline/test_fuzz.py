@@ -27,6 +27,7 @@ from omfa.pipeline.simulation.formats import (
     write_cnt,
     write_mat,
     write_python2_pickle,
+    write_python3_pickle,
 )
 
 CASES = 200
@@ -124,6 +125,19 @@ def dreamer_json(root):
     return root / "DREAMER_Data.json", "dreamer", {"variant": "json"}
 
 
+def faced_pickle(root):
+    simulate("faced", root, subjects=1, seconds=2)
+    path = root / "Processed_data/sub000.pkl"
+    signal = 10 * np.random.default_rng(0).standard_normal((28, 32, 40))
+    write_python3_pickle(path, signal.shape, [signal])  # short, so that most damage is in its head
+    return path, "faced", {}
+
+
+def faced_ratings(root):
+    simulate("faced", root, subjects=1, seconds=2)
+    return root / "Data/sub000/After_remarks.mat", "faced", {}
+
+
 FORMATS = {
     # name: (writer, whether a checksum covers signal and labels, how many labels may change)
     "seed-mat": (seed_mat, True, 0),
@@ -133,6 +147,8 @@ FORMATS = {
     "deap-dat": (deap_dat, False, 160),
     "dreamer-mat": (dreamer_mat, True, 0),
     "dreamer-json": (dreamer_json, False, 3),
+    "faced-pickle": (faced_pickle, False, 0),
+    "faced-ratings": (faced_ratings, True, 0),
 }
 
 

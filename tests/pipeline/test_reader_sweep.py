@@ -70,6 +70,7 @@ CASES = {
         ("dreamer", {"variant": "json"}),
         False,
     ),
+    "faced": (simulated("faced", subjects=[1, 100]), ("faced", {}), True),
     "files": (
         folder_of_files,
         (
@@ -324,7 +325,7 @@ def test_every_listed_reader_can_be_made():
 
 
 def test_an_unknown_reader_is_told_the_known_ones():
-    with pytest.raises(DataError, match="there are seed, deap, dreamer, bids"):
+    with pytest.raises(DataError, match=r"there are seed, deap, dreamer, .*bids"):
         get_reader("sead")
 
 

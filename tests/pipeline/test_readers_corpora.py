@@ -15,7 +15,7 @@ import pytest
 import scipy.io
 
 from omfa.pipeline import UCS, DataError, simulate
-from omfa.pipeline.readers import deap, dreamer, seed
+from omfa.pipeline.readers.corpora import deap, dreamer, seed
 from omfa.pipeline.readers.corpora.deap import DeapReader
 from omfa.pipeline.readers.corpora.dreamer import DreamerReader
 from omfa.pipeline.readers.corpora.seed import SeedReader

@@ -348,6 +348,7 @@ SMALL = {
     "seed": {"subjects": [3], "sessions": [2]},
     "deap": {"subjects": [2]},
     "dreamer": {"subjects": 1},
+    "faced": {"subjects": [2]},
 }
 
 
@@ -356,6 +357,7 @@ SMALL = {
     [
         *(("seed", "preprocessed"), ("seed", "raw"), ("deap", "preprocessed"), ("deap", "raw")),
         *(("dreamer", "preprocessed"), ("dreamer", "json")),
+        ("faced", "processed"),
     ],
 )
 def test_a_seed_gives_the_same_bytes_again(tmp_path, source, variant):

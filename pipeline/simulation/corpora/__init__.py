@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from omfa.pipeline.simulation.corpora import deap, dreamer, seed
+from omfa.pipeline.simulation.corpora import deap, dreamer, faced, seed
 from omfa.pipeline.simulation.plan import Corpus
 
 CORPORA: dict[str, Corpus] = {
     "seed": seed.CORPUS,
     "deap": deap.CORPUS,
     "dreamer": dreamer.CORPUS,
+    "faced": faced.CORPUS,
 }
 """What ``simulate`` can write; the names are those of the readers."""
