@@ -25,6 +25,7 @@ CORPORA = {
     "deap": "DEAP: data_preprocessed_python/*.dat, or the .bdf files with --variant raw",
     "dreamer": "DREAMER: DREAMER.mat or its JSON edition",
     "faced": "FACED: Processed_data/*.pkl",
+    "mahnob-hci": "MAHNOB-HCI: Sessions/*/session.xml and *.bdf",
 }
 """The corpora with a reader of their own; each can be simulated."""
 

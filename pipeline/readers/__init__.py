@@ -15,6 +15,7 @@ READERS = {
     "deap": "omfa.pipeline.readers.corpora.deap:DeapReader",
     "dreamer": "omfa.pipeline.readers.corpora.dreamer:DreamerReader",
     "faced": "omfa.pipeline.readers.corpora.faced:FacedReader",
+    "mahnob-hci": "omfa.pipeline.readers.corpora.mahnob_hci:MahnobHciReader",
     "bids": "omfa.pipeline.readers.bids:BidsReader",
     "files": "omfa.pipeline.readers.files:FilesReader",
     "moabb": "omfa.pipeline.readers.moabb_datasets:MoabbReader",

@@ -4,7 +4,8 @@
 
 A case simulates a little of a corpus at full size, reads it with omfa's reader, and reads it with
 the floor: what one would call without omfa, such as ``pickle.load``. Each runs in a process of its
-own, imports left out, the files in the page cache. Printed is the least CPU time of each over a few
+own, after the same on a tiny tree, so that imports are in no figure, with the files in the page
+cache. Printed is the least CPU time of each over a few
 runs, their ratio, and the peak memory beside what is allowed: three times the largest recording, as
 float32 samples of all that is read of it, and 400 MB.
 """
@@ -51,9 +52,30 @@ def unpickle_faced(root: Path) -> None:
                 pickle.load(file)
 
 
+def simulate_mahnob_hci(root: Path, quick: bool) -> None:
+    """Write a subject's sessions."""
+    simulate("mahnob-hci", root, subjects=1, seconds=2 if quick else None)
+
+
+def read_mahnob_hci(root: Path) -> float:
+    """Read those with an emotion with omfa, all channels."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the sessions that are left out
+        return read_all("mahnob-hci", root)
+
+
+def mne_mahnob_hci(root: Path) -> None:
+    """Read the same files with MNE."""
+    import mne
+
+    for path in sorted(root.glob("Sessions/*/*_S_*.bdf")):
+        mne.io.read_raw_bdf(path, preload=True, verbose="error")
+
+
 CASES = {
     # name: (what writes the files, our reader, the floor)
     "faced, against pickle.load": (simulate_faced, read_faced, unpickle_faced),
+    "mahnob-hci, against MNE": (simulate_mahnob_hci, read_mahnob_hci, mne_mahnob_hci),
 }
 
 
@@ -68,10 +90,14 @@ def main() -> None:
         if options.names and not name.startswith(tuple(options.names)):
             continue
         with scratch(options.scratch) as folder:
-            root = folder / "corpus"
+            root, tiny = folder / "corpus", folder / "tiny"
             write(root, options.quick)
+            write(tiny, True)
             ours(root)  # into the page cache
-            works = {"ours": partial(measure, ours, root), "floor": partial(measure, floor, root)}
+            works = {
+                way: partial(measure, work, root, warm=(work, tiny))
+                for way, work in (("ours", ours), ("floor", floor))
+            }
             costs = interleave(options.repeats, works)
         mine, base = costs["ours"], costs["floor"]
         allowed = 3 * mine.result + 400

@@ -349,6 +349,7 @@ SMALL = {
     "deap": {"subjects": [2]},
     "dreamer": {"subjects": 1},
     "faced": {"subjects": [2]},
+    "mahnob-hci": {"subjects": [2]},
 }
 
 
@@ -358,6 +359,7 @@ SMALL = {
         *(("seed", "preprocessed"), ("seed", "raw"), ("deap", "preprocessed"), ("deap", "raw")),
         *(("dreamer", "preprocessed"), ("dreamer", "json")),
         ("faced", "processed"),
+        ("mahnob-hci", "raw"),
     ],
 )
 def test_a_seed_gives_the_same_bytes_again(tmp_path, source, variant):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omfa.pipeline.simulation.corpora import deap, dreamer, faced, seed
+from omfa.pipeline.simulation.corpora import deap, dreamer, faced, mahnob_hci, seed
 from omfa.pipeline.simulation.plan import Corpus
 
 CORPORA: dict[str, Corpus] = {
@@ -10,5 +10,6 @@ CORPORA: dict[str, Corpus] = {
     "deap": deap.CORPUS,
     "dreamer": dreamer.CORPUS,
     "faced": faced.CORPUS,
+    "mahnob-hci": mahnob_hci.CORPUS,
 }
 """What ``simulate`` can write; the names are those of the readers."""
