@@ -26,6 +26,7 @@ CORPORA = {
     "dreamer": "DREAMER: DREAMER.mat or its JSON edition",
     "faced": "FACED: Processed_data/*.pkl",
     "mahnob-hci": "MAHNOB-HCI: Sessions/*/session.xml and *.bdf",
+    "amigos": "AMIGOS: Data_Preprocessed_P*.mat",
 }
 """The corpora with a reader of their own; each can be simulated."""
 

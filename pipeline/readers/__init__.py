@@ -16,6 +16,7 @@ READERS = {
     "dreamer": "omfa.pipeline.readers.corpora.dreamer:DreamerReader",
     "faced": "omfa.pipeline.readers.corpora.faced:FacedReader",
     "mahnob-hci": "omfa.pipeline.readers.corpora.mahnob_hci:MahnobHciReader",
+    "amigos": "omfa.pipeline.readers.corpora.amigos:AmigosReader",
     "bids": "omfa.pipeline.readers.bids:BidsReader",
     "files": "omfa.pipeline.readers.files:FilesReader",
     "moabb": "omfa.pipeline.readers.moabb_datasets:MoabbReader",

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import scipy.io
 from measuring import heading, interleave, measure, parser, scratch, show
 
 from omfa.pipeline import simulate
@@ -72,10 +73,27 @@ def mne_mahnob_hci(root: Path) -> None:
         mne.io.read_raw_bdf(path, preload=True, verbose="error")
 
 
+def simulate_amigos(root: Path, quick: bool) -> None:
+    """Write two subjects' files."""
+    simulate("amigos", root, subjects=2, seconds=2 if quick else None)
+
+
+def read_amigos(root: Path) -> float:
+    """Read them with omfa, ECG and GSR too."""
+    return read_all("amigos", root)
+
+
+def loadmat_amigos(root: Path) -> None:
+    """Load all their variables."""
+    for path in sorted(root.rglob("*.mat")):
+        scipy.io.loadmat(path)
+
+
 CASES = {
     # name: (what writes the files, our reader, the floor)
     "faced, against pickle.load": (simulate_faced, read_faced, unpickle_faced),
     "mahnob-hci, against MNE": (simulate_mahnob_hci, read_mahnob_hci, mne_mahnob_hci),
+    "amigos, against loadmat": (simulate_amigos, read_amigos, loadmat_amigos),
 }
 
 

@@ -147,6 +147,11 @@ def mahnob_bdf(root):
     return root / "Sessions/8/Part_1_S_Trial4_emotion.bdf", "mahnob-hci", {}
 
 
+def amigos_mat(root):
+    simulate("amigos", root, subjects=[4], seconds=2, bad_channels=0)
+    return next(root.rglob("*.mat")), "amigos", {"auxiliary": False}
+
+
 FORMATS = {
     # name: (writer, whether a checksum covers signal and labels, how many labels may change)
     "seed-mat": (seed_mat, True, 0),
@@ -159,6 +164,7 @@ FORMATS = {
     "faced-pickle": (faced_pickle, False, 0),
     "faced-ratings": (faced_ratings, True, 0),
     "mahnob-bdf": (mahnob_bdf, False, 0),
+    "amigos-mat": (amigos_mat, True, 0),
 }
 
 

@@ -81,6 +81,7 @@ CASES = {
     ),
     "faced": (simulated("faced", subjects=[1, 100]), ("faced", {}), True),
     "mahnob-hci": (sessions_of_emotion, ("mahnob-hci", {}), True),
+    "amigos": (simulated("amigos", subjects=2), ("amigos", {}), True),
     "files": (
         folder_of_files,
         (

@@ -350,6 +350,7 @@ SMALL = {
     "dreamer": {"subjects": 1},
     "faced": {"subjects": [2]},
     "mahnob-hci": {"subjects": [2]},
+    "amigos": {"subjects": [3]},
 }
 
 
@@ -360,6 +361,7 @@ SMALL = {
         *(("dreamer", "preprocessed"), ("dreamer", "json")),
         ("faced", "processed"),
         ("mahnob-hci", "raw"),
+        ("amigos", "preprocessed"),
     ],
 )
 def test_a_seed_gives_the_same_bytes_again(tmp_path, source, variant):

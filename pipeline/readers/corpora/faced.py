@@ -22,7 +22,6 @@ import pandas as pd
 from omfa.pipeline import matlab
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.corpora import release
-from omfa.pipeline.readers.folder import text_of
 from omfa.pipeline.readers.pickled import read_array
 from omfa.pipeline.recording import PLAUSIBLE_RMS, Key, Recording, SourceWarning
 from omfa.pipeline.words import some
@@ -204,26 +203,13 @@ def _person(key: Key, doing: str) -> tuple[dict[str, Any], dict[str, Any]]:
     path = next((p for p in key.paths if p.name == _PEOPLE_FILE), None)
     if path is None:
         return {}, {}
-    rows = [line.split(",") for line in text_of(path).splitlines()]
-    names = [name.strip().lower() for name in (rows[0] if rows else [])]
-    if "sub" not in names:
-        raise _wrong(f"{doing}: {path.name}", "it has no column sub", "Take the release's own")
-    for row in rows[1:]:
-        cells = dict(zip(names, map(str.strip, row), strict=False))
-        number = re.search(r"\d+", cells.get("sub", ""))
-        if not number or int(number[0]) != int(key.subject):
-            continue
-        person: dict[str, Any] = {}
-        if (age := cells.get("age", "")).isdigit():
-            person["age"] = int(age)
-        if (sex := cells.get("gender", "")[:1].upper()) in ("F", "M"):
-            person["sex"] = sex
-        return person, {
-            fact: int(cells[column])
-            for fact, column in (("cohort", "cohort"), ("recorded_sfreq", "sample_rate"))
-            if cells.get(column, "").isdigit()
-        }
-    return {}, {}
+    cells = release.row_of(path, int(key.subject), column="sub", doing=doing)
+    recorded = {
+        fact: int(cells[column])
+        for fact, column in (("cohort", "cohort"), ("recorded_sfreq", "sample_rate"))
+        if re.fullmatch(r"\d{1,5}", cells.get(column, ""), re.ASCII)
+    }
+    return release.age_and_sex(cells), recorded
 
 
 def _shape(data: npt.NDArray[Any]) -> str:
