@@ -16,8 +16,9 @@ import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -134,7 +135,7 @@ def _read(path: Path, decode: Callable[[Any, _Source], _Made], *, doing: str) ->
 
 
 class _Source:
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: BufferedReader, size: int) -> None:
         self._file = file
         self._left = self.size = size
         self._decoded = 0

@@ -129,8 +129,8 @@ def dreamer_json(root):
 def faced_pickle(root):
     simulate("faced", root, subjects=1, seconds=2)
     path = root / "Processed_data/sub000.pkl"
-    signal = 10 * np.random.default_rng(0).standard_normal((28, 32, 40))
-    write_python3_pickle(path, signal.shape, [signal])  # short, so that most damage is in its head
+    signal = 10 * np.random.default_rng(0).standard_normal((28, 32, 160))
+    write_python3_pickle(path, signal.shape, [signal])  # short, and long enough to stay in the file
     return path, "faced", {}
 
 

@@ -131,10 +131,16 @@ def test_people_are_those_of_the_table(copy):
         assert recording.source["recorded_sfreq"] == int(rate)
     (copy / "Recording_info.csv").write_text("sub,Gender,Age\nsub001,Female,n/a\n")
     assert [READER.read(key).participant for key in READER.discover(copy)] == [{}, {"sex": "F"}]
-    (copy / "Recording_info.csv").write_text("who,Age\n")
-    with pytest.raises(DataError) as caught:
-        READER.read(READER.discover(copy)[0])
-    told(caught, "Recording_info.csv", "no column sub")
+    for text, word in (
+        ("who,Age\nsub000,30\n", "no column sub"),
+        ("sub\n" + "x" * 200_000, "read"),
+    ):
+        (copy / "Recording_info.csv").write_text(text)
+        recording = READER.read(READER.discover(copy)[0])
+        assert recording.participant == {}
+        (note,) = recording.notes
+        assert "Recording_info.csv" in note
+        assert word in note
 
 
 def test_the_processed_folder_alone_is_read_and_so_is_one_without_ratings(tree, copy):

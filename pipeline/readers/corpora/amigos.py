@@ -178,7 +178,7 @@ def _read(key: Key, doing: str, *, auxiliary: bool) -> Recording:
         auxiliary=[Auxiliary(tuple(AUXILIARY), tuple(AUXILIARY.values()), SFREQ, rest)]
         if auxiliary
         else [],
-        participant=_participant(key, doing),
+        participant=_participant(key, notes),
         source={
             "variant": "preprocessed",
             "reference": "average",
@@ -241,10 +241,10 @@ def _labels(answer: npt.NDArray[np.float64], what: str, doing: str) -> dict[str,
     return dict(zip(names, values.tolist(), strict=True))
 
 
-def _participant(key: Key, doing: str) -> dict[str, Any]:
+def _participant(key: Key, notes: list[str]) -> dict[str, Any]:
     if len(key.paths) == 1:
         return {}
-    cells = release.row_of(key.paths[1], int(key.subject), column="userid", doing=doing)
+    cells = release.row_of(key.paths[1], int(key.subject), column="userid", notes=notes)
     return release.age_and_sex(cells)
 
 

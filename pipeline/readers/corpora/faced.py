@@ -116,7 +116,7 @@ def _read(key: Key, doing: str) -> Recording:
             f"its data are {_shape(data)}, expected {N_CLIPS} clips x {len(CHANNELS)} channels x "
             "samples",
         )
-    notes = []
+    notes: list[str] = []
     low, high = PLAUSIBLE_RMS
     with np.errstate(over="ignore", invalid="ignore"):
         if low <= 1e6 * (typical := _typical_rms(data)) <= high:
@@ -136,7 +136,7 @@ def _read(key: Key, doing: str) -> Recording:
             "emotion": list(EMOTIONS),
         }
     )
-    participant, recorded = _person(key, doing)
+    participant, recorded = _person(key, notes)
     return Recording(
         key=key,
         channels=list(CHANNELS),
@@ -198,12 +198,12 @@ def _ratings(key: Key, doing: str) -> pd.DataFrame:
     return table.iloc[np.argsort(shown)].reset_index(drop=True)
 
 
-def _person(key: Key, doing: str) -> tuple[dict[str, Any], dict[str, Any]]:
+def _person(key: Key, notes: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return age and sex, and cohort and rate of the original recording, as far as known."""
     path = next((p for p in key.paths if p.name == _PEOPLE_FILE), None)
     if path is None:
         return {}, {}
-    cells = release.row_of(path, int(key.subject), column="sub", doing=doing)
+    cells = release.row_of(path, int(key.subject), column="sub", notes=notes)
     recorded = {
         fact: int(cells[column])
         for fact, column in (("cohort", "cohort"), ("recorded_sfreq", "sample_rate"))

@@ -122,7 +122,7 @@ def key(subject: int | str, session: int, files: Sequence[Path | None], root: st
     )
 
 
-def row_of(path: Path, subject: int, *, column: str, doing: str) -> dict[str, str]:
+def row_of(path: Path, subject: int, *, column: str, notes: list[str]) -> dict[str, str]:
     """Return a subject's row of a table of people: the cells as text, their names in lower case.
 
     Parameters
@@ -132,25 +132,22 @@ def row_of(path: Path, subject: int, *, column: str, doing: str) -> dict[str, st
     subject : int
     column : str
         The column, in lower case, whose digits are the subject's number.
-    doing : str
-        What errors say was being done.
+    notes : list of str
+        Where to say that the table cannot be used, which is no reason to refuse a recording.
 
     Returns
     -------
     dict of str to str
         Empty if there is no such row.
-
-    Raises
-    ------
-    DataError
-        If the table has no such column.
     """
-    rows = list(csv.reader(text_of(path).splitlines()))
+    try:
+        rows = list(csv.reader(text_of(path).splitlines()))
+    except (csv.Error, UnicodeError) as error:
+        notes.append(f"{path}: nothing of the person is known, since it cannot be read ({error}).")
+        return {}
     names = [name.strip().lower() for name in (rows[0] if rows else [])]
     if column not in names:
-        raise DataError(
-            f"{doing}: {path.name}", f"it has no column {column}", "Take the release's own table"
-        )
+        notes.append(f"{path}: nothing of the person is known, since it has no column {column}.")
     for row in rows[1:]:
         cells = dict(zip(names, map(str.strip, row), strict=False))
         number = re.search(r"\d+", cells.get(column, ""), re.ASCII)
