@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from pathlib import Path
 
 import mne
 import numpy as np
@@ -132,6 +133,29 @@ def test_a_session_without_eeg_is_left_out_and_one_whose_eeg_is_lost_fails(copy)
     with pytest.warns(SourceWarning, match=r"1 files tell of no EEG.*: 2/session\.xml"):
         (key,) = listed(copy)
     assert key.run == "02"
+
+
+def test_a_session_without_its_description_fails_alone(copy):
+    (copy / "Sessions/2/session.xml").unlink()
+    first, second = listed(copy)
+    with pytest.raises(DataError) as caught:
+        READER.read(first)
+    told(caught, "subject 1 session 1 (Part_1_S_Trial1_emotion.bdf) trial 1", "session.xml is not")
+    READER.read(second)
+
+
+def test_a_folder_that_cannot_be_read_is_told(copy, monkeypatch):
+    listing = Path.iterdir
+
+    def refused(path):
+        if path.name == "4":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    with pytest.raises(DataError) as caught:
+        listed(copy)
+    told(caught, "Sessions/4 cannot be read (Permission denied)", "permissions")
 
 
 def test_copies_are_left_out_and_named(copy):

@@ -102,8 +102,15 @@ class MahnobHciReader:
         where = f"MAHNOB-HCI reader: {root}"
         keys: dict[str, Key] = {}
         without: dict[str, list[str]] = {why: [] for why in _WITHOUT}
-        for folder in _session_folders(root):
-            found = _listed(folder, where)
+        try:
+            listed = {folder: _listed(folder, where) for folder in _session_folders(root)}
+        except OSError as error:
+            raise DataError(
+                where,
+                f"{error.filename} cannot be read ({error.strerror})",
+                "Change its permissions, or give another folder",
+            ) from error
+        for folder, found in listed.items():
             if not isinstance(found, Path):
                 without[found].append(f"{folder.name}/{_XML}")
                 continue
