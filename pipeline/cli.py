@@ -29,6 +29,9 @@ CORPORA = {
     "seed-vii": "SEED-VII: EEG_preprocessed/*.mat, or the .cnt files with --variant raw",
     "deap": "DEAP: data_preprocessed_python/*.dat, or the .bdf files with --variant raw",
     "dreamer": "DREAMER: DREAMER.mat or its JSON edition",
+    "faced": "FACED: Processed_data/*.pkl",
+    "mahnob-hci": "MAHNOB-HCI: Sessions/*/session.xml and *.bdf",
+    "amigos": "AMIGOS: Data_Preprocessed_P*.mat",
 }
 """The corpora with a reader of their own; each can be simulated."""
 

@@ -235,8 +235,14 @@ class Matrix:
             with self._matrix(f"{self.name}{{{i + 1}}}") as item:
                 yield item
 
-    def fields(self) -> Iterator[Matrix]:
-        """Walk the fields of a struct of one element; each item's name is the field's."""
+    def fields(self, *, most: int = 1) -> Iterator[Matrix]:
+        """Walk the fields of a struct, element after element; each item's name is the field's.
+
+        Parameters
+        ----------
+        most : int
+            Elements that the struct may have; it has one at the least.
+        """
         if self.kind != "struct":
             self._stream.fail(f"{self._what} is not a struct")
         width = int(self._numbers(_INT32, 1)[0])
@@ -247,12 +253,16 @@ class Matrix:
             self._stream.fail(f"{self._what} has damaged field names")
         names = self._stream.read(size)
         self._stream.skip_to(self._stream.position + padding)
-        if self.size != 1:
-            self._stream.fail(f"{self._what} is a struct of {self.size} elements, expected 1")
-        for i in range(0, size, width):
-            name = names[i : i + width].split(b"\0")[0].decode("latin-1")
-            with self._matrix(name) as item:
-                yield item
+        if not 1 <= self.size <= most:
+            expected = f"1 to {most}" if most > 1 else "1"
+            self._stream.fail(
+                f"{self._what} is a struct of {self.size} elements, expected {expected}"
+            )
+        for _ in range(self.size):
+            for i in range(0, size, width):
+                name = names[i : i + width].split(b"\0")[0].decode("latin-1")
+                with self._matrix(name) as item:
+                    yield item
 
     @property
     def _what(self) -> str:

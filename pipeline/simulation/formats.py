@@ -1,9 +1,9 @@
 """Byte writers of the corpora's file formats, for the simulator.
 
 Each writes a file as the corpus's own software would have: MATLAB level 5 (zlib-compressed), the
-Python 2 pickle of DEAP, BioSemi BDF and Neuroscan CNT. Signals are taken piece by piece, so a file
-never has to fit in memory. A file has a staging name until it is whole, and holds no clock time:
-the same input gives the same bytes.
+Python 2 pickle of DEAP, the Python 3 one of FACED, BioSemi BDF and Neuroscan CNT. Signals are taken
+piece by piece, so a file never has to fit in memory. A file has a staging name until it is whole,
+and holds no clock time: the same input gives the same bytes.
 
 References: MathWorks, "MAT-File Format"; BioSemi, "BDF file format"; the CNT offsets are those that
 MNE reads.
@@ -137,9 +137,15 @@ def mat_cell(cells: Sequence[MatElement], shape: tuple[int, int], name: str = ""
 
 def mat_struct(fields: Mapping[str, MatElement], name: str = "") -> MatElement:
     """Return a 1 x 1 struct, its fields in the order given."""
-    names = b"".join(field.encode("ascii").ljust(_FIELD_NAME_LENGTH, b"\0") for field in fields)
-    head = _small(_INT32, struct.pack("<i", _FIELD_NAME_LENGTH)) + _small(_INT8, names)
-    return _matrix(_STRUCT_CLASS, (1, 1), name, head, list(fields.values()))
+    return mat_structs([fields], name)
+
+
+def mat_structs(elements: Sequence[Mapping[str, MatElement]], name: str = "") -> MatElement:
+    """Return a column of structs, which all have the fields of the first."""
+    names = [field.encode("ascii").ljust(_FIELD_NAME_LENGTH, b"\0") for field in elements[0]]
+    head = _small(_INT32, struct.pack("<i", _FIELD_NAME_LENGTH)) + _small(_INT8, b"".join(names))
+    parts = [fields[field] for fields in elements for field in elements[0]]
+    return _matrix(_STRUCT_CLASS, (len(elements), 1), name, head, parts)
 
 
 def write_mat(path: Path, variables: Iterable[MatElement], *, compressed: bool = True) -> None:
@@ -216,6 +222,48 @@ def write_python2_pickle(
 _PICKLED_FLOAT64 = (
     b"cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
 )
+
+
+# Python 3 pickle
+
+
+def write_python3_pickle(
+    path: Path, shape: tuple[int, ...], pieces: Iterable[npt.NDArray[np.floating]]
+) -> None:
+    """Write one float64 array as ``pickle.dump(array, file)`` of Python 3.8 with numpy 1 does.
+
+    That is protocol 4, in which large bytes stand between two frames.
+
+    Parameters
+    ----------
+    path : Path
+    shape : tuple of int
+    pieces : iterable of ndarray
+        In C order one after another, they make up the array.
+    """
+
+    def text(word: str) -> bytes:
+        return b"\x8c%c" % len(word) + word.encode("ascii") + b"\x94"
+
+    def number(n: int) -> bytes:
+        return b"K%c" % n if n < 256 else b"M" + struct.pack("<H", n)
+
+    def frame(opcodes: bytes) -> bytes:
+        return b"\x95" + struct.pack("<Q", len(opcodes)) + opcodes
+
+    called = text("numpy.core.multiarray") + text("_reconstruct") + b"\x93\x94"
+    called += text("numpy") + text("ndarray") + b"\x93\x94K\x00\x85\x94C\x01b\x94\x87\x94R\x94"
+    state = (
+        b"(K\x01" + b"".join(map(number, shape)) + {2: b"\x86", 3: b"\x87"}[len(shape)] + b"\x94"
+    )
+    dtype = b"h\x03" + text("dtype") + b"\x93\x94" + text("f8") + b"\x89\x88\x87\x94R\x94(K\x03"
+    dtype += text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94b\x89"
+    with staged(path) as out:
+        out.write(b"\x80\x04" + frame(called + state + dtype))
+        out.write(b"B" + struct.pack("<I", 8 * int(np.prod(shape))))
+        for piece in pieces:
+            out.write(np.ascontiguousarray(piece, "<f8").tobytes())
+        out.write(frame(b"\x94t\x94b."))
 
 
 # BioSemi BDF

@@ -8,6 +8,7 @@ result may differ in values, and in nothing else: not in shapes, channels or tri
 import copy
 import json
 import resource
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -27,6 +28,7 @@ from omfa.pipeline.simulation.formats import (
     write_cnt,
     write_mat,
     write_python2_pickle,
+    write_python3_pickle,
 )
 
 CASES = 200
@@ -193,6 +195,32 @@ def dreamer_json(root):
     return root / "DREAMER_Data.json", "dreamer", {"variant": "json"}
 
 
+def faced_pickle(root):
+    simulate("faced", root, subjects=1, seconds=2)
+    path = root / "Processed_data/sub000.pkl"
+    signal = 10 * np.random.default_rng(0).standard_normal((28, 32, 160))
+    write_python3_pickle(path, signal.shape, [signal])  # short, and long enough to stay in the file
+    return path, "faced", {}
+
+
+def faced_ratings(root):
+    simulate("faced", root, subjects=1, seconds=2)
+    return root / "Data/sub000/After_remarks.mat", "faced", {}
+
+
+def mahnob_bdf(root):
+    simulate("mahnob-hci", root, subjects=1, seconds=2, bad_channels=0)
+    for folder in (root / "Sessions").iterdir():
+        if folder.name != "8":  # the fourth clip
+            shutil.rmtree(folder)
+    return root / "Sessions/8/Part_1_S_Trial4_emotion.bdf", "mahnob-hci", {}
+
+
+def amigos_mat(root):
+    simulate("amigos", root, subjects=[4], seconds=2, bad_channels=0)
+    return next(root.rglob("*.mat")), "amigos", {"auxiliary": False}
+
+
 FORMATS = {
     # name: (writer, whether a checksum covers signal and labels, how many labels may change)
     "seed-mat": (seed_mat, True, 0),
@@ -208,6 +236,10 @@ FORMATS = {
     "deap-dat": (deap_dat, False, 160),
     "dreamer-mat": (dreamer_mat, True, 0),
     "dreamer-json": (dreamer_json, False, 3),
+    "faced-pickle": (faced_pickle, False, 0),
+    "faced-ratings": (faced_ratings, True, 0),
+    "mahnob-bdf": (mahnob_bdf, False, 0),
+    "amigos-mat": (amigos_mat, True, 0),
 }
 
 
@@ -255,6 +287,29 @@ def test_mutated_file_is_an_error_or_right(tmp_path, name):
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert grown < MEMORY
     assert errors > n / 4  # the damage was of a kind that can be noticed
+
+
+def test_a_mutated_session_xml_is_an_error_or_a_recording_with_labels_on_their_scale(tmp_path):
+    bdf, source, _ = mahnob_bdf(tmp_path)
+    reader = get_reader(source, auxiliary=False)
+    path = bdf.with_name("session.xml")
+    whole, clean = path.read_bytes(), read(reader, tmp_path)
+    (key,) = reader.discover(tmp_path)
+    errors = 0
+    for data in mutations(whole, seed=11):
+        path.write_bytes(data)
+        try:
+            found = reader.read(key)
+        except DataError:
+            errors += 1
+            continue
+        for column in ("onset", "length", "baseline_onset", "baseline_length"):
+            assert found.trials[column].tolist() == clean.trials[column].tolist()
+        np.testing.assert_array_equal(found.segments[0], clean.segments[0])
+        for name in ("valence", "arousal", "dominance", "predictability"):
+            rating = found.trials[name].iloc[0]
+            assert rating in range(1, 10) or np.isnan(rating)
+    assert errors > CASES / 4
 
 
 SEALED = 40

@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import EntryPoint
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from omfa.pipeline import DataError, Key, Recording, simulate
@@ -50,6 +51,14 @@ def bids_dataset(root):
         )
 
 
+def sessions_of_emotion(root):
+    """Make a tree of MAHNOB-HCI without the sessions that the reader leaves out and names."""
+    simulated("mahnob-hci", subjects=1)(root)
+    for description in root.glob("Sessions/*/session.xml"):
+        if b"feltArsl" not in description.read_bytes():
+            shutil.rmtree(description.parent)
+
+
 CASES = {
     # name: (what makes the tree, the reader, whether each recording has a file of its own)
     "seed": (simulated("seed", subjects=[2, 10], sessions=1), ("seed", {}), True),
@@ -78,6 +87,9 @@ CASES = {
         ("dreamer", {"variant": "json"}),
         False,
     ),
+    "faced": (simulated("faced", subjects=[1, 100]), ("faced", {}), True),
+    "mahnob-hci": (sessions_of_emotion, ("mahnob-hci", {}), True),
+    "amigos": (simulated("amigos", subjects=2), ("amigos", {}), True),
     "files": (
         folder_of_files,
         (
@@ -258,8 +270,15 @@ def test_trials_have_every_column_and_raw_labels(recording):
         texts = [text for text in recording.trials[name] if isinstance(text, str)]
         assert texts == [text.strip() for text in texts]
     assert all(isinstance(note, str) for note in recording.notes)
-    for label in recording.labels:
-        assert recording.trials[label].nunique() > 2 or label not in ("valence", "arousal")
+
+
+def test_ratings_are_not_made_into_classes(case, recording):
+    reader, root, _ = case
+    tables = [recording.trials]
+    if len(recording.trials) == 1:  # a recording for each trial
+        tables = [reader.read(key).trials for key in reader.discover(root)]
+    for label in {"valence", "arousal"} & set(recording.labels):
+        assert pd.concat(tables)[label].nunique() > 2
 
 
 def test_auxiliary_channels_run_beside_the_segments(recording):

@@ -351,6 +351,9 @@ SMALL = {
     "seed-vii": {"subjects": [3], "sessions": [2]},
     "deap": {"subjects": [2]},
     "dreamer": {"subjects": 1},
+    "faced": {"subjects": [2]},
+    "mahnob-hci": {"subjects": [2]},
+    "amigos": {"subjects": [3]},
 }
 
 
@@ -365,6 +368,9 @@ SMALL = {
         ),
         *(("seed", "preprocessed"), ("seed", "raw"), ("deap", "preprocessed"), ("deap", "raw")),
         *(("dreamer", "preprocessed"), ("dreamer", "json")),
+        ("faced", "processed"),
+        ("mahnob-hci", "raw"),
+        ("amigos", "preprocessed"),
     ],
 )
 def test_a_seed_gives_the_same_bytes_again(tmp_path, source, variant):

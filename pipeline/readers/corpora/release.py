@@ -1,15 +1,17 @@
-"""What the readers of corpora share: finding files, and telling of faults."""
+"""What the readers of corpora share: finding files, tables of people, and telling of faults."""
 
 from __future__ import annotations
 
+import csv
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.readers.folder import check_there, is_listed, is_service, left_out
+from omfa.pipeline.readers.folder import check_there, is_listed, is_service, left_out, text_of
 from omfa.pipeline.recording import Key
 from omfa.pipeline.words import some
 
@@ -142,6 +144,50 @@ def key(subject: int | str, session: int, files: Sequence[Path | None], root: st
         files=tuple(Path(os.path.relpath(file, root)).as_posix() for file in files if file),
         root=str(root),
     )
+
+
+def row_of(path: Path, subject: int, *, column: str, notes: list[str]) -> dict[str, str]:
+    """Return a subject's row of a table of people: the cells as text, their names in lower case.
+
+    Parameters
+    ----------
+    path : Path
+        A CSV file.
+    subject : int
+    column : str
+        The column, in lower case, whose digits are the subject's number.
+    notes : list of str
+        Where to say that the table cannot be used, which is no reason to refuse a recording.
+
+    Returns
+    -------
+    dict of str to str
+        Empty if there is no such row.
+    """
+    try:
+        rows = list(csv.reader(text_of(path).splitlines()))
+    except (csv.Error, UnicodeError) as error:
+        notes.append(f"{path}: nothing of the person is known, since it cannot be read ({error}).")
+        return {}
+    names = [name.strip().lower() for name in (rows[0] if rows else [])]
+    if column not in names:
+        notes.append(f"{path}: nothing of the person is known, since it has no column {column}.")
+    for row in rows[1:]:
+        cells = dict(zip(names, map(str.strip, row), strict=False))
+        number = re.search(r"\d+", cells.get(column, ""), re.ASCII)
+        if number and int(number[0]) == subject:
+            return cells
+    return {}
+
+
+def age_and_sex(cells: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is known of a person from the cells ``age`` and ``gender``."""
+    person: dict[str, Any] = {}
+    if re.fullmatch(r"\d{1,3}", age := cells.get("age", ""), re.ASCII):
+        person["age"] = int(age)
+    if (sex := cells.get("gender", "")[:1].upper()) in ("F", "M"):
+        person["sex"] = sex
+    return person
 
 
 def check_choice(corpus: str, what: str, given: str, choices: Sequence[str]) -> None:

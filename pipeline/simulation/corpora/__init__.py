@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from omfa.pipeline.simulation.corpora import deap, dreamer, seed, seed_iv, seed_v, seed_vii
+from omfa.pipeline.simulation.corpora import (
+    amigos,
+    deap,
+    dreamer,
+    faced,
+    mahnob_hci,
+    seed,
+    seed_iv,
+    seed_v,
+    seed_vii,
+)
 from omfa.pipeline.simulation.plan import Corpus
 
 CORPORA: dict[str, Corpus] = {
@@ -12,5 +22,8 @@ CORPORA: dict[str, Corpus] = {
     "seed-vii": seed_vii.CORPUS,
     "deap": deap.CORPUS,
     "dreamer": dreamer.CORPUS,
+    "faced": faced.CORPUS,
+    "mahnob-hci": mahnob_hci.CORPUS,
+    "amigos": amigos.CORPUS,
 }
 """What ``simulate`` can write; the names are those of the readers."""
