@@ -24,6 +24,8 @@ CORPORA = {
     "seed": "SEED: Preprocessed_EEG/*.mat, or the .cnt files with --variant raw",
     "deap": "DEAP: data_preprocessed_python/*.dat, or the .bdf files with --variant raw",
     "dreamer": "DREAMER: DREAMER.mat or its JSON edition",
+    "eav": "EAV: subject{N}/EEG/subject{N}_eeg.mat and its labels",
+    "thu-ep": "THU-EP: EEG data/sub_{N}.mat and Ratings/ratings.mat, with the extra omfa[hdf5]",
 }
 """The corpora with a reader of their own; each can be simulated."""
 

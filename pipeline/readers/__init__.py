@@ -14,6 +14,8 @@ READERS = {
     "seed": "omfa.pipeline.readers.corpora.seed:SeedReader",
     "deap": "omfa.pipeline.readers.corpora.deap:DeapReader",
     "dreamer": "omfa.pipeline.readers.corpora.dreamer:DreamerReader",
+    "eav": "omfa.pipeline.readers.corpora.eav:EavReader",
+    "thu-ep": "omfa.pipeline.readers.corpora.thu_ep:ThuEpReader",
     "bids": "omfa.pipeline.readers.bids:BidsReader",
     "files": "omfa.pipeline.readers.files:FilesReader",
     "moabb": "omfa.pipeline.readers.moabb_datasets:MoabbReader",

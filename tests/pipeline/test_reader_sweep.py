@@ -70,6 +70,8 @@ CASES = {
         ("dreamer", {"variant": "json"}),
         False,
     ),
+    "eav": (simulated("eav", subjects=1), ("eav", {}), True),
+    "thu-ep": (simulated("thu-ep", subjects=1), ("thu-ep", {}), True),
     "files": (
         folder_of_files,
         (
@@ -324,7 +326,7 @@ def test_every_listed_reader_can_be_made():
 
 
 def test_an_unknown_reader_is_told_the_known_ones():
-    with pytest.raises(DataError, match="there are seed, deap, dreamer, bids"):
+    with pytest.raises(DataError, match=r"there are seed, deap, dreamer, .*bids"):
         get_reader("sead")
 
 

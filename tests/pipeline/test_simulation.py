@@ -348,6 +348,8 @@ SMALL = {
     "seed": {"subjects": [3], "sessions": [2]},
     "deap": {"subjects": [2]},
     "dreamer": {"subjects": 1},
+    "eav": {"subjects": [2]},
+    "thu-ep": {"subjects": [3]},
 }
 
 
@@ -356,6 +358,7 @@ SMALL = {
     [
         *(("seed", "preprocessed"), ("seed", "raw"), ("deap", "preprocessed"), ("deap", "raw")),
         *(("dreamer", "preprocessed"), ("dreamer", "json")),
+        *(("eav", "preprocessed"), ("thu-ep", "preprocessed")),
     ],
 )
 def test_a_seed_gives_the_same_bytes_again(tmp_path, source, variant):
