@@ -167,7 +167,10 @@ def _settings_flags(parser: argparse.ArgumentParser, source: str) -> None:
     add_flags(
         parser.add_argument_group("channels and store"),
         recipe_for,
-        only=("aliases", "exclude", "cerebellar", "dtype", "keep_auxiliary"),
+        only=(
+            *("aliases", "exclude", "cerebellar", "names_by_position"),
+            *("dtype", "keep_auxiliary"),
+        ),
         names={"aliases": "alias"},
         metavars={"aliases": "RAW=NAME", "exclude": "RAW"},
     )
