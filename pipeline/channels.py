@@ -421,7 +421,8 @@ class ChannelSchema:
 
 def _refuse_abc(unknown: Iterable[str], where: str) -> None:
     """Raise if names that the schema does not know are those of a BioSemi ABC cap."""
-    if any(_ABC.match(_bare(name).upper()) for name in unknown):
+    banks = {name[0] for name in (_bare(raw).upper() for raw in unknown) if _ABC.match(name)}
+    if banks & {"A", "B"}:  # E3 alone is of an EGI net
         raise DataError(
             where,
             "the channels are numbered as on a BioSemi ABC cap (A1, B1, ...), "

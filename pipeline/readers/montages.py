@@ -55,7 +55,7 @@ def place_by_montage(raw: mne.io.BaseRaw, montage: str, *, root: Path, where: st
         raise DataError(
             where,
             f"there is no montage {montage!r}, neither a file nor one of MNE's"
-            + nearest(montage, known, known),
+            + nearest(montage, known),
             "Give a file's path, or a name that mne.channels.get_builtin_montages() lists",
         )
     try:
