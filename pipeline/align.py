@@ -22,7 +22,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline import encoding
-from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
+from omfa.pipeline.channels import (
+    MAX_NAMING,
+    UCS,
+    UCS_VERSION,
+    CerebellarRule,
+    ChannelSchema,
+)
 from omfa.pipeline.encoding import AlignedRecording, Dtype
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.preprocess import Preprocessing, n_resampled, preprocess, resample_spans
@@ -49,6 +55,7 @@ class Recipe:
     exclude: tuple[str, ...] = ()
     dtype: Dtype = "auto"
     keep_auxiliary: bool = False
+    names_by_position: bool = False
 
     def settings(self) -> dict[str, Any]:
         """Return the recipe as JSON, for the store's root."""
@@ -62,6 +69,8 @@ class Recipe:
                 "cerebellar": self.schema.cerebellar,
                 "aliases": dict(self.schema.aliases),
                 "exclude": list(self.exclude),
+                # Only where it was asked for: stores of before are those of the same settings.
+                **({"names_by_position": True} if self.names_by_position else {}),
             },
             "preprocessing": _plain(asdict(self.preprocessing)),
             "dtype": self.dtype,
@@ -116,6 +125,7 @@ def recipe_for(
     cerebellar: CerebellarRule = "PO9/PO10",
     dtype: Dtype = "auto",
     keep_auxiliary: bool = False,
+    names_by_position: bool = False,
     **options: Any,
 ) -> Recipe:
     """Gather everything that decides what recordings look like in a store.
@@ -136,6 +146,10 @@ def recipe_for(
         ``auto`` is float16 wherever that costs less than 0.1 uV RMS, else float32.
     keep_auxiliary : bool
         Also store the channels that are not EEG.
+    names_by_position : bool
+        Give channels whose names the schema does not know, such as EGI's E1 to E128, the nearest
+        name within 1.5 cm of their measured position; those without one are left out and named.
+        At least 8 channels need a name of the schema, or an alias.
     **options
         The reader's own, such as ``variant="raw"``.
     """
@@ -148,6 +162,7 @@ def recipe_for(
         exclude=tuple(exclude),
         dtype=dtype,
         keep_auxiliary=keep_auxiliary,
+        names_by_position=names_by_position,
     )
 
 
@@ -203,11 +218,16 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
             f"--exclude leaves out all of its {len(recording.channels)} channels",
             "Exclude fewer",
         )
-    names = recipe.schema.canonicalize((recording.channels[i] for i in wanted), where=where)
-    order = np.argsort(UCS.ids(names), kind="stable")
-    rows, channels = [wanted[i] for i in order], [names[i] for i in order]
+    notes = list(recording.notes)
+    named = _named(recording, recipe, wanted, where=where, notes=notes)
+    order = np.argsort(UCS.ids(named.values()), kind="stable")
+    rows, channels = ([list(part)[i] for i in order] for part in (named, named.values()))
     if recording.positions is not None:
-        recipe.schema.check_positions(channels, recording.positions[rows], where=where)
+        # One that was named by its position is where its name is.
+        own = [i for i, row in enumerate(rows) if recording.channels[row] in recipe.schema]
+        recipe.schema.check_positions(
+            [channels[i] for i in own], recording.positions[[rows[i] for i in own]], where=where
+        )
     positions = recipe.schema.positions(channels)
     segments = [_rows(segment, rows) for segment in recording.segments]
     # Of the raw signal: filters hide mains, clipping and flat stretches.
@@ -215,7 +235,7 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
     settings, sfreq = recipe.preprocessing, recipe.preprocessing.sfreq or recording.sfreq
     spans = _spans([n_resampled(s.shape[1], recording.sfreq, sfreq) for s in segments])
     trials = _trials(recording, sfreq, spans)
-    notes = [*recording.notes, *_emptied(recording, trials, sfreq, where=where)]
+    notes += _emptied(recording, trials, sfreq, where=where)
     signal = np.empty((len(channels), int(spans[:, 1].sum())), np.float32)
     pieces = [signal[:, onset : onset + length] for onset, length in spans]
     known: dict[str, Any] = {"channels": channels, "positions": positions, "bad": quality.bad}
@@ -281,6 +301,23 @@ def unreferenced(recording: Recording, recipe: Recipe) -> str | None:
             "Ingest it with --reference average",
         )
     )
+
+
+def _named(
+    recording: Recording, recipe: Recipe, wanted: Sequence[int], *, where: str, notes: list[str]
+) -> dict[int, str]:
+    """Return the canonical name of each row that is stored."""
+    raw = [recording.channels[i] for i in wanted]
+    if not recipe.names_by_position:
+        return dict(zip(wanted, recipe.schema.canonicalize(raw, where=where), strict=True))
+    places = None if recording.positions is None else recording.positions[list(wanted)]
+    names = recipe.schema.name_by_position(raw, places, where=where)
+    if lost := [name for name, found in zip(raw, names, strict=True) if found is None]:
+        notes.append(
+            f"{where}: {len(lost)} of {len(raw)} channels have no name of the schema within "
+            f"{100 * MAX_NAMING:g} cm that is free and are left out: {some(lost, 20)}."
+        )
+    return {i: name for i, name in zip(wanted, names, strict=True) if name is not None}
 
 
 def _rows(segment: Segment, rows: list[int]) -> npt.NDArray[np.float32]:

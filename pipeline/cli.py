@@ -32,6 +32,8 @@ CORPORA = {
     "faced": "FACED: Processed_data/*.pkl",
     "mahnob-hci": "MAHNOB-HCI: Sessions/*/session.xml and *.bdf",
     "amigos": "AMIGOS: Data_Preprocessed_P*.mat",
+    "eav": "EAV: subject{N}/EEG/subject{N}_eeg.mat and its labels",
+    "thu-ep": "THU-EP: EEG data/sub_{N}.mat and Ratings/ratings.mat, with the extra omfa[hdf5]",
 }
 """The corpora with a reader of their own; each can be simulated."""
 
@@ -192,7 +194,10 @@ def _settings_flags(parser: argparse.ArgumentParser, source: str) -> None:
     add_flags(
         parser.add_argument_group("channels and store"),
         recipe_for,
-        only=("aliases", "exclude", "cerebellar", "dtype", "keep_auxiliary"),
+        only=(
+            *("aliases", "exclude", "cerebellar", "names_by_position"),
+            *("dtype", "keep_auxiliary"),
+        ),
         names={"aliases": "alias"},
         metavars={"aliases": "RAW=NAME", "exclude": "RAW"},
     )

@@ -20,6 +20,8 @@ READERS = {
     "faced": "omfa.pipeline.readers.corpora.faced:FacedReader",
     "mahnob-hci": "omfa.pipeline.readers.corpora.mahnob_hci:MahnobHciReader",
     "amigos": "omfa.pipeline.readers.corpora.amigos:AmigosReader",
+    "eav": "omfa.pipeline.readers.corpora.eav:EavReader",
+    "thu-ep": "omfa.pipeline.readers.corpora.thu_ep:ThuEpReader",
     "bids": "omfa.pipeline.readers.bids:BidsReader",
     "files": "omfa.pipeline.readers.files:FilesReader",
     "moabb": "omfa.pipeline.readers.moabb_datasets:MoabbReader",

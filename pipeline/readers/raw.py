@@ -24,6 +24,7 @@ from omfa.pipeline.readers.channel_types import (
     to_microvolts,
 )
 from omfa.pipeline.readers.events import MNE_KINDS, interruptions_of, interrupts, is_bad, kind_of
+from omfa.pipeline.readers.montages import place_by_montage
 from omfa.pipeline.readers.opening import EDF_SUFFIXES, mne_errors, suffix
 from omfa.pipeline.readers.whole import read_edf_header
 from omfa.pipeline.recording import Auxiliary, Key, Recording
@@ -122,6 +123,8 @@ def to_recording(
         is outside the recording.
     """
     rules, notes = rules or ChannelRules(), list(notes)
+    if rules.montage is not None:
+        place_by_montage(raw, rules.montage, root=Path(key.root), where=where)
     with mne_errors(where):
         eeg, rest = sort_channels(raw, rules, where=where, notes=notes)
         scale = {i: to_microvolts(raw, i, rules.unit, unit_factor, where=where) for i in eeg}

@@ -1,9 +1,10 @@
 """Byte writers of the corpora's file formats, for the simulator.
 
-Each writes a file as the corpus's own software would have: MATLAB level 5 (zlib-compressed), the
-Python 2 pickle of DEAP, the Python 3 one of FACED, BioSemi BDF and Neuroscan CNT. Signals are taken
-piece by piece, so a file never has to fit in memory. A file has a staging name until it is whole,
-and holds no clock time: the same input gives the same bytes.
+Each writes a file as the corpus's own software would have: MATLAB level 5 (zlib-compressed) and
+7.3 (HDF5), the Python 2 pickle of DEAP, the Python 3 one of FACED, BioSemi BDF and Neuroscan CNT.
+Signals are taken piece by piece, so a file never has to fit in memory; of MATLAB 7.3 it has to. A
+file has a staging name until it is whole, and holds no clock time: the same input gives the same
+bytes.
 
 References: MathWorks, "MAT-File Format"; BioSemi, "BDF file format"; the CNT offsets are those that
 MNE reads.
@@ -11,6 +12,7 @@ MNE reads.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,12 +22,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.writing import staged
 
 DISCLAIMER = "Simulated by omfa; not a recording of a person"
 
 MAT_HEADER = (
     "MATLAB 5.0 MAT-file, Platform: PCWIN64, Created by: omfa simulator, no person recorded"
+)
+
+MAT73_HEADER = (
+    "MATLAB 7.3 MAT-file, Platform: PCWIN64, Created by: omfa simulator HDF5 schema 1.00 ."
 )
 
 # MAT level 5 data types and array classes that are used here.
@@ -102,13 +109,31 @@ def mat_doubles(
     shape: tuple[int, int], make: Callable[[], npt.NDArray[np.floating]], name: str = ""
 ) -> MatElement:
     """Return a double matrix whose values are made when they are written."""
-    nbytes = 8 * shape[0] * shape[1]
+    return mat_stack(shape, lambda: [make()], name)
+
+
+def mat_stack(
+    shape: tuple[int, ...], make: Callable[[], Iterable[npt.NDArray[np.floating]]], name: str = ""
+) -> MatElement:
+    """Return a double array of which one piece after the other is made when it is written.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    make : callable
+        Yields the pieces along the last axis: matrices of the first two axes, or all in one.
+    name : str
+    """
+    nbytes = 8 * math.prod(shape)
 
     def chunks() -> Iterator[bytes]:
         yield struct.pack("<II", _DOUBLE, nbytes)
-        values = make()
-        assert values.shape == shape, (values.shape, shape)
-        yield np.asarray(values, "<f8").tobytes(order="F")
+        written = 0
+        for values in make():
+            assert values.shape == shape[: values.ndim], (values.shape, shape)
+            yield np.asarray(values, "<f8").tobytes(order="F")
+            written += 8 * values.size
+        assert written == nbytes, (written, nbytes)
 
     return _matrix(_DOUBLE_CLASS, shape, name, b"", [MatElement(8 + nbytes, chunks)])
 
@@ -167,6 +192,60 @@ def write_mat(path: Path, variables: Iterable[MatElement], *, compressed: bool =
             out.seek(tag)
             out.write(struct.pack("<II", _COMPRESSED, end - tag - 8))
             out.seek(end)
+
+
+# MATLAB 7.3
+
+
+_USER_BLOCK = 512  # bytes of MATLAB's own before the HDF5 file
+_CHUNK_BYTES = 1 << 17
+
+
+def write_mat73(
+    path: Path, name: str, values: npt.NDArray[np.floating], *, step: float | None = None
+) -> None:
+    """Write one double array as a MATLAB 7.3 file: HDF5, compressed, behind MATLAB's own block.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        The variable's.
+    values : ndarray
+        In the axes of the HDF5 file, which are MATLAB's in reverse.
+    step : float, optional
+        Digits to round the values to.
+
+    Raises
+    ------
+    DataError
+        If h5py is not installed.
+    """
+    try:
+        import h5py  # an extra
+    except ImportError as error:
+        raise DataError(
+            f"Writing {path}",
+            "it is to be a MATLAB 7.3 file, which is HDF5, and h5py is not installed",
+            "Run: pip install 'omfa[hdf5]'",
+        ) from error
+    rows = max(_CHUNK_BYTES // (8 * max(math.prod(values.shape[1:]), 1)), 1)
+    chunks = (min(rows, len(values)), *values.shape[1:])
+    with staged(path) as out:
+        with h5py.File(out, "w", userblock_size=_USER_BLOCK) as file:
+            # Without times: the same input gives the same bytes.
+            variable = file.create_dataset(
+                name, values.shape, "<f8", chunks=chunks, compression=3, track_times=False
+            )
+            variable.attrs["MATLAB_class"] = np.bytes_("double")
+            for start in range(0, len(values), chunks[0]):
+                block = values[start : start + chunks[0]].astype(float)
+                variable[start : start + chunks[0]] = (
+                    block if step is None else np.round(block / step) * step
+                )
+        out.seek(0)
+        out.write(MAT73_HEADER.encode("ascii").ljust(116))
+        out.write(bytes(8) + struct.pack("<H2s", 0x0200, b"IM"))
 
 
 # Python 2 pickle

@@ -175,7 +175,12 @@ def main() -> None:
             allowed = 3 * ours.result / 1e6 + 400
             rows.append(
                 [
-                    *(name, f"{sum(path.stat().st_size for path in paths) / 1e6:,.0f}", ours.cpu, floor.cpu),
+                    *(
+                        name,
+                        f"{sum(path.stat().st_size for path in paths) / 1e6:,.0f}",
+                        ours.cpu,
+                        floor.cpu,
+                    ),
                     *(ours.cpu / floor.cpu, case.at_most or "", ours.peak, allowed, floor.peak),
                 ]
             )

@@ -24,9 +24,11 @@ from omfa.pipeline.simulation.formats import (
     BdfChannel,
     mat_doubles,
     mat_numbers,
+    mat_stack,
     write_bdf,
     write_cnt,
     write_mat,
+    write_mat73,
     write_python2_pickle,
     write_python3_pickle,
 )
@@ -221,6 +223,34 @@ def amigos_mat(root):
     return next(root.rglob("*.mat")), "amigos", {"auxiliary": False}
 
 
+def eav_mat(root):
+    rng = np.random.default_rng(0)
+    path = root / "subject1_eeg.mat"
+    trials = 10 * rng.standard_normal((10, 30, 200))
+    write_mat(path, [mat_stack(trials.shape, lambda: [trials], "seg1")])
+    one_hot = np.arange(10)[:, None] == np.arange(200) % 10
+    write_mat(root / "subject1_eeg_label.mat", [mat_numbers(one_hot.astype(int), "label")])
+    return path, "eav", {}
+
+
+def eav_label(root):
+    path, *rest = eav_mat(root)
+    return path.with_name("subject1_eeg_label.mat"), *rest
+
+
+def thu_ep_mat(root):
+    simulate("thu-ep", root, subjects=1, seconds=2)
+    path = root / "EEG data" / "sub_1.mat"
+    values = np.random.default_rng(0).normal(0, 10, (6, 32, 28, 6))
+    write_mat73(path, "data", values)
+    return path, "thu-ep", {}
+
+
+def thu_ep_ratings(root):
+    thu_ep_mat(root)
+    return root / "Ratings" / "ratings.mat", "thu-ep", {}
+
+
 FORMATS = {
     # name: (writer, whether a checksum covers signal and labels, how many labels may change)
     "seed-mat": (seed_mat, True, 0),
@@ -240,6 +270,10 @@ FORMATS = {
     "faced-ratings": (faced_ratings, True, 0),
     "mahnob-bdf": (mahnob_bdf, False, 0),
     "amigos-mat": (amigos_mat, True, 0),
+    "eav-mat": (eav_mat, True, 0),
+    "eav-label": (eav_label, True, 0),
+    "thu-ep-mat": (thu_ep_mat, False, 0),
+    "thu-ep-ratings": (thu_ep_ratings, False, 0),
 }
 
 

@@ -90,6 +90,8 @@ CASES = {
     "faced": (simulated("faced", subjects=[1, 100]), ("faced", {}), True),
     "mahnob-hci": (sessions_of_emotion, ("mahnob-hci", {}), True),
     "amigos": (simulated("amigos", subjects=2), ("amigos", {}), True),
+    "eav": (simulated("eav", subjects=1), ("eav", {}), True),
+    "thu-ep": (simulated("thu-ep", subjects=1), ("thu-ep", {}), True),
     "files": (
         folder_of_files,
         (

@@ -354,6 +354,8 @@ SMALL = {
     "faced": {"subjects": [2]},
     "mahnob-hci": {"subjects": [2]},
     "amigos": {"subjects": [3]},
+    "eav": {"subjects": [2]},
+    "thu-ep": {"subjects": [3]},
 }
 
 
@@ -371,6 +373,7 @@ SMALL = {
         ("faced", "processed"),
         ("mahnob-hci", "raw"),
         ("amigos", "preprocessed"),
+        *(("eav", "preprocessed"), ("thu-ep", "preprocessed")),
     ],
 )
 def test_a_seed_gives_the_same_bytes_again(tmp_path, source, variant):

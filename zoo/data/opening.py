@@ -250,7 +250,8 @@ def open_dataset(
     Warns
     -----
     TrialsLeftOut
-        If some trials are shorter than a window; ``left_out`` of the dataset has the figures.
+        If some trials are shorter than a window; ``left_out`` of the dataset has the figures. Of
+        windows cut from recordings, if all pieces of some are.
     SignalPathWarning
         If recordings differ in what was done to them, at their sources or at ingest.
     """
@@ -281,6 +282,16 @@ def open_dataset(
     # Between trials are breaks of every length: what is too short there is no trial that is lost.
     if without.too_short and cut_from == "trials":
         warnings.warn(f"Opening {where}: {without}", TrialsLeftOut, stacklevel=2)
+    if cut_from == "recordings":
+        heard = set(trials["recording"].to_numpy()[np.unique(cuts.trial)])
+        if silent := [one for i, one in enumerate(sources) if i not in heard]:
+            named = [f"{one.recorded.dataset}/{one.recording}" for one in silent]
+            warnings.warn(
+                f"Opening {where}: {len(silent)} of {len(sources)} recordings have no piece of "
+                f"{window_seconds:g} s and give no windows: {some(named)}.",
+                TrialsLeftOut,
+                stacklevel=2,
+            )
     cuts = cuts[made.keep[cuts.trial]]  # without the trials that the target's rule leaves out
     rows, ids = _montages(sources, channels, union, common, where, mask_bad)
     folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()

@@ -6,12 +6,14 @@ from omfa.pipeline.simulation.corpora import (
     amigos,
     deap,
     dreamer,
+    eav,
     faced,
     mahnob_hci,
     seed,
     seed_iv,
     seed_v,
     seed_vii,
+    thu_ep,
 )
 from omfa.pipeline.simulation.plan import Corpus
 
@@ -25,5 +27,7 @@ CORPORA: dict[str, Corpus] = {
     "faced": faced.CORPUS,
     "mahnob-hci": mahnob_hci.CORPUS,
     "amigos": amigos.CORPUS,
+    "eav": eav.CORPUS,
+    "thu-ep": thu_ep.CORPUS,
 }
 """What ``simulate`` can write; the names are those of the readers."""
