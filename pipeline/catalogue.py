@@ -142,7 +142,8 @@ CORPORA: tuple[Corpus, ...] = (
         *("eav", 42, "30 channels, conversation, heard or spoken; five emotions"),
         *("Zenodo", "see its page", False, "https://doi.org/10.5281/zenodo.10205702"),
         ("eav RAW eav.zarr",),
-        "Its files do not name the channels: omfa takes the order that two users of it have; see readers.md.",
+        "Its files do not name the channels: the order is that which two of its users have, and "
+        "--channels takes another.",
     ),
     Corpus(
         *("nm000112", 123, "FACED as BIDS: 32 channels, 28 films; nine emotions, ratings"),
