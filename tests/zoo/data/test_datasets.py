@@ -269,8 +269,18 @@ def test_labels_that_are_missing(lay_store, rated, tmp_path):
     ):
         open_dataset(rated, 1.0, target="arousal>5")
     gaps = lay_store(tmp_path / "g.zarr", labels={"valence": [1.0, np.nan, 9.0]})
-    with pytest.raises(DataError, match="no label"):
-        open_dataset(gaps, 1.0, target="valence>5")
+    with pytest.warns(
+        TrialsLeftOut,
+        match=r"2 trials have no 'valence' and are left out \(tiny/sub-01, tiny/sub-02",
+    ):
+        data = open_dataset(gaps, 1.0, target="valence>5", cache="stream")
+    assert sorted(data.metadata["trial"].unique()) == [1, 3]
+    assert set(data.y) == {0, 1}
+    assert data.left_out.by_rule == 2
+    none = lay_store(tmp_path / "n.zarr", labels={"valence": [np.nan] * 3, "mood": ["", "", ""]})
+    for column in ("valence", "mood"):
+        with pytest.raises(DataError, match="tiny has no such label"):
+            open_dataset(none, 1.0, target=column)
     with pytest.raises(DataError, match="all windows that are left are in one class"):
         open_dataset(rated, 1.0, target="valence>9")
 
