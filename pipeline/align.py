@@ -220,8 +220,8 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
         )
     notes = list(recording.notes)
     named = _named(recording, recipe, wanted, where=where, notes=notes)
-    order = np.argsort(UCS.ids(named.values()), kind="stable")
-    rows, channels = ([list(part)[i] for i in order] for part in (named, named.values()))
+    rows = [row for row, _ in sorted(named.items(), key=lambda item: UCS.ids([item[1]])[0])]
+    channels = [named[row] for row in rows]
     if recording.positions is not None:
         # One that was named by its position is where its name is.
         own = [i for i, row in enumerate(rows) if recording.channels[row] in recipe.schema]
@@ -315,7 +315,7 @@ def _named(
     if lost := [name for name, found in zip(raw, names, strict=True) if found is None]:
         notes.append(
             f"{where}: {len(lost)} of {len(raw)} channels have no name of the schema within "
-            f"{100 * MAX_NAMING:g} cm that is free and are left out: {some(lost, 20)}."
+            f"{100 * MAX_NAMING:g} cm that is free and are left out: {', '.join(lost)}."
         )
     return {i: name for i, name in zip(wanted, names, strict=True) if name is not None}
 

@@ -267,7 +267,8 @@ class ChannelSchema:
         expected = self.positions(anchored)
         fitted = _turned_onto(places, places[anchors], expected)
         far = np.linalg.norm(fitted[anchors] - expected, axis=1)
-        if (worst := int(far.argmax())) >= 0 and far[worst] > MAX_DISPLACEMENT:
+        worst = int(far.argmax())
+        if far[worst] > MAX_DISPLACEMENT:
             raise DataError(
                 where,
                 f"channel {raw[anchors[worst]]!r} was measured {100 * far[worst]:.0f} cm from "

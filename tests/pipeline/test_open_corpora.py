@@ -256,6 +256,25 @@ def test_daly_music_is_read_by_its_codes_from_its_music_runs(tmp_path):
         every.read(key)
 
 
+def test_daly_music_interface_keeps_what_is_no_eeg_apart(tmp_path):
+    root = tmp_path / "ds002723"
+    description(root, "A dataset recorded during development of an affective music interface")
+    eeg = [*DALY, "FT9", "FT10", "TP9", "TP10"]
+    others = {"GSR": "GSR", "ECG": "ECG", "VA1": "UserReport", "VAtarg": "MetaData"}
+    stem = root / "sub-01/eeg/sub-01_task-run2_"
+    write_edf(stem.with_name(f"{stem.name}eeg.edf"), [*eeg, *others], sfreq=1000, seconds=62)
+    types = [*((name, "EEG") for name in eeg), *others.items()]
+    table(stem.with_name(f"{stem.name}channels.tsv"), "name type", *types)
+    table(stem.with_name(f"{stem.name}events.tsv"), "onset duration trial_type",
+          (16.964, 21, 9), (36.964, 21, 3))  # fmt: skip
+    reader = BidsReader(events={"3": "HVLA", "9": "HVHA"}, duration=20.0)
+    recording = reader.read(reader.discover(root)[0])
+    assert recording.channels == eeg
+    assert {name for group in recording.auxiliary for name in group.names} == set(others)
+    assert list(recording.trials["event"]) == ["HVHA", "HVLA"]
+    assert list(recording.trials["length"]) == [20_000, 20_000]
+
+
 # EGI: DENS ds003751 and MUSIN-G ds003774
 
 
@@ -297,7 +316,7 @@ def test_dens_is_named_by_the_places_of_its_net(dens, tmp_path):
     assert [round(s) for s in recording.trials["length"] / recording.sfreq] == [15, 15]
     named = dict(zip(recording.attrs["source_channels"], recording.channels, strict=True))
     assert EGI.items() <= named.items()
-    assert 95 <= len(named) <= 110
+    assert len(named) == 102
     assert len(set(named.values())) == len(named)
     assert store.settings["channels"]["names_by_position"] is True
     notes = " ".join(recording.attrs["source"]["notes"])

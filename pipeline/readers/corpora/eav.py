@@ -191,7 +191,7 @@ def _read_labels(path: Path, doing: str) -> dict[str, list[str]]:
 def _read_signal(path: Path, doing: str) -> npt.NDArray[np.float32]:
     """Read the trials, (time, channel, trial): ``seg1`` where it has them, or else ``seg``."""
     found: npt.NDArray[np.float32] | None = None
-    preferred, seen = False, []
+    preferred, seen = False, list[str]()
     for variable in matlab.variables(path, doing=doing):
         seen.append(f"{variable.name} ({_shape(variable)})")
         if variable.name not in ("seg", "seg1") or len(variable.shape) != 3 or preferred:
