@@ -25,6 +25,7 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
+from omfa.pipeline.decoding import bounded, claims, foreign, most_bytes
 from omfa.pipeline.encoding import CHUNK_SAMPLES as CHUNK_SAMPLES
 from omfa.pipeline.encoding import FORMAT, METADATA, digest, sha256, to_json
 from omfa.pipeline.encoding import AlignedRecording as AlignedRecording
@@ -224,7 +225,7 @@ class StoredRecording:
     location: Location = field(repr=False)
     recording: str
 
-    @cached_property
+    @property
     def group(self) -> zarr.Group:
         """The recording's Zarr group, opened with its consolidated metadata.
 
@@ -233,6 +234,11 @@ class StoredRecording:
         DataError
             If the metadata are not those that were written for a recording of this name.
         """
+        return self._opened[0]
+
+    @cached_property
+    def _opened(self) -> tuple[zarr.Group, dict[str, zarr.Array]]:
+        """The group, and each array in it by name."""
         try:
             _, found = _sealed(self.location, self.recording)
         except OSError as error:
@@ -249,19 +255,27 @@ class StoredRecording:
                 use_consolidated=True,
                 zarr_format=3,  # else files of the older format are read too, whatever they are
             )
-            self._check_claims(group)
+            # However deep: a label's name may have a slash.
+            arrays = {
+                name: node
+                for name, node in group.members(max_depth=None)
+                if isinstance(node, zarr.Array)
+            }
+            self._check_claims(group, arrays)
         except DataError:
             raise
         except Exception as error:  # another run replaces it, or it is none of ours
             raise self._damaged(
                 f"its metadata are none that omfa writes ({type(error).__name__}: {error!s:.200})"
             ) from error
-        return group
+        return group, arrays
 
-    def _check_claims(self, group: zarr.Group) -> None:
+    def _check_claims(self, group: zarr.Group, arrays: Mapping[str, zarr.Array]) -> None:
         """Refuse, before memory is taken, arrays that are larger than their files can hold."""
         attrs = cast(Mapping[str, Any], group.attrs)
-        for name, array in group.arrays():
+        for name, array in arrays.items():
+            if codecs := foreign(array):
+                raise self._damaged(f"its {name} is of the codecs {codecs}, and omfa writes others")
             expected = (len(attrs["channels"]), attrs["n_times"])
             if name == "signal" and (array.shape != expected or array.dtype.kind != "f"):
                 raise self._damaged(
@@ -277,20 +291,49 @@ class StoredRecording:
                     raise self._damaged(
                         f"its {name} claims {claimed:,} bytes and its files have {packed:,}"
                     )
-            n_chunks = math.prod(map(_ceil, array.shape, array.chunks))
+            whole = map(max, array.shape, array.shards or array.shape)
+            n_chunks = math.prod(map(_ceil, whole, array.chunks))
             if n_chunks > _MOST_CHUNKS:
                 raise self._damaged(f"its {name} has {n_chunks:,} chunks, more than any of ours")
 
     def _packed(self, files: Iterable[str], beginning: str) -> int:
-        """Return the bytes of the files that begin so; 0 if one is missing, as reading will say."""
-        try:
-            return sum(
-                self.location.size(f"{self.recording}/{file}")
-                for file in files
-                if file.startswith(beginning)
-            )
-        except FileNotFoundError:
-            return 0
+        """Return the bytes of the files that begin so."""
+        packed = 0
+        for file in files:
+            if file.startswith(beginning):
+                try:
+                    packed += self.location.size(f"{self.recording}/{file}")
+                except FileNotFoundError as error:
+                    raise self._damaged(f"{file} is missing") from error
+        return packed
+
+    def file(self, name: str) -> bytes:
+        """Return the content of one of its files.
+
+        Parameters
+        ----------
+        name : str
+            As in the attribute ``checksums``.
+
+        Raises
+        ------
+        DataError
+            If the recording's metadata are not as written.
+        OSError
+            If the file cannot be read, or has more bytes than its array can have.
+        """
+        array = self._array_of(name)
+        most = most_bytes(array) if array else _LONGEST
+        return self.location.read(f"{self.recording}/{name}", most)
+
+    def claims(self, name: str, content: bytes) -> str:
+        """Return what a file's content claims beyond the shape of its array; empty if nothing."""
+        array = self._array_of(name)
+        return claims(array, content) if array else ""
+
+    def _array_of(self, file: str) -> zarr.Array | None:
+        """Return the array of a file of values; None if it is one of metadata."""
+        return self._opened[1].get(file.rpartition("/c/")[0])
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -306,7 +349,7 @@ class StoredRecording:
     @property
     def checked_where_read(self) -> bool:
         """Whether each chunk of its signal has a CRC-32C; earlier omfa wrote none."""
-        compressors = cast(zarr.Array, self.group["signal"]).compressors
+        compressors = self._opened[1]["signal"].compressors
         return any(isinstance(codec, Crc32cCodec) for codec in compressors)
 
     @property
@@ -377,9 +420,10 @@ class StoredRecording:
         return self._read("signal", (slice(None), slice(start, stop)))
 
     def _read(self, name: str, selection: Any = ...) -> npt.NDArray[Any]:
-        group = self.group
+        if name not in (arrays := self._opened[1]):
+            raise self._damaged(f"it has no {name}")
         try:
-            array = cast(zarr.Array, group[name])
+            array = bounded(arrays[name])
             values = np.asarray(array[selection])
             # Zarr takes a file that is not there for one that holds nothing but the fill value.
             if values.size and _same(values.flat[0], array.fill_value):
@@ -695,17 +739,23 @@ def _damage(location: Location, recording: str) -> tuple[str, str]:
         document, found = _sealed(location, recording)
         if found:
             return "", found
+        stored = StoredRecording(location, recording)
         for name, expected in document["attributes"]["checksums"].items():
             try:
-                content = location.read(f"{recording}/{name}")
+                content = stored.file(name)
             except FileNotFoundError:
                 found = f"{name} is missing"
             except OSError as error:
                 found = f"{name} cannot be read ({error.strerror or error})"
             else:
-                found = "" if sha256(content) == expected else f"{name} does not match its checksum"
+                if sha256(content) != expected:
+                    found = f"{name} does not match its checksum"
+                elif claimed := stored.claims(name, content):
+                    found = f"{name} cannot be decoded ({claimed})"
             if found:
                 break
+    except DataError as error:
+        return "", str(error.args[1])
     except OSError as error:
         return "", f"{METADATA} cannot be read ({error.strerror or error})"
     return document["attributes"]["digest"], found
