@@ -199,16 +199,20 @@ class _Files(WrapperStore[Store]):
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        # A pipe or a device may never end, and is no file of a store.
-        if isinstance(self._store, LocalStore) and not (self._store.root / key).is_file():
-            return None
-        wanted = byte_range or RangeByteRequest(0, self._most + 1)
-        if isinstance(wanted, RangeByteRequest) and wanted.end - wanted.start > self._most + 1:
-            raise ValueError(
-                f"a chunk claims {wanted.end - wanted.start:,} bytes of {key}, which can have "
-                f"{self._most:,}"
-            )
-        found = await self._store.get(key, prototype, wanted)
-        if found is not None and len(found) > self._most:
-            raise ValueError(f"{key} has more than the {self._most:,} bytes that it can have")
+        if isinstance(byte_range, RangeByteRequest):
+            self._check(byte_range.end - byte_range.start, key)
+        if isinstance(self._store, LocalStore):
+            path = self._store.root / key
+            if not path.is_file():  # a pipe or a device may never end
+                return None
+            if byte_range is None:
+                self._check(path.stat().st_size, key)
+        elif byte_range is None:
+            byte_range = RangeByteRequest(0, self._most + 1)
+        found = await self._store.get(key, prototype, byte_range)
+        self._check(len(found or ()), key)
         return found
+
+    def _check(self, size: int, key: str) -> None:
+        if size > self._most:
+            raise ValueError(f"{key} claims {size:,} bytes and can have {self._most:,}")
