@@ -420,10 +420,12 @@ class StoredRecording:
         return self._read("signal", (slice(None), slice(start, stop)))
 
     def _read(self, name: str, selection: Any = ...) -> npt.NDArray[Any]:
-        if name not in (arrays := self._opened[1]):
+        # As Zarr takes paths: earlier omfa wrote labels with slashes in their names.
+        path = "/".join(part for part in name.replace("\\", "/").split("/") if part)
+        if path not in (arrays := self._opened[1]):
             raise self._damaged(f"it has no {name}")
         try:
-            array = bounded(arrays[name])
+            array = bounded(arrays[path])
             values = np.asarray(array[selection])
             # Zarr takes a file that is not there for one that holds nothing but the fill value.
             if values.size and _same(values.flat[0], array.fill_value):

@@ -133,7 +133,9 @@ def listed(reader, root):
 
 
 SERVICE = (".git/annex", ".snapshot", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN", "derivatives",
-           "__MACOSX")  # fmt: skip
+           "__MACOSX", "#snapshot", "~snapshot", "@Recycle", "RECYCLER", "System Volume Information",
+    "__pycache__",
+)  # fmt: skip
 
 
 def test_service_folders_hold_no_recordings(case, tmp_path):

@@ -286,9 +286,13 @@ def _is_number(values: pd.Series) -> bool:
     return pd.api.types.is_float_dtype(values) and bool((values % 1 != 0).any())
 
 
+# BIDS writes n/a where a value is missing, and other tables have learned it from there.
+_NO_LABEL = ("", "n/a")
+
+
 def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
     """Raise a DataError that names the subjects with rows that have no label."""
-    gaps = values.isna() | values.astype(str).str.strip().eq("")
+    gaps = values.isna() | values.astype(str).str.strip().isin(_NO_LABEL)
     if not gaps.any():
         return
     subjects = metadata.loc[gaps, ["dataset", "subject"]].drop_duplicates()
@@ -296,7 +300,8 @@ def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
     raise DataError(
         doing,
         f"{int(gaps.sum())} windows have no label ({some(names)})",
-        "Choose a column that every trial has, or open the dataset without these recordings",
+        "Choose a column that every trial has, or name the classes, which leaves out all else "
+        "('event:happy,sad'), or open the dataset without these recordings",
     )
 
 
@@ -384,7 +389,8 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
             "Choose one of these",
         )
     values = metadata[column]
-    _refuse_gaps(doing, metadata, values)
+    if not isinstance(target, Merged):  # which takes the values that it names
+        _refuse_gaps(doing, metadata, values)
     if isinstance(target, Rating):
         labels = _binarise(values, target)
     elif isinstance(target, Merged):
