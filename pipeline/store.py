@@ -32,6 +32,7 @@ from omfa.pipeline.encoding import AlignedRecording as AlignedRecording
 from omfa.pipeline.encoding import encode as encode
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Location, being_written, locate
+from omfa.pipeline.recording import MAX_SFREQ
 from omfa.pipeline.words import some
 
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
@@ -56,6 +57,11 @@ _MOST_PACKED = 30_000
 
 # Chunks of an array. Ours span a quarter of a million samples; each costs a step in Python.
 _MOST_CHUNKS = 100_000
+
+# Arrays of places in the signal, and of numbers of its samples.
+_PLACES = tuple(
+    f"{what}_{which}" for what in ("trial", "baseline", "segment") for which in ("onset", "length")
+)
 
 # Bytes of metadata: a recording's or a root's row has about a thousand, a chunk's checksum 80.
 _LONGEST = 1 << 26
@@ -262,6 +268,7 @@ class StoredRecording:
                 if isinstance(node, zarr.Array)
             }
             self._check_claims(group, arrays)
+            self._check_facts(group.attrs, arrays["signal"])
         except DataError:
             raise
         except Exception as error:  # another run replaces it, or it is none of ours
@@ -295,6 +302,21 @@ class StoredRecording:
             n_chunks = math.prod(map(_ceil, whole, array.chunks))
             if n_chunks > _MOST_CHUNKS:
                 raise self._damaged(f"its {name} has {n_chunks:,} chunks, more than any of ours")
+
+    def _check_facts(self, attrs: Mapping[str, Any], signal: zarr.Array) -> None:
+        """Refuse facts that no recording of omfa has: what reads them trusts them."""
+        rate, channels = attrs["sfreq"], attrs["channels"]
+        if not isinstance(rate, int | float) or not 0 < rate <= MAX_SFREQ:
+            raise self._damaged(f"its rate is {rate!r:.40} Hz")
+        if not isinstance(channels, list) or UCS.in_order(channels) != channels:
+            raise self._damaged("its channels are not in the order of the channel schema")
+        if attrs["dtype"] != str(signal.dtype):
+            raise self._damaged(
+                f"its signal is of {signal.dtype}, its metadata say {attrs['dtype']}"
+            )
+        for name in ("source", "participant"):
+            if not isinstance(attrs.get(name, {}), dict):
+                raise self._damaged(f"what it says of its {name} is no mapping")
 
     def _packed(self, files: Iterable[str], beginning: str) -> int:
         """Return the bytes of the files that begin so."""
@@ -378,9 +400,16 @@ class StoredRecording:
         Raises
         ------
         DataError
-            If its bytes are not those that were written.
+            If its bytes are not those that were written, or lie outside the recording.
         """
-        return self._read(name)
+        values = self._read(name)
+        if name in _PLACES and values.size:
+            n_times = int(cast(int, self.group.attrs["n_times"]))
+            if values.dtype.kind != "i" or values.min() < 0 or values.max() > n_times:
+                raise self._damaged(
+                    f"its {name} is not within the {n_times:,} samples of its signal"
+                )
+        return values
 
     def signal(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]:
         """Return the signal, decoded.
@@ -465,6 +494,10 @@ class StoredRecording:
         found = {name: self.array(stored) for name, stored in columns.items()}
         if len({values.shape for values in found.values()}) > 1:
             raise self._damaged("the columns of its trial table have different lengths")
+        n_times = int(cast(int, self.group.attrs["n_times"]))
+        for part in ("", "baseline_"):
+            if (found[f"{part}onset"] + found[f"{part}length"] > n_times).any():
+                raise self._damaged(f"a trial ends after the {n_times:,} samples of its signal")
         return pd.DataFrame(found)
 
 
@@ -756,6 +789,8 @@ def _damage(location: Location, recording: str) -> tuple[str, str]:
                     found = f"{name} cannot be decoded ({claimed})"
             if found:
                 break
+        else:
+            _ = stored.trials, [stored.array(name) for name in _PLACES]
     except DataError as error:
         return "", str(error.args[1])
     except OSError as error:

@@ -9,8 +9,11 @@ import zlib
 
 import google_crc32c
 import pytest
+import zarr
 
-from omfa.pipeline import encoding, ingest, open_store
+from omfa.pipeline import DataError, encoding, ingest, open_store
+from omfa.pipeline.location import locate
+from omfa.pipeline.store import StoredRecording, damage
 
 resource = pytest.importorskip("resource")
 
@@ -304,6 +307,53 @@ def test_a_chunk_that_claims_more_than_its_shape_is_refused_before_memory(tree, 
         outcomes = ingest(reader, tree, store, serial=True)
         assert [o.recording for o in outcomes.having("stored")] == [NAME]
         assert not [d for _, d in open_store(store).verify() if d]
+
+
+def stating(**facts):
+    return lambda store: sealed(store, lambda attrs, arrays: attrs.update(facts))
+
+
+def holding(array, value):
+    """Change all values of an array, under right digests."""
+
+    def change(store):
+        group = zarr.open_group(str(store / NAME), mode="r+", use_consolidated=False)
+        group[array][...] = value
+        content = (store / NAME / array / "c/0").read_bytes()
+        put(store, array, content)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (stating(sfreq=0.0), "its rate is 0.0 Hz"),
+        (stating(sfreq=1e300), "its rate is 1e\\+300 Hz"),
+        (stating(sfreq="128"), "its rate is '128' Hz"),
+        (stating(channels=[f"Q{i}" for i in range(12)]), "none that omfa writes .*'Q0'"),
+        (stating(channels=["Fp1"] * 12), "not in the order of the channel schema"),
+        (stating(dtype="O"), "its signal is of float16, its metadata say O"),
+        (stating(source=[1]), "what it says of its source is no mapping"),
+        (holding("trial_onset", 10**15), "its trial_onset is not within the 2,560 samples"),
+        (holding("trial_onset", 2000), "a trial ends after the 2,560 samples"),
+        (holding("baseline_onset", -700), "its baseline_onset is not within"),
+        (holding("trial_length", 2**62), "its trial_length is not within"),
+        (holding("segment_length", 2**60), "its segment_length is not within"),
+    ],
+)
+def test_facts_that_no_recording_has_are_refused_and_made_again(
+    tree, reader, tmp_path, change, found
+):
+    store = tmp_path / "s.zarr"
+    ingest(reader, tree, store, serial=True)
+    change(store)
+    with pytest.raises(DataError, match=f"{NAME} of .*{found}"):
+        recording = StoredRecording(locate(store), NAME)
+        _ = recording.trials, recording.array("segment_length")
+    assert damage(locate(store), NAME)
+    outcomes = ingest(reader, tree, store, serial=True)
+    assert [o.recording for o in outcomes.having("stored")] == [NAME]
 
 
 def test_dimensions_of_dreamer_are_not_believed(tmp_path):
