@@ -58,6 +58,8 @@ _MOST_PACKED = 30_000
 # Chunks of an array. Ours span a quarter of a million samples; each costs a step in Python.
 _MOST_CHUNKS = 100_000
 
+_NAMES = frozenset(UCS.names)
+
 # Arrays of places in the signal, and of numbers of its samples.
 _PLACES = tuple(
     f"{what}_{which}" for what in ("trial", "baseline", "segment") for which in ("onset", "length")
@@ -549,6 +551,12 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
             "longer has, and are left out. Run the last omfa-ingest command again to remake them.",
             stacklevel=2,
         )
+    if strange := [name for name, row in rows.items() if not row and _is_strange(location, name)]:
+        warnings.warn(
+            f"{doing}: {some(strange)} cannot be read as recordings, and are left out. "
+            "`omfa-ingest verify` says why; run the ingest command again to make them again.",
+            stacklevel=2,
+        )
     return Store(location, settings, listed, frozenset(cached) | frozenset(folders))
 
 
@@ -678,6 +686,17 @@ def _row(location: Location, recording: str) -> dict[str, Any] | None:
         return None
 
 
+def _is_strange(location: Location, folder: str) -> bool:
+    """Return whether a folder has metadata, of nobody who is still writing, and is no recording."""
+    try:
+        document = _metadata(location, folder)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, RecursionError):
+        return True
+    return not being_written(document) and _row_of(document) is None
+
+
 def _row_of(document: Any) -> dict[str, Any] | None:
     """Return how the root lists a recording of these metadata; None if they are none of omfa's."""
     try:
@@ -701,6 +720,7 @@ def _is_row(row: Any) -> bool:
             for name, kind in kinds.items()
         )
         and all(isinstance(x, str) for name in ("labels", "channels") for x in row[name])
+        and set(row["channels"]) <= _NAMES
     )
 
 

@@ -348,12 +348,31 @@ def test_facts_that_no_recording_has_are_refused_and_made_again(
     store = tmp_path / "s.zarr"
     ingest(reader, tree, store, serial=True)
     change(store)
-    with pytest.raises(DataError, match=f"{NAME} of .*{found}"):
+
+    def read():
         recording = StoredRecording(locate(store), NAME)
-        _ = recording.trials, recording.array("segment_length")
+        return recording.trials, recording.array("segment_length")
+
+    with pytest.raises(DataError, match=f"{NAME} of .*{found}"):
+        read()
     assert damage(locate(store), NAME)
     outcomes = ingest(reader, tree, store, serial=True)
     assert [o.recording for o in outcomes.having("stored")] == [NAME]
+
+
+def test_a_folder_that_is_no_recording_is_named_where_the_store_is_opened(tree, reader, tmp_path):
+    store = tmp_path / "s.zarr"
+    ingest(reader, tree, store, serial=True)
+    stating(channels=[f"Q{i}" for i in range(12)])(store)
+    root = store / "zarr.json"
+    root.write_text(root.read_text().replace('"n_trials": 2', '"n_trials": 3'))
+    with (
+        pytest.warns(UserWarning, match=r"zarr\.json was changed"),
+        pytest.warns(UserWarning, match=f"{NAME} cannot be read as recordings"),
+    ):
+        opened = open_store(store)
+    assert NAME not in opened
+    assert len(opened.channels) == 12
 
 
 def test_dimensions_of_dreamer_are_not_believed(tmp_path):
