@@ -632,6 +632,9 @@ def read_root(location: Location) -> Root | None:
     if not isinstance(listed, dict) or not all(map(_is_row, listed.values())):
         settings["recordings"] = {}
         return Root(settings, "lists recordings as omfa does not")
+    if whole and not all(set(row["channels"]) <= _NAMES for row in listed.values()):
+        settings["recordings"] = {}
+        return Root(settings, "lists channels that are not in the channel schema")
     return Root(settings, "" if whole else "was changed")
 
 
@@ -707,7 +710,7 @@ def _row_of(document: Any) -> dict[str, Any] | None:
         }
     except (LookupError, TypeError):
         return None
-    return row if _is_row(row) else None
+    return row if _is_row(row) and set(row["channels"]) <= _NAMES else None
 
 
 def _is_row(row: Any) -> bool:
@@ -720,7 +723,6 @@ def _is_row(row: Any) -> bool:
             for name, kind in kinds.items()
         )
         and all(isinstance(x, str) for name in ("labels", "channels") for x in row[name])
-        and set(row["channels"]) <= _NAMES
     )
 
 
