@@ -6,7 +6,6 @@ each compared with its checksum first. Signals are not read here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from omfa.pipeline.encoding import sha256
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.quality import FIGURES, FREQUENCIES
 from omfa.pipeline.store import Store, StoredRecording
@@ -158,15 +158,13 @@ def _read(
 def check(recording: StoredRecording, arrays: Collection[str]) -> None:
     """Raise if a chunk of these arrays is not as it was written: some would decode all the same."""
     for file, expected in recording.attrs.get("checksums", {}).items():
-        array, _, chunk = file.partition("/")
-        if array in arrays and chunk.startswith("c/"):
-            content = recording.location.read(f"{recording.recording}/{file}")
-            if hashlib.sha256(content).hexdigest() != expected:
-                raise DataError(
-                    f"Reading {recording.recording}",
-                    f"{file} does not match its checksum",
-                    "Run `omfa-ingest verify`, then the ingest command again",
-                )
+        mine = file.rpartition("/c/")[0] in arrays
+        if mine and sha256(recording.file(file)) != expected:
+            raise DataError(
+                f"Reading {recording.recording}",
+                f"{file} does not match its checksum",
+                "Run `omfa-ingest verify`, then the ingest command again",
+            )
 
 
 def reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ into the pieces that were recorded in one go. Nothing here cleans a signal.
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,9 @@ def check_unique(
 ) -> None:
     """Raise if two recordings have one name, or two people, or two sessions of one person.
 
+    Raise too if one name is spelled by two codings of its letters, as macOS and others write it: it
+    would be two people.
+
     Parameters
     ----------
     keys : sequence of Key
@@ -67,6 +71,7 @@ def check_unique(
             raise DataError(where, found, action)
     for depth, what in ((1, "subject"), (2, "session")):
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
+        written: dict[tuple[str, ...], tuple[str, ...]] = {}
         for key, names in zip(keys, spelled, strict=bool(spelled)):
             ids = (key.subject, key.session)[:depth]
             if (other := known.setdefault(ids, names[:depth])) != names[:depth]:
@@ -74,6 +79,14 @@ def check_unique(
                     where,
                     f"{other[-1]!r} and {names[depth - 1]!r} would both be {what} {ids[-1]}, since "
                     "names keep letters and digits only",
+                    action,
+                )
+            composed = tuple(unicodedata.normalize("NFC", name) for name in names[:depth])
+            if written.setdefault(composed, names[:depth]) != names[:depth]:
+                raise DataError(
+                    where,
+                    f"{composed[-1]!r} is there twice, by two codings of a letter with an accent, "
+                    f"as one sign and as two, and would be two {what}s",
                     action,
                 )
 

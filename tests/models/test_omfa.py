@@ -653,10 +653,10 @@ def test_training_on_a_device_does_not_wait_for_it():
         pytest.skip("no CUDA device")
     model = OMFA(n_outputs=2, chs_info=CHS_INFO, sfreq=128.0, preset="tiny").cuda().train()
     x = 2e-5 * torch.randn(2, 3, 256, device="cuda")
-    model(x)  # kernels are loaded
+    model(x).sum().backward()  # kernels are loaded
     torch.cuda.set_sync_debug_mode("error")
     try:
-        model(x)
+        model(x).sum().backward()
     finally:
         torch.cuda.set_sync_debug_mode("default")
     with pytest.warns(UnitWarning, match="looks like volts"):

@@ -154,8 +154,11 @@ def listed(reader, root):
     return [(key.recording, key.files) for key in reader.discover(root)]
 
 
-SERVICE = (".git/annex", ".snapshot", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN", "derivatives",
-           "__MACOSX")  # fmt: skip
+SERVICE = (
+    *(".git/annex", ".snapshot", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN", "derivatives"),
+    *("__MACOSX", "#snapshot", "~snapshot", "@Recycle", "RECYCLER", "System Volume Information"),
+    "__pycache__",
+)
 
 
 def test_service_folders_hold_no_recordings(case, tmp_path):

@@ -105,7 +105,6 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 
 def _reproduce(args: argparse.Namespace) -> int:
     from omfa.zoo.paper.grid import Grid
-    from omfa.zoo.paper.report import reproduce
     from omfa.zoo.paper.settings import OF_THE_PAPER, TABLES, GridSettings, quick
 
     how = flags.settings(args, GridSettings, quick() if args.quick else None)
@@ -127,6 +126,8 @@ def _reproduce(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(grid.plan(timed=args.timed))
         return 0
+    from omfa.zoo.paper.report import reproduce  # its figures take seconds to import
+
     report, cells = reproduce(
         grid,
         command=shlex.join(["omfa-zoo", *args.argv]),

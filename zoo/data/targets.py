@@ -106,9 +106,13 @@ def _is_number(values: pd.Series) -> bool:
     return pd.api.types.is_float_dtype(values) and bool((values % 1 != 0).any())
 
 
+# BIDS writes n/a where a value is missing, and other tables have learned it from there.
+_NO_LABEL = ("", "n/a")
+
+
 def _gaps(values: pd.Series) -> pd.Series:
     """Return which rows have no label."""
-    return values.isna() | values.astype(str).str.strip().eq("")
+    return values.isna() | values.astype(str).str.strip().isin(_NO_LABEL)
 
 
 def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
@@ -121,7 +125,8 @@ def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
     raise DataError(
         doing,
         f"{int(gaps.sum())} windows have no label ({some(names)})",
-        "Choose a column that every trial has, or open the dataset without these recordings",
+        "Choose a column that every trial has, or name the classes, which leaves out all else "
+        "('event:happy,sad'), or open the dataset without these recordings",
     )
 
 
@@ -231,7 +236,8 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
             "Choose one of these",
         )
     values = metadata[column]
-    _refuse_gaps(doing, metadata, values)
+    if not isinstance(target, Merged):  # which takes the values that it names
+        _refuse_gaps(doing, metadata, values)
     if isinstance(target, Rating):
         labels = _binarise(values, target)
     elif isinstance(target, Merged):

@@ -284,13 +284,13 @@ def shared(
     list of tuple of str
         The values of ``columns`` that occur on both sides.
     """
-    both = metadata.iloc[np.concatenate([left, right])]
+    both = metadata[list(columns)].iloc[np.concatenate([left, right])]
     unit = codes(both, columns)
     common = np.isin(unit[: len(left)], unit[len(left) :])
     # The usual answer, and a quick one: names are looked up only where they are to be shown.
     if not common.any():
         return []
-    names = both[list(columns)].iloc[: len(left)][common].drop_duplicates().astype(str)
+    names = both.iloc[: len(left)][common].drop_duplicates().astype(str)
     return sorted(names.itertuples(index=False, name=None))
 
 
@@ -311,7 +311,8 @@ def shared_samples(metadata: pd.DataFrame, left: Rows, right: Rows) -> int:
     int
         Windows of ``right``.
     """
-    both = metadata.iloc[np.concatenate([left, right])]
+    columns = [*RECORDING, "i_start_in_trial", "i_stop_in_trial"]
+    both = metadata[columns].iloc[np.concatenate([left, right])]
     start = both["i_start_in_trial"].to_numpy(dtype=np.int64)
     stop = both["i_stop_in_trial"].to_numpy(dtype=np.int64)
     # All recordings are laid on one line, each in a stretch of its own: one sort serves all.
