@@ -174,14 +174,14 @@ def _checking(codec: Codec) -> Codec:
 class _Blosc(BloscCodec):
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
         itemsize = chunk_spec.dtype.to_native_dtype().itemsize
-        content = memoryview(chunk_bytes.as_numpy_array())
+        content = memoryview(chunk_bytes.as_numpy_array().data)
         _check_blosc(content, math.prod(chunk_spec.shape) * itemsize)
         return super()._decode_sync(chunk_bytes, chunk_spec)
 
 
 class _Strings(VLenUTF8Codec):
     def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        content = memoryview(chunk_bytes.as_numpy_array())
+        content = memoryview(chunk_bytes.as_numpy_array().data)
         _check_strings(content, math.prod(chunk_spec.shape))
         return super()._decode_sync(chunk_bytes, chunk_spec)
 

@@ -294,7 +294,7 @@ class BidsReader:
             )
         events = events.reset_index(drop=True)
         given = [name for name in events if name not in ("onset", "duration", "stimulus", "event")]
-        return events.assign(**{name: numbers(events[name]) for name in given})
+        return events.assign(**{str(name): numbers(events[name]) for name in given})
 
     def _describe(self, raw: mne.io.BaseRaw, file: Path, *, where: str, notes: list[str]) -> None:
         """Give the channels the types, the status and, if asked, the names of ``channels.tsv``."""

@@ -167,10 +167,10 @@ def _merge(doing: str, values: pd.Series, merged: Merged) -> Target:
     lost = set(code) - set(texts)
     if merged.some_missing:
         lost = {v for _, members in merged.groups for v in members if lost.issuperset(members)}
-    if lost := sorted(lost):
+    if named := sorted(lost):
         raise DataError(
             doing,
-            f"no window is {lost[0]!r}; there are {some(sorted(set(texts)), 8)}",
+            f"no window is {named[0]!r}; there are {some(sorted(set(texts)), 8)}",
             "Name these",
         )
     codes = np.asarray(texts.map(code).fillna(-1), np.int64)
@@ -273,13 +273,13 @@ def _one_target(trials: pd.DataFrame, target: OneTarget, where: str) -> Target:
                 "Choose one of these, or name one for each dataset",
             )
     gaps = _gaps(trials[column]).to_numpy()
-    if gaps.any():
+    if gaps.any() and not isinstance(asked, Merged):  # which takes the values that it names
         _say_unlabelled(trials[gaps], column, where)
-        part = _one_target(trials[~gaps], target, where)
-        values = np.full(len(trials), -1, part.values.dtype)
+        made = _one_target(trials[~gaps], target, where)
+        values = np.full(len(trials), -1, made.values.dtype)
         keep = np.zeros(len(trials), bool)
-        values[~gaps], keep[~gaps] = part.values, part.keep
-        return Target(values, keep, part.classes, part.rule)
+        values[~gaps], keep[~gaps] = made.values, made.keep
+        return Target(values, keep, made.classes, made.rule)
     if isinstance(asked, str) and _is_number(trials[column]):
         numbers = trials[column].to_numpy(np.float32)
         return Target(numbers, np.ones(len(trials), bool), (), f"the numbers of {column!r}")

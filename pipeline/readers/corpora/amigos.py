@@ -126,7 +126,8 @@ def _read(key: Key, doing: str, *, auxiliary: bool) -> Recording:
     cells = _cells(key.paths[0], doing)
     n_eeg = len(CHANNELS)
     baseline = int(BASELINE_SECONDS * SFREQ)
-    segments, rest, rows = [], [], []
+    segments, rest = [], []
+    rows: list[dict[str, Any]] = []
     notes: list[str] = []
     for i, (video, data, answer) in enumerate(zip(*(cells[name] for name in _CELLS), strict=True)):
         what = f"video {video or 'without a name'} in cell {i + 1}"

@@ -188,9 +188,9 @@ def _read_raw(key: Key, doing: str, *, auxiliary: bool) -> Recording:
     n_eeg = len(CHANNELS)
     file.check_scales(picks[:n_eeg], doing=doing)
     # The status channel is the last in all three layouts, with a label or without.
-    signal, codes = file.read(picks, status=len(file.channels) - 1)
+    signal, status = file.read(picks, status=len(file.channels) - 1)
     ratings = _presented_ratings(key, doing)
-    codes = codes & 0xFF  # all that the release documents
+    codes = status & np.uint16(0xFF)  # all that the release documents
     onset, shown = _video_onsets(codes, subject, doing)
     ends = np.append(onsets(codes, AFTER_CODE), len(codes))
     end = ends[np.searchsorted(ends, onset, side="right")]

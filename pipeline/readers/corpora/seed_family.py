@@ -141,7 +141,7 @@ def check_trials(found: Iterable[int], expected: Sequence[int], doing: str, acti
 def cut_recording(
     key: Key,
     trials: Sequence[Trial],
-    columns: Mapping[str, Sequence[Any]],
+    columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
     *,
     participant: Mapping[str, Any],
     source: Mapping[str, Any],
@@ -208,7 +208,7 @@ class RawSession:
         key: Key,
         starts: npt.NDArray[np.int64],
         ends: npt.NDArray[np.int64],
-        columns: Mapping[str, Sequence[Any]],
+        columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]],
         *,
         participant: Mapping[str, Any],
         timing: str,

@@ -51,11 +51,11 @@ def _ratings(settings: Settings) -> npt.NDArray[np.float64]:
         if emotion != "neutral":
             middle[THU_EP_RATINGS.index(emotion), clip] = 5.0
         middle[8:, clip] = 3.5, 3.5 + 2 * _valence(emotion), 2.0, 3.5 + _valence(emotion)
-    everybody = [
+    everybody: list[npt.NDArray[np.float64]] = [
         middle + settings.rng(subject, "ratings").normal(0, 1, middle.shape)
         for subject in range(1, _N_SUBJECTS + 1)
     ]
-    return np.round(np.clip(np.stack(everybody, axis=2), 0, 7), 1)
+    return np.round(np.clip(np.stack(everybody, axis=2), 0.0, 7.0), 1).astype(np.float64)
 
 
 def plan(settings: Settings) -> Plan:
