@@ -204,7 +204,8 @@ def ramp(n_windows=3, n_chans=6, span=1000, absent=()):
     present = torch.ones(n_windows, n_chans, dtype=torch.bool)
     present[:, list(absent)] = False
     nothing = torch.zeros(n_windows, dtype=torch.long)
-    return Batch(X, present, nothing, torch.zeros(n_windows, n_chans), nothing, 100.0)
+    few = int(present.sum(1).min())
+    return Batch(X, present, nothing, torch.zeros(n_windows, n_chans), nothing, 100.0, few)
 
 
 @pytest.mark.parametrize("lag", [(1.0, 2.0), (2.0, 2.0), (0.0, 0.0)])
