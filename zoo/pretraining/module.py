@@ -32,7 +32,7 @@ from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, codes
 
 _UNITS = {"dataset": ("dataset",), "subject": SUBJECT}
 
-COMPILED = ("stem", "layers", "embed", "resampler", "blocks", "readout")
+COMPILED = ("stem", "layers", "embed", "blocks", "readout")
 """Parts of encoders that ``compile_layers`` compiles, as far as an encoder has them."""
 
 # Few, since uniformity is over all pairs of them.
@@ -98,20 +98,25 @@ class Contrastive(L.LightningModule):
             self.projector = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 128))
         self.loss: Callable[..., tuple[Tensor, Tensor, Tensor]] = nt_xent
 
-    def compile_layers(self) -> None:
+    def compile_layers(self, **options: Any) -> None:
         """Compile the encoder's layers and the loss, each when it is first run.
 
         Not the encoder as a whole: views come at a dozen rates, and each would be compiled again.
         Behind the front end they differ in length alone, and from the tokens on in nothing. The
         weights keep their names.
+
+        Parameters
+        ----------
+        **options
+            Of ``torch.compile``.
         """
         for name in COMPILED:
             part = getattr(self.encoder, name, None)
             for layer in part if isinstance(part, nn.ModuleList) else [part] if part else []:
-                layer.compile()
-        self.projector.compile()
+                layer.compile(**options)
+        self.projector.compile(**options)
         if self.trainer.world_size == 1:  # in several, the loss gathers what the others have
-            self.loss = torch.compile(nt_xent)
+            self.loss = torch.compile(nt_xent, **options)
 
     def setup(self, stage: str) -> None:
         """Open the stores in this process, and compile."""
@@ -122,11 +127,13 @@ class Contrastive(L.LightningModule):
         names = self.data.metadata
         start = names["i_start_in_trial"].to_numpy(np.float64)
         device = self.data.device
-        self._recording = torch.from_numpy(codes(names, RECORDING)).to(device)
-        self._unit = torch.from_numpy(codes(names, _UNITS[self.settings.negatives_from])).to(device)
+        self.recording_of = torch.from_numpy(codes(names, RECORDING)).to(device)
+        self.unit_of = torch.from_numpy(codes(names, _UNITS[self.settings.negatives_from])).to(
+            device
+        )
         # Samples in float64: float32 counts up to 2**24 of them, 4.7 hours at 1000 Hz.
         seconds = torch.from_numpy(start / self.data.rates[self.data.source])
-        self._start = seconds.to(device, torch.float32)
+        self.start_of = seconds.to(device, torch.float32)
         self.clips: SharedClips | None = None
         if self.settings.same_clip:
             of_trials = open_reads(
@@ -230,7 +237,7 @@ class Contrastive(L.LightningModule):
             unit, recording, time = (
                 # One after another, since repeat_interleave by a number needs no look at values.
                 table[windows].repeat_interleave(settings.channels_per_window)
-                for table in (self._unit, self._recording, self._start)
+                for table in (self.unit_of, self.recording_of, self.start_of)
             )
             time = time + start
         h, side = [], []
