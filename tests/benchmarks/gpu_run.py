@@ -47,8 +47,21 @@ LACKING = [
 ]
 """What a machine with torch, lightning and scikit-learn lacks to run omfa."""
 
-SPARE = ["pytest", "pytest-timeout", "pluggy", "iniconfig", "pygments", "tensorboardX", "protobuf"]
-SPARE += ["psutil"]
+SPARE = [
+    *("pytest", "pytest-timeout", "pluggy", "iniconfig", "pygments", "tensorboardX", "protobuf"),
+    *("psutil", "toolz", "click", "sortedcontainers", "msgpack", "zipp", "tabulate", "einops"),
+    *("requests", "urllib3", "certifi", "idna", "charset-normalizer", "array-api-compat"),
+    *(
+        "array-api-extra",
+        "lazy-importer",
+        "attrs",
+        "torchaudio",
+        "tqdm",
+        "filelock",
+        "fsspec",
+        "joblib",
+    ),
+]
 """What it may have; a wheel of these is used only where it has none."""
 
 PLATFORMS = ("2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
