@@ -368,7 +368,9 @@ class Counted(TorchDispatchMode):
             self.ops += 1
             for one in tree_leaves((args, kwargs, made)):
                 if isinstance(one, torch.Tensor):
-                    self.bytes += one.numel() * one.element_size()
+                    # Of views that overlap or repeat, what there is of them.
+                    size = one.numel() * one.element_size()
+                    self.bytes += min(size, one.untyped_storage().nbytes())
         return made
 
 
