@@ -197,32 +197,41 @@ def within(
     limit: float, commands: Sequence[Sequence[str]], logs: Sequence[Path], **env: str
 ) -> bool:
     """Run commands side by side; end those that are not done in time, and say whether all were."""
-    running = []
-    for command, log in zip(commands, logs, strict=True):
-        with log.open("ab") as file:
-            running.append(
-                subprocess.Popen(
-                    command,
-                    stdout=file,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, **env},
-                    start_new_session=True,  # so that its own processes end with it
+    running: list[subprocess.Popen[bytes]] = []
+    until = time.monotonic() + limit
+    try:
+        for command, log in zip(commands, logs, strict=True):
+            with log.open("ab") as file:
+                running.append(
+                    subprocess.Popen(
+                        command,
+                        stdout=file,
+                        stderr=subprocess.STDOUT,
+                        env={**os.environ, **env},
+                        start_new_session=True,  # so that its own processes end with it
+                    )
                 )
-            )
-    until, done = time.monotonic() + limit, True
-    for process in running:
-        try:
+        for process in running:
             process.wait(max(0.1, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            done = False
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-    return done
+    except subprocess.TimeoutExpired:
+        return False
+    finally:  # also where this run itself is ended
+        for process in running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+    return True
 
 
 def checks(log: Log, tests: Path, out: Path, limit: float, env: dict[str, str], tiny: bool) -> None:
     """Run the tests of the device: what compiles, what is killed, and all else, side by side."""
-    parts = {"others": "not compiled and not kill", "compiled": "compiled", "kill": "kill"}
+    parts = {
+        "others": "not compiled and not kill",
+        "encoder": "test_compiled and encoder",
+        "model": "test_compiled and model",
+        "stage-1": "stage_1_compiled",
+        "kill": "kill",
+    }
     chosen = ["-m", "gpu"]
     if tiny:
         parts, chosen = {"others": "mixed_precision or features_of_a_frozen"}, ["-m", "not gpu"]
@@ -270,8 +279,9 @@ def train(
     tiny: bool,
 ) -> None:
     """Pre-train base in the time that is left, and pack its checkpoint."""
-    # A fifth is kept in hand, and half a minute for imports, reading and the checkpoint.
-    steps = int(0.8 * pace_of(log.path.read_text()) * max(0.0, limit - 30) / BATCH)
+    # Some is kept in hand: what is logged takes time as well, and half a minute goes for imports,
+    # reading and the checkpoint.
+    steps = int(0.7 * pace_of(log.path.read_text()) * max(0.0, limit - 30) / BATCH)
     steps = 4 if tiny else min(MOST_STEPS, steps // 100 * 100)
     log.say("\n## Training\n")
     if steps < 1:
@@ -383,6 +393,8 @@ def main() -> int:
     there.add_argument("--parts", nargs="+", choices=parts, default=parts, help="default: all")
     there.set_defaults(do=run)
     args = parser.parse_args()
+    # As an exception, so that what was started ends too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     return int(args.do(args))
 
 

@@ -261,7 +261,8 @@ class Contrastive(L.LightningModule):
 
     def _expect(self, done: Compared, step: int) -> None:
         """Ask for the value of a loss; on a CUDA device it is looked at when it has come."""
-        loss, came = done.loss.detach(), None
+        loss = done.loss.detach()
+        came: Any = None
         if loss.is_cuda:
             here = torch.empty((), dtype=loss.dtype, pin_memory=True)
             loss, came = here.copy_(loss, non_blocking=True), torch.cuda.Event()
