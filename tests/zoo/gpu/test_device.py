@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,15 +15,17 @@ from torch.nn import functional as F
 
 from omfa.models import HEADS, OMFA, UnitWarning
 from omfa.models.encoders import ENCODERS, PRESETS, make_encoder
+from omfa.pipeline import DataError
 from omfa.zoo.checkpoints.folder import load
 from omfa.zoo.cli.main import main
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.tiers import onto
 from omfa.zoo.estimators.embeddings import Embeddings
 from omfa.zoo.pretraining.loss import nt_xent
-from omfa.zoo.pretraining.run import learning_curve
+from omfa.zoo.pretraining.run import learning_curve, pretrain_encoder
 from omfa.zoo.pretraining.settings import Settings
 
+SMALL = Settings(preset="tiny", window_seconds=2, lag_seconds=(1, 2), channels_per_window=4)
 # Noise has nothing to learn from but what two views share.
 OVERLAPPING = Settings(preset="tiny", window_seconds=2, batch_size=64, channels_per_window=4)
 NAMES = ["Fp1", "F3", "Cz", "T8", "O2"]
@@ -294,6 +297,23 @@ def test_stage_1_goes_on_after_a_kill(store, device, tmp_path, capsys):
     )
     for name in ("whole", "killed"):
         weights = load(tmp_path / name / "checkpoint").state_dict().values()
+        assert all(torch.isfinite(tensor).all() for tensor in weights)
+
+
+def test_a_loss_that_is_no_number_ends_stage_1(store, device, tmp_path):
+    """On a GPU it is looked at after a while, and before a checkpoint is kept."""
+    settings = replace(SMALL, steps=30, batch_size=16, lr=1e30)
+    with pytest.raises(DataError, match=r"the loss is nan \(windows of tiny/.*lower --lr"):
+        pretrain_encoder(
+            store,
+            tmp_path,
+            settings,
+            accelerator="cpu" if device == "cpu" else "gpu",
+            checkpoint_every=2,
+        )
+    assert not (tmp_path / "checkpoint").exists()
+    for path in tmp_path.glob("checkpoints/*.ckpt"):
+        weights = torch.load(path, weights_only=False)["state_dict"].values()
         assert all(torch.isfinite(tensor).all() for tensor in weights)
 
 
