@@ -341,7 +341,7 @@ def test_the_commands_of_the_docs_run(corpora, tmp_path, monkeypatch, capsys):
     assert len(commands) == 4
     small = "--preset tiny --steps 4 --batch-size 16 --channels-per-window 4 --probe-every 3"
     for command in commands:
-        arguments = shlex.split(command.replace("--devices 2", ""))
+        arguments = shlex.split(command.replace("--devices 2", ""), comments=True)
         assert main([*arguments[1:], *small.split()]) == 0
         told = capsys.readouterr().out
         assert "Checkpoint: runs/" in told or "pairs/s on this machine" in told
