@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.metadata
+import io
 import os
 import re
 import shutil
@@ -269,6 +270,12 @@ def pace_of(page: str) -> float:
     return float(found[-1].replace(",", "")) if found else 15_000.0
 
 
+def in_pieces(content: bytes, out: Path, name: str) -> None:
+    """Write a file in pieces that are let out: NAME.00, NAME.01, ..."""
+    for number, start in enumerate(range(0, len(content), PART)):
+        (out / f"{name}.{number:02d}").write_bytes(content[start : start + PART])
+
+
 def train(
     log: Log,
     stores: list[str],
@@ -310,17 +317,23 @@ def train(
         log.say(f"| {' | '.join(shown)} |\n|{'---|' * len(shown)}")
         for at in sorted({0, len(rows) // 4, len(rows) // 2, 3 * len(rows) // 4, len(rows) - 1}):
             log.say(f"| {' | '.join(rows[at].get(name) or '' for name in shown)} |")
-    if not (run / "checkpoint" / "card.json").exists():
-        log.say("\nThere is no checkpoint: see run.log.")
+    packed = io.BytesIO()
+    if (run / "checkpoint" / "card.json").exists():
+        with tarfile.open(fileobj=packed, mode="w") as archive:
+            archive.add(run / "checkpoint", "omfa-base-openeeg")
+        in_pieces(packed.getvalue(), out, "checkpoint.tar")
+        size = len(packed.getvalue()) / 1e6
+        log.say(f"\nCheckpoint: `cat checkpoint.tar.* | tar -x`, {size:.1f} MB.")
         return
-    packed = scratch / "checkpoint.tar"
-    with tarfile.open(packed, "w") as archive:
-        archive.add(run / "checkpoint", "omfa-base-openeeg")
-    content = packed.read_bytes()
-    pieces = [content[i : i + PART] for i in range(0, len(content), PART)]
-    for number, piece in enumerate(pieces):
-        (out / f"checkpoint.tar.{number:02d}").write_bytes(piece)
-    log.say(f"\nCheckpoint: `cat checkpoint.tar.* | tar -x`, {len(content) / 1e6:.1f} MB.")
+    log.say("\nThere is no checkpoint: see run.log.")
+    if kept := sorted(run.glob("checkpoints/*.ckpt"), key=lambda path: path.stat().st_mtime):
+        import torch  # not before it is known to be needed: it takes seconds
+
+        # Without the optimizer's state, which is twice as large.
+        state = torch.load(kept[-1], map_location="cpu", weights_only=False)["state_dict"]
+        torch.save(state, packed)
+        in_pieces(packed.getvalue(), out, "weights.pt")
+        log.say(f"The weights after {kept[-1].stem}: `cat weights.pt.* > weights.pt`.")
 
 
 def run(args: argparse.Namespace) -> int:
