@@ -68,6 +68,7 @@ def pretrain_encoder(
     devices: int | str = RunSettings.devices,
     num_nodes: int = RunSettings.num_nodes,
     precision: str | None = RunSettings.precision,
+    compile: bool = RunSettings.compile,
     checkpoint_every: int = RunSettings.checkpoint_every,
     log_every: int = RunSettings.log_every,
     probe_every: int = 0,
@@ -98,6 +99,8 @@ def pretrain_encoder(
         its share of the batches and all see the negatives of all.
     precision : str, optional
         Lightning's; by default ``"bf16-mixed"`` on a GPU that has it, else ``"32-true"``.
+    compile : bool
+        Compile the encoder's layers, and in one process the loss.
     checkpoint_every, log_every : int
         Steps.
     probe_every : int
@@ -138,7 +141,7 @@ def pretrain_encoder(
     # A checkpoint's folder gets its name when it is whole, so this run is finished.
     if (done / "card.json").exists():
         return done
-    model = Contrastive(settings, reads)
+    model = Contrastive(settings, reads, compiled=compile)
     probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets, hold_out)
     run = RunSettings(
         accelerator=accelerator,
@@ -187,7 +190,12 @@ def _trainer(
         gradient_clip_val=1.0,
         log_every_n_steps=min(run.log_every, steps),
         logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
-        callbacks=[kept, *callbacks, *([_Bar()] if progress else [])],
+        # A number in the bar is waited for: on a GPU no more often than those of the logs.
+        callbacks=[
+            kept,
+            *callbacks,
+            *([_Bar(refresh_rate=run.log_every if on_gpu else 1)] if progress else []),
+        ],
         enable_progress_bar=progress,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the loader deals out batches by rank itself

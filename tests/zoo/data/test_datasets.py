@@ -664,20 +664,6 @@ def test_torchs_own_loader(store, opened, workers):
     assert torch.cat([y for _, y in seen]).dtype == torch.int64
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("cache", TIERS)
-def test_batches_on_the_device(two, opened, cache):
-    data = opened(two, 1.0, target="emotion", cache=cache, device="cuda")
-    host = opened(two, 1.0, target="emotion", cache="memory")
-    for batch in data.loader(8, shuffle=True):
-        assert batch.X.is_cuda
-        X, present, y = host.take(batch.windows.cpu())
-        assert np.array_equal(batch.X.cpu(), X)
-        assert np.array_equal(batch.present.cpu(), present)
-        assert np.array_equal(batch.y.cpu(), y)
-
-
 def test_the_package_is_imported_lazily():
     code = "import sys, omfa.zoo; print({'torch', 'mne', 'zarr', 'moabb'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
