@@ -28,13 +28,14 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from omfa.models import OMFA
 from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.progress import bar
 from omfa.pipeline.writing import set_aside, staged, write_whole
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.pretraining.module import Contrastive, check_batches, open_reads
@@ -49,10 +50,32 @@ TIMED_STEPS = 8
 """Of a dry run."""
 
 
-class _Bar(TQDMProgressBar):
-    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
-        """Leave out the number of the log."""
-        return {key: value for key, value in super().get_metrics(*args).items() if key != "v_num"}
+class _Bar(L.Callback):
+    """Counts the steps of a run, beside its newest loss."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin where an earlier run ended."""
+        self.counted = bar(
+            total=trainer.max_steps,
+            initial=trainer.global_step,
+            what="pre-training",
+            unit="step",
+            shown=None if trainer.is_global_zero else False,
+        )
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        """Count a step."""
+        if trainer.global_step % self.every == 0:
+            found = {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
+            self.counted.set_postfix(found, refresh=False)
+        self.counted.update(trainer.global_step - self.counted.n)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave it."""
+        self.counted.close()
 
 
 def pretrain_encoder(
@@ -194,9 +217,9 @@ def _trainer(
         callbacks=[
             kept,
             *callbacks,
-            *([_Bar(refresh_rate=run.log_every if on_gpu else 1)] if progress else []),
+            *([_Bar(every=run.log_every if on_gpu else 1)] if progress else []),
         ],
-        enable_progress_bar=progress,
+        enable_progress_bar=False,  # ours is a line of the log where there is no terminal
         enable_model_summary=False,
         use_distributed_sampler=False,  # the loader deals out batches by rank itself
         num_sanity_val_steps=0,
