@@ -278,7 +278,9 @@ class Predictor:
             raise DataError(
                 doing, f"the unit {unit!r} is not known", f"Use one of {', '.join(UNITS)}"
             )
-        row = {UCS.name(name): i for i, name in enumerate(ch_names) if name in UCS}
+        known = [i for i, name in enumerate(ch_names) if name in UCS]
+        names = UCS.canonicalize((ch_names[i] for i in known), where=doing)  # refuses one twice
+        row = dict(zip(names, known, strict=True))
         channels = self.decision.channels
         if not set(row) & set(channels):
             raise DataError(

@@ -297,7 +297,8 @@ def test_a_montage_leaves_the_recording_that_is_given_as_it_is(predictor):
 def test_channels_of_another_type_are_taken_where_they_are_named(predictor):
     raw = simulated(64)
     whole = predictor.predict(raw).probabilities
-    typed = raw.copy().set_channel_types(dict.fromkeys(CHANNELS, "misc"))
+    types = dict.fromkeys(CHANNELS, "misc")
+    typed = raw.copy().set_channel_types(types, on_unit_change="ignore")
     asked = Predictor(
         predictor.model, predictor.card, predictor.decision, PredictionSettings(eeg=("*",))
     )
@@ -341,6 +342,8 @@ def test_arrays_are_answered_in_any_unit_that_is_named(predictor):
         predictor.predict_proba(X, unit="uv2", **ask)
     with pytest.raises(DataError, match="names of channels"):
         predictor.predict_proba(X[0], **ask)
+    with pytest.raises(DataError, match="'F3' and 'f3' are both F3"):
+        predictor.predict_proba(X, sfreq=128.0, ch_names=[*CHANNELS[:-1], "f3"], unit="V")
     with pytest.raises(DataError, match="is a channel that the model"):
         predictor.predict_proba(X, sfreq=128.0, ch_names=[f"X{i}" for i in range(8)])
 
