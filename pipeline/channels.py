@@ -199,7 +199,7 @@ class ChannelSchema:
                 raise DataError(
                     where,
                     f"channels {raw[first]!r} and {raw[i]!r} are both {name}",
-                    "Leave one of them out by --exclude",
+                    "Leave one of them out by --exclude or --not-eeg",
                 )
         return names
 

@@ -122,7 +122,7 @@ class FilesReader:
         """
         root = Path(root)
         where = f"files reader: {root}"
-        paths = self._recordings(root)
+        paths = self.recordings(root)
         found = [(key, path) for path in paths if (key := self._key(root, path)) is not None]
         keys = [key for key, _ in found]
         if not keys:
@@ -193,7 +193,14 @@ class FilesReader:
             notes=notes,
         )
 
-    def _recordings(self, root: Path) -> list[Path]:
+    def recordings(self, root: Path) -> list[Path]:
+        """List the files that are recordings, whatever they are called.
+
+        Raises
+        ------
+        DataError
+            If there is no such folder, or no recording in it.
+        """
         if not root.is_dir():
             raise DataError(f"files reader: {root}", "it is no folder", "Give the folder's path")
         ends = tuple(extension.lower() for extension in self.extensions)

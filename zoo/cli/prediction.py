@@ -16,6 +16,7 @@ examples:
   omfa-zoo predict models/valence recordings/ --out answers --stride-seconds 1
   omfa-zoo predict models/valence new.zarr --out answers         a store's recordings
   omfa-zoo predict models/valence lab.set --out answers --unit uV
+  omfa-zoo predict models/valence egi.edf --out answers --montage GSN-HydroCel-128
 
 MODEL is a checkpoint that `omfa-zoo finetune` made, or the name of one. Signals are brought to the
 rate, band, reference and unit that its card names; channels that a recording lacks, and bad ones,
@@ -52,7 +53,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     flags.add_flags(
         parser.add_argument_group("windows and signals"),
         PredictionSettings,
-        metavars={"stride_seconds": "S"},
+        names={"aliases": "alias"},
+        metavars={"stride_seconds": "S", "aliases": "RAW=NAME", "eeg": "NAME", "not_eeg": "NAME"},
     )
 
 

@@ -7,6 +7,7 @@ samples, not of seconds of this machine's clock.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import some
 from omfa.zoo.live.ring import Ring
+from omfa.zoo.protocols.windows import doubtful_amplitude
 
 if TYPE_CHECKING:
     from torch import nn
@@ -128,6 +130,8 @@ class Decoder:
         self._ring = Ring(len(decision.channels), decision.n_times)
         self._stride = max(1, round(stride_seconds * decision.sfreq))
         self._taken = self._given = 0
+        self.doubt = ""
+        """Why the samples of a window cannot be in microvolts; empty if nothing was found."""
         self._answer(0.0)  # the first call of a network takes longest
 
     def _check_rate(self, sfreq: float, doing: str) -> None:
@@ -176,12 +180,17 @@ class Decoder:
     def _answer(self, time: float) -> Answer:
         import torch
 
+        from omfa.models.front_end import UnitWarning
+
         window = self._ring.window
         present = np.asarray(np.isfinite(window).all(axis=1))
         names = self.decision.channels
         absent = tuple(name for name, here in zip(names, present, strict=True) if not here)
-        x = torch.from_numpy(np.where(present[:, np.newaxis], window, 0)[np.newaxis])
-        with torch.inference_mode():
+        window = np.where(present[:, np.newaxis], window, 0)[np.newaxis]
+        x = torch.from_numpy(window)
+        self.doubt = self.doubt or doubtful_amplitude(window, present[np.newaxis])
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnitWarning)  # `doubt` has it, for whoever listens
             logits = self._model(x, mask=torch.from_numpy(present[np.newaxis]))
         found = self.decision.probabilities(logits.numpy()[0]).tolist()
         return Answer(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import some
 from omfa.zoo.live.decoder import Answer
@@ -74,10 +75,33 @@ class Terminal:
 
 
 class JsonLines:
-    """A file with an object for each answer and each event."""
+    """A file with an object for each answer and each event.
+
+    Parameters
+    ----------
+    path : Path
+
+    Raises
+    ------
+    DataError
+        If it is there already, for an earlier session's answers are not made again; or if it cannot
+        be made.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # A pipe or a device is there already and holds nothing.
+            other = path.exists() and not path.is_file()
+            self._file = path.open("w" if other else "x", encoding="utf-8")
+        except OSError as error:
+            taken = path.is_file()
+            raise DataError(
+                f"Writing answers into {path}",
+                "it is there already" if taken else f"it cannot be made ({error.strerror})",
+                "Name another --out, or remove it" if taken else "Name another --out",
+            ) from error
+        self._path = path
 
     def answer(self, answer: Answer, latency: float) -> None:
         """Write ``time``, ``class``, ``p``, ``present``, ``absent``, ``latency_ms``."""
@@ -103,8 +127,10 @@ class JsonLines:
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; one without a line goes, so that its name is free again."""
         self._file.close()
+        if self._path.is_file() and not self._path.stat().st_size:
+            self._path.unlink()
 
 
 class Outlet:

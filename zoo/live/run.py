@@ -137,7 +137,7 @@ def _listen(
 
     decision: Decision = decoder.decision
     clock = Clock(source.sfreq, longest=decision.window_seconds + settings.stride_seconds)
-    heard, said, slow, drifted = time.monotonic(), False, False, False
+    heard, said, slow, drifted, doubted = time.monotonic(), False, False, False, False
     before = session.lost
     while time.monotonic() < end:
         samples, times = source.pull(WAIT)
@@ -175,6 +175,10 @@ def _listen(
             session.latencies.append(latency)
             for output in outputs:
                 output.answer(answer, latency)
+        if decoder.doubt and not doubted:
+            doubted = True
+            what = f"{decoder.doubt}; say the unit of the samples by --unit"
+            _tell(outputs, what, doubt=decoder.doubt)
         if time.monotonic() - now > settings.stride_seconds and not slow:
             slow = True
             _tell(

@@ -137,10 +137,7 @@ class OMFAClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise ValueError(f"OMFAClassifier needs two or more classes, and y has {self.classes_}")
         windows, present = masked(windows)
-        if found := doubtful_amplitude(windows, present):
-            raise DataError(
-                f"Fitting OMFA to windows in {self.unit}", found, "Give the unit: unit='V'"
-            )
+        self._check_amplitude(windows, present, "Fitting OMFA to")
         metadata = pd.DataFrame(dict.fromkeys(COLUMNS, "1"), index=range(len(windows)))
         metadata[TRIAL[-1]] = [str(i) for i in range(len(windows))]
         metadata["target"] = codes
@@ -200,19 +197,29 @@ class OMFAClassifier(ClassifierMixin, BaseEstimator):
                 "Give windows of the same channels in the same order, and of the same rate",
             )
         windows, present = masked(windows)
+        self._check_amplitude(windows, present, "Predicting")
         device = choose_device(self.device)
         model = cast("OMFA", self.model_.to(device))
         logits = logits_of(model, windows, present, sfreq, device=device)
         self.model_ = model.cpu()  # so that it can be pickled and read anywhere
         return logits.astype(np.float64)
 
+    def _check_amplitude(
+        self, windows: npt.NDArray[np.float32], present: npt.NDArray[np.bool_], doing: str
+    ) -> None:
+        """Refuse signals that are in another unit."""
+        if found := doubtful_amplitude(windows, present):
+            raise DataError(
+                f"{doing} windows in {self.unit}", found, "Give the unit that they are in: unit='V'"
+            )
+
     def _windows(self, X: Any, *, first: bool) -> tuple[npt.NDArray[np.float32], float, list[str]]:
         """Return windows in microvolts, their rate and the names of their rows."""
         if hasattr(X, "get_data") and hasattr(X, "info"):
-            if not first:
-                X = X.copy().pick(self.ch_names_) if set(self.ch_names_) <= set(X.ch_names) else X
-            else:
-                X = X.copy().pick("eeg")
+            X = X.copy().pick("eeg")
+            if not first and set(self.ch_names_) <= set(_known(X.ch_names)):
+                row = dict(zip(_known(X.ch_names), X.ch_names, strict=True))
+                X = X.pick([row[name] for name in self.ch_names_])
             values = X.get_data(units="uV")
             return values.astype(np.float32), float(X.info["sfreq"]), _known(X.ch_names)
         values = np.asarray(X)

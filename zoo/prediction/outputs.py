@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.progress import bar
+from omfa.pipeline.progress import LOG, bar
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.prediction.page import write_page
 from omfa.zoo.prediction.predictor import Prediction, Predictor
@@ -98,7 +98,10 @@ def predict_all(
     progress: bool = False,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Answer many recordings; one that cannot be is reported, and the others go on.
+    """Answer many recordings; one that cannot be is named in the log, and the others go on.
+
+    Files are named as the recordings. Where several of a call have one name, they are told apart by
+    the folders and stores that they are in, and at last by their suffixes.
 
     Parameters
     ----------
@@ -112,28 +115,34 @@ def predict_all(
     progress : bool
         Show a bar.
     report : callable
-        Called with a line for each recording.
+        Called with a line for each recording that is answered; warnings are in the log.
 
     Returns
     -------
     pandas.DataFrame
         What ``summary.csv`` holds: ``recording``, ``windows``, ``answered``, ``p_<class>`` averaged
         over the windows, ``share_present``, ``warnings``, ``error``.
+
+    Raises
+    ------
+    DataError
+        If the folder cannot be written into.
     """
     out, rows, stems = Path(out), list[dict[str, Any]](), set[str]()
+    _check_writable(out)
     shown = None if progress else False
-    for name, recording in bar(list(_every(given)), unit="recording", shown=shown):
+    for name, recording in bar(_told_apart(list(_every(given))), unit="recording", shown=shown):
         try:
             if isinstance(recording, DataError):
                 raise recording
             stem = stem_of(name)
-            if stem in stems:
+            if stem.casefold() in stems:
                 raise DataError(
                     f"Predicting {name}",
-                    "another recording of this call has the same name",
-                    "Rename one, or answer it into another --out",
+                    "it is given twice, or another recording of this call has the same name",
+                    "Give it once, rename one, or answer it into another --out",
                 )
-            stems.add(stem)
+            stems.add(stem.casefold())
             if not overwrite:
                 check_free(out, stem)  # before the work
             if isinstance(recording, tuple):
@@ -146,7 +155,7 @@ def predict_all(
             if not isinstance(error, DataError):
                 text = f"Predicting {name}: {type(error).__name__}: {text}"
             rows.append({"recording": name, "windows": 0, "answered": 0, "error": text})
-            report(f"FAILED  {text}")
+            LOG.error("FAILED  %s", text)
             continue
         rows.append(
             {
@@ -160,6 +169,8 @@ def predict_all(
             }
         )
         report(_line(found))
+        for text in found.warnings:
+            LOG.warning("  warning: %s: %s", name, text)
     columns = ["recording", "windows", "answered", *(f"p_{c}" for c in predictor.classes)]
     table = pd.DataFrame(rows, columns=[*columns, "share_present", "warnings", "error"])
     write_whole(out / SUMMARY, _with_earlier(out / SUMMARY, table).to_csv(index=False))
@@ -169,26 +180,69 @@ def predict_all(
 def _with_earlier(path: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Return a summary with the rows that an earlier call left about other recordings."""
     try:
-        earlier = pd.read_csv(path)
+        # As text, for a recording may be called 001 or NA.
+        earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
         rest = earlier[~earlier["recording"].isin(table["recording"])]
     except (OSError, ValueError, KeyError):  # none, or no summary of ours
         return table
-    return pd.concat([rest, table], ignore_index=True) if len(rest) else table
+    return pd.concat([rest, table.astype(object)], ignore_index=True) if len(rest) else table
 
 
 def _line(found: Prediction) -> str:
     if not found.answered:
         return f"{found.name}: none of {len(found.table)} windows has an answer"
     mean = ", ".join(f"{name} {p:.2f}" for name, p in found.overall.items())
-    line = f"{found.name}: {found.answered} of {len(found.table)} windows answered, on average "
-    line += mean
-    return line + "".join(f"\n    {text}" for text in found.warnings)
+    return (
+        f"{found.name}: {found.answered} of {len(found.table)} windows answered, on average {mean}"
+    )
 
 
-def _every(given: Iterable[str | Path]) -> Iterator[tuple[str, Any]]:
-    """List all recordings; in the place of one that is not there comes its error."""
-    for path in given:
+def _every(given: Iterable[str | Path]) -> Iterator[tuple[str, Any, Path]]:
+    """List all recordings, and where they are; in the place of one that is not comes its error."""
+    for path in map(Path, given):
         try:
-            yield from list(recordings_in(path))
+            for name, recording in list(recordings_in(path)):
+                # The name has the folders below one that was given.
+                yield name, recording, path.parent if recording == path else path
         except DataError as error:
-            yield str(path), error
+            yield str(path), error, path
+
+
+def _told_apart(found: Sequence[tuple[str, Any, Path]]) -> list[tuple[str, Any]]:
+    """Give recordings of one name longer ones: by the folders above, then by their suffixes."""
+    names = [name for name, _, _ in found]
+    above = [where.absolute().parts[1:] for _, _, where in found]
+
+    def twice() -> list[list[int]]:
+        groups = dict[str, list[int]]()
+        for i, name in enumerate(names):
+            groups.setdefault(stem_of(name).casefold(), []).append(i)
+        return [group for group in groups.values() if len(group) > 1]
+
+    for group in twice():
+        tails = {above[i] for i in group}
+        for depth in range(1, max(map(len, tails), default=0) + 1):
+            if len({tail[-depth:] for tail in tails}) == len(tails):
+                if len(tails) > 1:
+                    for i in group:
+                        names[i] = "_".join((*above[i][-depth:], names[i]))
+                break
+    for group in twice():
+        for i in group:
+            if isinstance(found[i][1], Path):
+                names[i] += found[i][1].suffix.replace(".", "_")
+    return [(name, recording) for name, (_, recording, _) in zip(names, found, strict=True)]
+
+
+def _check_writable(out: Path) -> None:
+    """Raise before the work if its answers could not be written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"Writing answers into {out}",
+            f"nothing can be written there ({error.strerror or error})",
+            "Name another --out",
+        ) from error

@@ -188,12 +188,18 @@ class Predictor:
         """
         how = self.settings
         if isinstance(recording, str | Path):
-            recording = recordings.read(Path(recording), unit=how.unit)
+            recording = recordings.read(Path(recording), how.rules, encoding=how.encoding)
         elif not isinstance(recording, Recording):
-            recording = recordings.of_raw(recording, unit=how.unit)
+            recording = recordings.of_raw(recording, how.rules)
         return self.answer(
             recordings.prepare(
-                recording, self.decision, self.card, name=name, mask_bad=how.mask_bad
+                recording,
+                self.decision,
+                self.card,
+                name=name,
+                mask_bad=how.mask_bad,
+                schema=how.schema,
+                names_by_position=how.names_by_position,
             )
         )
 
@@ -272,7 +278,9 @@ class Predictor:
             raise DataError(
                 doing, f"the unit {unit!r} is not known", f"Use one of {', '.join(UNITS)}"
             )
-        row = {UCS.name(name): i for i, name in enumerate(ch_names) if name in UCS}
+        known = [i for i, name in enumerate(ch_names) if name in UCS]
+        names = UCS.canonicalize((ch_names[i] for i in known), where=doing)  # refuses one twice
+        row = dict(zip(names, known, strict=True))
         channels = self.decision.channels
         if not set(row) & set(channels):
             raise DataError(
@@ -338,7 +346,9 @@ class Predictor:
         table["share_present"] = share.round(4)
         in_bad = np.zeros(len(places), bool)
         for onset, lasting, _ in prepared.bad_spans:
+            # A mark without extent is in the window that its moment is in.
             in_bad |= (start < onset + lasting) & (stop > onset)
+            in_bad |= (start <= onset) & (onset < stop)
         table["quality"] = np.select(
             [share == 0, in_bad, share < ENOUGH, holes], [GAP, BAD_SPAN, FEW, HOLES], OK
         )
@@ -384,7 +394,7 @@ def _about_channels(prepared: Prepared) -> list[str]:
     states = prepared.channels
     missing = [channel for channel, state in states.items() if state == "missing"]
     bad = [f"{c} ({s[5:-1]})" for c, s in states.items() if s.startswith("bad (")]
-    placed = [f"{c} is {s[6:-1]}" for c, s in states.items() if s.startswith("used (")]
+    placed = [f"{c} is {s[6:-15]}" for c, s in states.items() if s.endswith(", by its place)")]
     return [
         f"{len(names)} of {len(states)} channels {what}: {some(names, 8)}."
         for names, what in (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from omfa.pipeline.channels import UCS
+from omfa.pipeline.channels import UCS, ChannelSchema
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.preprocess import NARROWEST_TRANSITION, Preprocessing, preprocess
 from omfa.pipeline.quality import assess
@@ -111,22 +111,26 @@ def recordings_in(path: str | Path) -> Iterator[tuple[str, Any]]:
         for name in store.recordings.index:
             yield str(name), (store[str(name)], preprocessing)
     elif path.is_dir() and path.suffix.lower() not in FOLDERS:
-        for key in FilesReader().discover(path):
-            yield "_".join(Path(key.files[0]).with_suffix("").parts), key.paths[0]
+        for file in FilesReader().recordings(path):
+            yield "_".join(file.relative_to(path).with_suffix("").parts), file
     elif path.exists():
         yield path.stem, path
     else:
         raise DataError(f"Reading {path}", "there is no such file or folder", "Check the path")
 
 
-def read(path: Path, *, unit: str | None = None) -> Recording:
+def read(
+    path: Path, rules: ChannelRules | None = None, *, encoding: str | None = None
+) -> Recording:
     """Read a file, or a folder that is one recording, with MNE.
 
     Parameters
     ----------
     path : Path
-    unit : str, optional
-        Of its numbers, where the file declares none or a wrong one.
+    rules : ChannelRules, optional
+        Which channels are EEG, their unit and their places, where the file does not say.
+    encoding : str, optional
+        Of the texts in an EDF or BDF.
 
     Raises
     ------
@@ -134,28 +138,37 @@ def read(path: Path, *, unit: str | None = None) -> Recording:
         If MNE cannot read it, or nothing in it is EEG.
     """
     where, notes = f"Reading {path.name}", list[str]()
-    raw = open_raw(path, where=where, notes=notes)
-    return _of_raw(raw, path.stem, where=where, unit=unit, notes=notes)
+    raw = open_raw(path, where=where, encoding=encoding, notes=notes)
+    return _of_raw(raw, path.stem, where=where, rules=rules, notes=notes)
 
 
-def of_raw(raw: mne.io.BaseRaw, *, unit: str | None = None) -> Recording:
-    """Take an opened recording of MNE, in volts as MNE has it unless ``unit`` says otherwise."""
+def of_raw(raw: mne.io.BaseRaw, rules: ChannelRules | None = None) -> Recording:
+    """Take an opened recording of MNE, in volts as MNE has it unless ``rules`` say otherwise."""
+    if rules is not None and rules.montage is not None:
+        raw = raw.copy()  # a montage is set in place
     name = Path(raw.filenames[0]).stem if raw.filenames and raw.filenames[0] else "recording"
-    return _of_raw(raw, name, where=f"Reading {name}", unit=unit, notes=[])
+    return _of_raw(raw, name, where=f"Reading {name}", rules=rules, notes=[])
 
 
 def _of_raw(
-    raw: mne.io.BaseRaw, name: str, *, where: str, unit: str | None, notes: list[str]
+    raw: mne.io.BaseRaw, name: str, *, where: str, rules: ChannelRules | None, notes: list[str]
 ) -> Recording:
     key = Key(re.sub("[^A-Za-z0-9]", "", name) or "recording", files=(name,))
-    return to_recording(raw, key, where=where, rules=ChannelRules(unit=unit), notes=notes)
+    return to_recording(raw, key, where=where, rules=rules, notes=notes)
 
 
 # ------------------------------------------------------------------------------- the signal path
 
 
 def prepare(
-    recording: Recording, decision: Decision, card: Card, *, name: str = "", mask_bad: bool = True
+    recording: Recording,
+    decision: Decision,
+    card: Card,
+    *,
+    name: str = "",
+    mask_bad: bool = True,
+    schema: ChannelSchema = UCS,
+    names_by_position: bool = False,
 ) -> Prepared:
     """Bring a recording to the rate, band, reference and channels of a checkpoint.
 
@@ -168,28 +181,34 @@ def prepare(
     name : str
         What outputs call it.
     mask_bad : bool
-        Count channels that quality control marks as absent.
+        Count channels that quality control marks as absent; one that only misses samples is absent
+        where they are.
+    schema : ChannelSchema
+        With aliases of names that it does not know.
+    names_by_position : bool
+        Name the others as ``ChannelSchema.name_by_position`` does.
 
     Raises
     ------
     DataError
-        If they have no channel in common, or the signal cannot be in microvolts.
+        If they have no channel in common, channels cannot be named by their places, or the signal
+        cannot be in microvolts.
     """
     name = name or recording.key.files[0]
     doing = f"Predicting {name}"
     recording.check()
-    rows, how = _matched(recording, decision, doing)
+    match = _named_by_position if names_by_position else _matched
+    rows, how = match(recording, decision, schema, doing)
     picked = [
         np.ascontiguousarray(segment[list(rows.values())], np.float32)
         for segment in recording.segments
     ]
     positions = UCS.positions(rows)
     quality = assess(picked, recording.sfreq, list(rows), positions)
-    bad = {
-        channel: ", ".join(reasons)
-        for channel, is_bad, reasons in zip(rows, quality.bad, quality.reasons, strict=True)
-        if is_bad
-    }
+    bad = _bad_all_along(rows, quality.reasons, quality.missing) if mask_bad else {}
+    flagged = np.asarray(quality.bad)
+    if flagged.all():  # by a gap of all channels: some are a reference still
+        flagged = np.array([channel in bad for channel in rows])
     said = list(recording.notes)
     if found := plausible_unit(recording):
         said.append(found)
@@ -206,15 +225,15 @@ def prepare(
             settings,
             channels=list(rows),
             positions=positions,
-            bad=np.asarray(quality.bad),
+            bad=flagged,
         )
-        segments.append(_laid(clean, list(rows), decision, bad if mask_bad else {}))
+        segments.append(_laid(clean, list(rows), decision, bad))
     _check_amplitude(segments, doing)
     state = {
         channel: "missing"
         if channel not in rows
         else f"bad ({bad[channel]})"
-        if channel in bad and mask_bad
+        if channel in bad
         else how[channel]
         for channel in decision.channels
     }
@@ -226,10 +245,7 @@ def prepare(
         onsets=[0.0, *np.cumsum(lengths)[:-1].tolist()],
         channels=state,
         left_out=[c for row, c in enumerate(recording.channels) if row not in used],
-        bad_spans=[
-            (float(onset), float(lasting), str(what))
-            for onset, lasting, what in recording.source.get("bad_spans", ())
-        ],
+        bad_spans=_spans(recording.source),
         warnings=said,
     )
 
@@ -277,7 +293,9 @@ def prepare_stored(
         reference=decision.reference if path.reference != decision.reference else "source",
     )
     said = _told(card, decision, path.band)
-    bad = dict.fromkeys(stored.bad_channels if mask_bad else (), "by the store")
+    reasons = [str(why).split() for why in stored.array("bad_reason")]
+    shares = stored.array("quality_missing")
+    bad = _bad_all_along(stored.channels, reasons, shares) if mask_bad else {}
     signal = stored.signal()
     segments, onsets = [], []
     spans = zip(
@@ -304,39 +322,81 @@ def prepare_stored(
         for channel in decision.channels
     }
     rest = [channel for channel in stored.channels if channel not in decision.channels]
-    return Prepared(name, segments, onsets, state, rest, warnings=said)
+    marked = _spans(stored.attrs.get("source") or {})
+    return Prepared(name, segments, onsets, state, rest, bad_spans=marked, warnings=said)
+
+
+def _bad_all_along(
+    channels: Iterable[str], reasons: Sequence[Sequence[str]], missing: npt.NDArray[np.floating]
+) -> dict[str, str]:
+    """Return the channels to mask in every window, and why.
+
+    One that only misses some of its samples is masked in the windows that they are in.
+    """
+    return {
+        channel: ", ".join(why)
+        for channel, why, share in zip(channels, reasons, missing, strict=True)
+        if why and (tuple(why) != ("missing",) or share == 1)
+    }
+
+
+def _spans(source: Mapping[str, Any]) -> list[tuple[float, float, str]]:
+    """Return what a file marked as bad, by the facts that are kept of it."""
+    return [
+        (float(onset), float(lasting), str(what))
+        for onset, lasting, what in source.get("bad_spans", ())
+    ]
+
+
+def _named_by_position(
+    recording: Recording, decision: Decision, schema: ChannelSchema, doing: str
+) -> tuple[dict[str, int], dict[str, str]]:
+    """As ``_matched``, where channels are named as ingest names them by their places."""
+    raws = recording.channels
+    names = schema.name_by_position(raws, recording.positions, where=doing)
+    rows = {name: row for row, name in enumerate(names) if name is not None}
+    how = {
+        name: "used" if raws[row] in schema else f"used ({raws[row]}, by its place)"
+        for name, row in rows.items()
+    }
+    return _in_order(rows, raws, decision, doing), how
 
 
 def _matched(
-    recording: Recording, decision: Decision, doing: str
+    recording: Recording, decision: Decision, schema: ChannelSchema, doing: str
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Return the row of each channel by its UCS name, and how each was known."""
     raws = recording.channels
-    unknown = [row for row, raw in enumerate(raws) if raw not in UCS]
+    unknown = [row for row, raw in enumerate(raws) if raw not in schema]
     # Not E: the nets of EGI have E1 to E256, whose places may be known.
     if any(re.fullmatch(r"[BCDFGH]\d{1,2}", raws[row].strip()) for row in unknown):
-        UCS.canonicalize(raws, where=doing)  # refuses a cap whose A1 and A2 are not the ears
+        schema.canonicalize(raws, where=doing)  # refuses a cap whose A1 and A2 are not the ears
     known = [row for row in range(len(raws)) if row not in unknown]
-    names = UCS.canonicalize([raws[row] for row in known], where=doing)
+    names = schema.canonicalize([raws[row] for row in known], where=doing)
     rows = dict(zip(names, known, strict=True))
     how = dict.fromkeys(rows, "used")
     lacking = [channel for channel in decision.channels if channel not in rows]
     if recording.positions is not None and unknown and lacking:
-        places = UCS.positions(lacking)
-        for row in unknown:
-            apart = np.linalg.norm(places - recording.positions[row], axis=1)
-            if not np.isfinite(apart).all():
-                continue
-            nearest = int(apart.argmin())
-            channel = lacking[nearest]
-            if apart[nearest] <= NEAR and channel not in rows:
-                rows[channel] = row
-                how[channel] = f"used ({raws[row]}, by its place)"
+        from scipy.optimize import linear_sum_assignment  # takes a while to import
+
+        between = recording.positions[unknown][:, None] - schema.positions(lacking)[None]
+        apart = np.nan_to_num(np.linalg.norm(between, axis=2), nan=np.inf)
+        # One to one by the least sum; what is too far costs as much as any sum of what is not.
+        cost = np.where(apart <= NEAR, apart, len(raws) * NEAR)
+        for one, other in zip(*linear_sum_assignment(cost), strict=True):
+            if apart[one, other] <= NEAR:
+                rows[lacking[other]] = unknown[one]
+                how[lacking[other]] = f"used ({raws[unknown[one]]}, by its place)"
+    return _in_order(rows, raws, decision, doing), how
+
+
+def _in_order(
+    rows: Mapping[str, int], raws: Sequence[str], decision: Decision, doing: str
+) -> dict[str, int]:
+    """Return rows in UCS order, as a store has them: sums over channels are then the same."""
     if not set(rows) & set(decision.channels):
         raise _nothing_in_common(doing, raws, decision)
-    # In UCS order, as a store has them: sums over channels are then the same.
-    order = UCS.in_order(rows)
-    return {channel: rows[channel] for channel in order}, how
+    return {channel: rows[channel] for channel in UCS.in_order(rows)}
 
 
 def _nothing_in_common(doing: str, channels: Sequence[str], decision: Decision) -> DataError:
@@ -344,7 +404,8 @@ def _nothing_in_common(doing: str, channels: Sequence[str], decision: Decision) 
         doing,
         f"none of its {len(channels)} channels ({some(list(channels), 6)}) is one that the model "
         f"learned from ({some(list(decision.channels), 6)})",
-        "Rename them to their 10-05 names, give them positions, or use another checkpoint",
+        "Give each its 10-05 name by --alias RAW=NAME, or places by --montage, or use another "
+        "checkpoint",
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 from omfa.pipeline import DataError
 from omfa.zoo.cli.main import main
 from omfa.zoo.live.decoder import Decoder
+from omfa.zoo.live.outputs import JsonLines
 from omfa.zoo.live.run import Session, run
 from omfa.zoo.live.settings import LiveSettings
 from omfa.zoo.live.stream import Stream, StreamLost
@@ -171,6 +172,33 @@ def test_packets_that_are_lost(checkpoint, signal, name):
     labels = {round(a.time - heard.answers[0].time, 2): a.label for a in heard.answers}
     assert all(label is None for at, label in labels.items() if 1.3 <= at <= 2.9)
     assert all(label is not None for at, label in labels.items() if at <= 1.0 or at >= 3.05)
+
+
+def test_a_wrong_unit_is_said_once_as_an_event(checkpoint, signal, player, recwarn):
+    heard = Heard()
+    settings = LiveSettings(stride_seconds=0.25, seconds=3.0, unit="uV")  # it is in volts
+    run(checkpoint, player.name, settings, [heard])
+    assert len(heard.answers) >= 2
+    said = [(what, facts) for what, facts in heard.events if "doubt" in facts]
+    assert len(said) == 1
+    assert "look like volts" in said[0][0]
+    assert "--unit" in said[0][0]
+    assert not [each for each in recwarn if "look like volts" in str(each.message)]
+
+
+def test_answers_of_an_earlier_session_are_not_written_over(checkpoint, tmp_path, capsys):
+    (tmp_path / "answers.jsonl").write_text("earlier")
+    (tmp_path / "file").write_text("")
+    for out, found in (
+        (tmp_path / "answers.jsonl", "it is there already"),
+        (tmp_path / "file" / "answers.jsonl", "it cannot be made"),
+        (tmp_path, "it cannot be made"),
+    ):
+        assert main(["live", str(checkpoint), "--stream", "any", "--out", str(out)]) == 2
+        assert found in capsys.readouterr().err
+    assert (tmp_path / "answers.jsonl").read_text() == "earlier"
+    JsonLines(tmp_path / "new" / "none.jsonl").close()  # as where there is no such stream
+    assert not (tmp_path / "new" / "none.jsonl").exists()
 
 
 def test_a_rate_that_drifts_loses_nothing_and_is_said(checkpoint, loaded, signal, name):

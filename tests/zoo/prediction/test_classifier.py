@@ -55,6 +55,9 @@ def test_units_are_the_same_signals_and_are_never_taken_for_one_another(windows,
     assert np.allclose(volts.predict_proba(X * 1e-6), fitted.predict_proba(X), atol=1e-4)
     with pytest.raises(DataError, match="look like volts"):
         small().fit(X * 1e-6, y)
+    for ask in (fitted.predict, fitted.predict_proba, fitted.decision_function):
+        with pytest.raises(DataError, match=r"Predicting windows in uV.*look like volts"):
+            ask(X * 1e-6)
 
 
 def test_epochs_say_their_rate_channels_and_unit(windows, fitted):
@@ -63,6 +66,18 @@ def test_epochs_say_their_rate_channels_and_unit(windows, fitted):
     epochs = mne.EpochsArray(X * 1e-6, info, verbose=0)
     model = small(sfreq=None, ch_names=None).fit(epochs, y)
     assert np.allclose(model.predict_proba(epochs), fitted.predict_proba(X), atol=1e-4)
+
+
+def test_epochs_with_other_channels_and_spellings_are_read_again_in_any_order(windows, fitted):
+    X, y = windows
+    names = ["EEG C3-Ref", "C4.", "O1", "O2", "EOG"]
+    info = mne.create_info(names, SFREQ, ["eeg"] * 4 + ["eog"])
+    epochs = mne.EpochsArray(1e-6 * np.concatenate([X, X[:, :1]], axis=1), info, verbose=0)
+    model = small(sfreq=None, ch_names=None).fit(epochs, y)
+    p = model.predict_proba(epochs)
+    assert np.allclose(p, fitted.predict_proba(X), atol=1e-4)
+    other = epochs.copy().reorder_channels(["EOG", "O2", "EEG C3-Ref", "O1", "C4."])
+    assert np.allclose(model.predict_proba(other), p, atol=1e-5)
 
 
 def test_it_is_cloned_pickled_and_searched(windows, fitted):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from omfa.models import OMFA
-from omfa.pipeline import ingest
+from omfa.pipeline import ingest, open_store
 from omfa.pipeline.recording import DataError
 from omfa.zoo import (
     Card,
@@ -25,6 +25,7 @@ from omfa.zoo import (
     save_checkpoint,
 )
 from omfa.zoo.cli.main import main
+from omfa.zoo.prediction.outputs import predict_all
 from omfa.zoo.prediction.predictor import BAD_SPAN, FEW, GAP, HOLES
 from omfa.zoo.prediction.recordings import recordings_in
 
@@ -125,8 +126,6 @@ def test_a_raw_file_gets_the_answers_that_evaluate_gets_of_its_store(lab, predic
 
 
 def _stored(lab):
-    from omfa.pipeline import open_store
-
     store = open_store(lab / "lab.zarr")
     return store[store.recordings.index[0]], store.settings["preprocessing"]
 
@@ -190,6 +189,122 @@ def test_stretches_without_signal_and_marked_ones_are_marked(predictor):
     assert found.annotations().description[0] == "BAD_no_answer"
 
 
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """A recording with a dropout of all channels, an artefact's mark, and one without extent."""
+    folder = tmp_path_factory.mktemp("broken")
+    raw = simulated(60)
+    data = raw.get_data()
+    data[:, round(11.8 * SFREQ) : round(14.1 * SFREQ)] = np.nan
+    raw = mne.io.RawArray(data, raw.info, verbose=0).set_annotations(raw.annotations)
+    raw.annotations.append([2.0, 8.5], [0.0, 0.5], ["BAD_blink", "BAD_cough"])
+    raw.save(folder / "S01_raw.fif", verbose=0)
+    ingest("files", folder, folder / "x.zarr", name="x", serial=True, progress=False)
+    return folder
+
+
+def test_a_dropout_is_a_gap_and_a_mark_is_told_of_a_file_and_of_its_store(predictor, broken):
+    store = open_store(broken / "x.zarr")
+    stored = store[store.recordings.index[0]]
+    assert len(stored.bad_channels) == len(CHANNELS)  # more than a twentieth is missing
+    expected = ["ok", BAD_SPAN, "ok", "ok", BAD_SPAN, GAP, GAP, GAP, "ok", "ok", "ok", "ok"]
+    for found in (
+        predictor.predict(broken / "S01_raw.fif"),
+        predictor.predict_stored(stored, store.settings["preprocessing"]),
+    ):
+        assert found.table["quality"].tolist() == expected
+        assert found.answered == 9
+        assert set(found.channels.values()) == {"used"}
+
+
+def test_a_channel_without_any_sample_is_named(predictor):
+    raw = simulated(61).apply_function(lambda x: x * np.nan, picks=["O1"])
+    found = predictor.predict(raw)
+    assert found.channels["O1"] == "bad (missing)"
+    assert (found.table["quality"] == "ok").all()
+    assert (found.table["share_present"] == 7 / 8).all()
+
+
+def net(tmp_path, *, placed):
+    """Simulated signals of EGI's 128 channels, those near an electrode of the model as its own."""
+    montage = mne.channels.make_standard_montage("GSN-HydroCel-128")
+    names = [f"E{i}" for i in range(1, 129)]
+    raw = simulated(62, channels=names)
+    own = simulated(62).get_data()
+    data = raw.get_data()
+    for row, name in enumerate(EGI.values()):
+        data[names.index(name)] = own[row]
+    raw = mne.io.RawArray(data, raw.info, verbose=0)
+    if placed:
+        raw.set_montage(montage, on_missing="ignore")
+    raw.save(tmp_path / "egi_raw.fif", verbose=0)
+    return tmp_path / "egi_raw.fif"
+
+
+EGI = dict(zip(CHANNELS, ("E22", "E9", "E24", "E124", "E36", "E104", "E70", "E83"), strict=True))
+"""The channel of EGI's net of 128 that stands for each, by EGI's own table of 10-20 names."""
+
+
+@pytest.mark.parametrize(
+    ("placed", "settings"),
+    [
+        (True, {}),
+        (False, {"montage": "GSN-HydroCel-128"}),
+        (False, {"aliases": {raw: name for name, raw in EGI.items()}}),
+        (
+            False,
+            {
+                "montage": "GSN-HydroCel-128",
+                "names_by_position": True,
+                "aliases": {raw: name for name, raw in EGI.items()},
+            },
+        ),
+    ],
+)
+def test_a_net_of_numbers_is_known_by_the_nearest_place_or_by_aliases(
+    predictor, tmp_path, placed, settings
+):
+    path = net(tmp_path, placed=placed)
+    asked = Predictor(
+        predictor.model, predictor.card, predictor.decision, PredictionSettings(**settings)
+    )
+    found = asked.predict(path)
+    assert (found.table["share_present"] == 1).all()
+    if "aliases" in settings:
+        assert set(found.channels.values()) == {"used"}
+    else:
+        assert found.channels == {c: f"used ({EGI[c]}, by its place)" for c in found.channels}
+        assert any("Fp1 is E22, " in text for text in found.warnings)
+
+
+def test_a_net_without_places_is_told_how_to_give_them(predictor, tmp_path):
+    with pytest.raises(DataError, match=r"none of its 128 channels.*--alias.*--montage"):
+        predictor.predict(net(tmp_path, placed=False))
+
+
+def test_a_montage_leaves_the_recording_that_is_given_as_it_is(predictor):
+    asked = Predictor(
+        predictor.model,
+        predictor.card,
+        predictor.decision,
+        PredictionSettings(montage="colin27_1005"),
+    )
+    raw = simulated(63)
+    asked.predict(raw)
+    assert raw.get_montage() is None
+
+
+def test_channels_of_another_type_are_taken_where_they_are_named(predictor):
+    raw = simulated(64)
+    whole = predictor.predict(raw).probabilities
+    types = dict.fromkeys(CHANNELS, "misc")
+    typed = raw.copy().set_channel_types(types, on_unit_change="ignore")
+    asked = Predictor(
+        predictor.model, predictor.card, predictor.decision, PredictionSettings(eeg=("*",))
+    )
+    assert np.allclose(asked.predict(typed).probabilities, whole, atol=1e-5)
+
+
 def test_another_rate_and_stride(predictor, lab):
     slow = predictor.predict(simulated(9, sfreq=80.0))
     assert any("sampled at 80 Hz" in text for text in slow.warnings)
@@ -227,6 +342,8 @@ def test_arrays_are_answered_in_any_unit_that_is_named(predictor):
         predictor.predict_proba(X, unit="uv2", **ask)
     with pytest.raises(DataError, match="names of channels"):
         predictor.predict_proba(X[0], **ask)
+    with pytest.raises(DataError, match="'F3' and 'f3' are both F3"):
+        predictor.predict_proba(X, sfreq=128.0, ch_names=[*CHANNELS[:-1], "f3"], unit="V")
     with pytest.raises(DataError, match="is a channel that the model"):
         predictor.predict_proba(X, sfreq=128.0, ch_names=[f"X{i}" for i in range(8)])
 
@@ -262,7 +379,7 @@ def test_the_command_writes_tables_annotations_and_pages(lab, new, tmp_path, cap
     out = tmp_path / "out"
     command = ["predict", str(lab / "model"), str(nothing), str(new), "--out", str(out)]
     assert main(command) == 1
-    assert "FAILED" in capsys.readouterr().out
+    assert "FAILED" in capsys.readouterr().err
     table = pd.read_csv(out / "new_raw.csv")
     assert {"start", "stop", "class", "p_calm", "share_present", "quality"} <= set(table)
     raw = mne.io.read_raw(new, verbose=0)
@@ -279,7 +396,7 @@ def test_the_command_writes_tables_annotations_and_pages(lab, new, tmp_path, cap
     summary = pd.read_csv(out / "summary.csv")
     assert summary["answered"].tolist() == [0, 12]
     assert main([*command[:2], str(new), "--out", str(out)]) == 1
-    assert "is there already" in capsys.readouterr().out
+    assert "is there already" in capsys.readouterr().err
     assert main([*command[:2], str(new), "--out", str(out), "--overwrite"]) == 0
     assert (out / "new_raw.html").read_text() == page
     assert main([*command[:2], str(lab / "lab.zarr"), "--out", str(tmp_path / "stored")]) == 0
@@ -294,3 +411,52 @@ def test_one_recording_of_a_store_is_told_to_be_one(lab):
     one = min((lab / "lab.zarr").glob("sub-*"))
     with pytest.raises(DataError, match=r"one recording of a store.*Name the whole store"):
         list(recordings_in(one))
+
+
+def test_recordings_of_one_name_are_told_apart(lab, predictor, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        simulated(70).save(tmp_path / folder / "new_raw.fif", verbose=0)
+    mne.export.export_raw(tmp_path / "b" / "new_raw.edf", simulated(71), verbose=0)
+    shutil.copytree(lab / "lab.zarr", tmp_path / "a" / "lab.zarr")
+    given = [tmp_path / "a" / "new_raw.fif", tmp_path / "b", lab / "lab.zarr"]
+    given.append(tmp_path / "a" / "lab.zarr")
+    table = predict_all(predictor, given, tmp_path / "out", report=lambda line: None)
+    assert (table["error"] == "").all()
+    names = table["recording"].tolist()
+    assert names[:3] == ["a_new_raw", "b_new_raw_edf", "b_new_raw_fif"]
+    assert names[3].endswith("_lab.zarr_sub-01_ses-1_run-1")
+    assert len(set(names)) == 3 + 8
+    assert all((tmp_path / "out" / f"{name}.csv").exists() for name in names)
+    again = predict_all(predictor, [given[0]] * 2, tmp_path / "twice", report=lambda line: None)
+    assert again["error"].str.contains("given twice").tolist() == [False, True]
+
+
+def test_a_summary_keeps_the_names_of_an_earlier_call(predictor, tmp_path):
+    for name in ("001", "NA"):
+        mne.export.export_raw(tmp_path / f"{name}.edf", simulated(72), verbose=0)
+    out = tmp_path / "out"
+    for path in (tmp_path, tmp_path / "001.edf"):
+        predict_all(predictor, [path], out, overwrite=True, report=lambda line: None)
+    found = pd.read_csv(out / "summary.csv", dtype=str, keep_default_na=False)
+    assert sorted(found["recording"]) == ["001", "NA"]
+    assert found["windows"].tolist() == ["12", "12"]
+
+
+def test_where_nothing_can_be_written_is_said_before_the_work(lab, new, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    command = ["predict", str(lab / "model"), str(new), "--out", str(tmp_path / "taken")]
+    assert main(command) == 2
+    assert "nothing can be written there" in capsys.readouterr().err
+
+
+def test_failures_and_warnings_are_kept_in_the_log(lab, tmp_path, capsys):
+    simulated(73).pick(CHANNELS[:3]).save(tmp_path / "few_raw.fif", verbose=0)
+    simulated(74).crop(0, 1).save(tmp_path / "short_raw.fif", verbose=0)
+    command = ["predict", str(lab / "model"), str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main([*command, "--quiet", "--log-file", str(tmp_path / "log")]) == 1
+    log, said = (tmp_path / "log").read_text(), capsys.readouterr()
+    for text in ("5 of 8 channels are missing", "a window is 2 s"):
+        assert text in log
+        assert text in said.err
+    assert said.out.splitlines()[0].startswith("few_raw: 12 of 12 windows answered")
