@@ -45,8 +45,8 @@ examples:
   omfa-zoo benchmark --eegmmidb EEGMMIDB/ --ssvep SSVEP/ --out bench
   omfa-zoo reproduce --stores seed.zarr deap.zarr dreamer.zarr --out paper
 
-Every command takes --dry-run or ends within seconds. Run the same command again to go on after an
-interruption. Exit code: 0 if all is well, 1 if something failed, 2 for wrong use or bad input.
+What trains takes --dry-run, which says what would be done and how long it takes. Run the same
+command again to go on after an interruption. Exit code: 0 if all is well, 1 if something failed, 2 for wrong use or bad input.
 """
 
 

@@ -111,7 +111,11 @@ class Decoder:
         self.decision, self._model = decision, model
         doing = f"Reading the stream for the checkpoint {decision.checkpoint}"
         self._rows = [row for row, name in enumerate(channels) if name in UCS]
-        names = UCS.canonicalize((channels[row] for row in self._rows), where=doing)
+        try:
+            names = UCS.canonicalize((channels[row] for row in self._rows), where=doing)
+        except DataError as error:  # which advises what ingest has
+            action = "Give each channel of the stream a name of its own by --channel-names"
+            raise DataError(*error.args[:2], action) from error
         self.unused = [name for name in channels if name not in UCS]
         """Channels of the stream that are no electrodes of the channel schema."""
         self.missing = [name for name in decision.channels if name not in names]

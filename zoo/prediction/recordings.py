@@ -111,12 +111,25 @@ def recordings_in(path: str | Path) -> Iterator[tuple[str, Any]]:
         for name in store.recordings.index:
             yield str(name), (store[str(name)], preprocessing)
     elif path.is_dir() and path.suffix.lower() not in FOLDERS:
-        for file in FilesReader().recordings(path):
+        for file in _files_below(path):
             yield "_".join(file.relative_to(path).with_suffix("").parts), file
     elif path.exists():
         yield path.stem, path
     else:
         raise DataError(f"Reading {path}", "there is no such file or folder", "Check the path")
+
+
+def _files_below(path: Path) -> list[Path]:
+    """List the files below a folder, and the folders, that are recordings each."""
+    whole = [p for p in path.rglob("*") if p.suffix.lower() in FOLDERS and p.is_dir()]
+    try:
+        files = FilesReader().recordings(path)
+    except DataError as error:
+        if not whole:  # what it advises is ingest's
+            action = "Give the folder that holds the recordings, or a recording by its own path"
+            raise DataError(f"Reading {path}", error.args[1], action) from error
+        files = []
+    return sorted([*whole, *(f for f in files if not set(whole) & set(f.parents))])
 
 
 def read(
