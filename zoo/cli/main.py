@@ -46,7 +46,8 @@ examples:
   omfa-zoo reproduce --stores seed.zarr deap.zarr dreamer.zarr --out paper
 
 What trains takes --dry-run, which says what would be done and how long it takes. Run the same
-command again to go on after an interruption. Exit code: 0 if all is well, 1 if something failed, 2 for wrong use or bad input.
+command again to go on after an interruption. Exit code: 0 if all is well, 1 if something failed,
+2 for wrong use or bad input.
 """
 
 
