@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_be_read_is_told(copy, monkeypatch):
 
 def test_copies_are_left_out_and_named(copy):
     shutil.copytree(copy / "Sessions/2", copy / "Sessions/2 (1)")
-    with pytest.warns(SourceWarning, match=r"not named by a number.*: 2 \(1\)"):
+    with pytest.warns(SourceWarning, match=r"not named by a number.*: Sessions/2 \(1\)"):
         assert len(listed(copy)) == 2
     shutil.rmtree(copy / "Sessions/2 (1)")
     again = copy / "Sessions/2/Part_1_S_Trial3_emotion.bdf"

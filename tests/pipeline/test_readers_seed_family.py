@@ -365,7 +365,10 @@ def test_v_a_missing_session_is_named(copy):
 @pytest.mark.parametrize("session", [1, 2, 3])
 def test_v_published_times_reach_their_trials(tmp_path, monkeypatch, session):
     # A recording of full length, of no bytes in a sparse file: only the onsets are looked at.
-    path = tmp_path / f"2_{session}_20180416.cnt"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / TABLE).write_text("Session 1:")  # of a neighbour, which is not read
+    path = tmp_path / "mine" / f"2_{session}_20180416.cnt"
+    path.parent.mkdir()
     channels = dict.fromkeys([*CHANNELS, "M1", "M2", "VEO", "HEO"], (0.0, 0.0))
     write_cnt(path, channels, [], sfreq=1000, events=[])
     data_onset, frame = 900 + 75 * 66, 4 * 66
@@ -379,7 +382,7 @@ def test_v_published_times_reach_their_trials(tmp_path, monkeypatch, session):
         "omfa.pipeline.readers.neuroscan.NeuroscanFile.signal",
         lambda self, picks: np.broadcast_to(np.float32(0), (len(picks), self.n_times)),
     )
-    recording = SeedVReader().read(SeedVReader().discover(tmp_path)[0])
+    recording = SeedVReader().read(SeedVReader().discover(path.parent)[0])
     last = {1: (3204, 155), 2: (2741, 76), 3: (2888, 178)}[session]
     trials = recording.trials
     assert (trials["onset"].iloc[0], trials["onset"].iloc[-1]) == (30_000, 1000 * last[0])
