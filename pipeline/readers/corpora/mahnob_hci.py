@@ -335,7 +335,7 @@ def _read(key: Key, doing: str, *, auxiliary: bool) -> Recording:
             f"session {number or 'without a number'}."
         )
     cut = session.attributes.get("cutNr", "")
-    # The neutral clips seem to be counted with the others, one before each: too uncertain to refuse.
+    # Neutral clips seem to be counted with the others, one before each: too uncertain to refuse.
     if cut not in {"", *(str(2 * int(key.run) + i) for i in range(2))}:
         notes.append(
             f"{doing}: {xml.name} says that its cutNr is {cut}, which is not that of trial "
