@@ -9,6 +9,7 @@ import scipy.io
 
 from omfa.pipeline import UCS, DataError, ingest, open_store, simulate
 from omfa.pipeline.readers.corpora import seed_iv, seed_v, seed_vii
+from omfa.pipeline.readers.corpora.seed import SeedReader
 from omfa.pipeline.readers.corpora.seed_family import CHANNELS
 from omfa.pipeline.readers.corpora.seed_iv import SeedIVReader
 from omfa.pipeline.readers.corpora.seed_v import SeedVReader
@@ -704,3 +705,29 @@ def test_vii_is_not_mistaken_for_its_siblings(trees):
         RAW_VII.discover(vii(trees))
     with pytest.raises(DataError, match="no file like those of SEED-VII"):
         SeedVIIReader().discover(iv(trees))
+
+
+def test_another_corpus_of_the_family_is_told_apart(trees):
+    root = trees("seed-iv", subjects=1, sessions=1)
+    reader = SeedReader()
+    (key,) = reader.discover(root / "eeg_raw_data" / "1")
+    with pytest.raises(DataError, match=r"holds 24 trials; SEED's sessions have 15\. Choose"):
+        reader.read(key)
+
+
+def test_a_folder_of_other_files_of_the_release_is_told(trees):
+    root = trees("seed-vii", subjects=1)
+    key, *_ = SeedVIIReader().discover(root / "continuous_labels")
+    with pytest.raises(DataError, match=r"expected 62 x samples\. Check.*folder EEG_preprocessed"):
+        SeedVIIReader().read(key)
+
+
+def test_labels_that_went_away_fail_each_session_and_none_is_lost(copy):
+    root = copy("seed-vii", subjects=1)
+    keys = SeedVIIReader().discover(root)
+    (root / "continuous_labels" / "1.mat").unlink()
+    found = dict(SeedVIIReader().read_each(keys))
+    assert list(found) == list(keys)
+    for error in found.values():
+        assert isinstance(error, DataError)
+        assert "1.mat is not there" in str(error)

@@ -114,7 +114,8 @@ def _find(
         doing,
         f"there is no file like those of {corpus} in it or in a folder {' or '.join(folders)}; "
         f"it holds {inside}",
-        f"Give the folder that {corpus} was unpacked to, or another source or variant",
+        f"Give the folder that {corpus} was unpacked to or, if it has another name, that of the "
+        "recordings themselves; or another source or variant",
     )
 
 
