@@ -196,8 +196,8 @@ def _read_preprocessed(key: Key, doing: str) -> Recording:
             doing,
             f"there is no label.mat in its folder or beside it, and it holds {len(trials)} trials; "
             f"SEED's sessions have {N_TRIALS}",
-            "Choose the source that these recordings are of (SEED-IV's have 24), or copy label.mat "
-            "into its folder",
+            "Copy label.mat from the release's Preprocessed_EEG into its folder, or choose another "
+            "source: SEED-IV's sessions have 24",
         )
     else:
         raise _no_labels(doing)
