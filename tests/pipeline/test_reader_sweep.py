@@ -1,11 +1,15 @@
 """What every reader must do. A new reader is tested by one line in ``CASES``."""
 
+import builtins
+import io
+import os
 import pickle
 import re
 import shutil
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -223,6 +227,121 @@ def test_the_case_of_a_suffix_does_not_matter(case, tmp_path):
     assert found.channels == expected.channels
     for one, other in zip(found.segments, expected.segments, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def is_of_a_corpus(reader):
+    return type(reader).__module__.startswith("omfa.pipeline.readers.corpora")
+
+
+@pytest.mark.parametrize("change", [str.upper, str.lower])
+def test_the_case_of_a_corpus_s_names_does_not_matter(case, tmp_path, change):
+    reader, root, _ = case
+    if not is_of_a_corpus(reader):
+        pytest.skip("its names are the user's or the standard's")
+    there = copied(root, tmp_path / "raw")
+    for path in sorted(there.rglob("*"), reverse=True):
+        path.rename(path.with_name(change(path.name)))
+    keys = reader.discover(there)
+    expected = reader.discover(root)
+    assert [key.recording for key in keys] == [key.recording for key in expected]
+    assert [len(key.files) for key in keys] == [len(key.files) for key in expected]
+    one, other = reader.read(keys[0]), reader.read(expected[0])
+    assert one.trials.equals(other.trials)  # labels and times are from files beside it
+    assert one.participant == other.participant
+
+
+def test_a_link_to_another_recording_is_no_recording_of_its_own(case, tmp_path):
+    reader, root, _ = case
+    if not is_of_a_corpus(reader):
+        pytest.skip("test_readers_general.py has it")
+    there = copied(root, tmp_path / "raw")
+    first, *_, last = [reader.discover(there)[0], *reader.discover(there)]
+    if first.files[0] == last.files[0]:
+        pytest.skip("there is one file")
+    last.paths[0].unlink()
+    last.paths[0].symlink_to(first.paths[0])
+    with pytest.warns(SourceWarning, match=rf"links to.*{re.escape(last.paths[0].name)}"):
+        found = reader.discover(there)
+    assert {key.files[0] for key in found} == {
+        key.files[0] for key in reader.discover(root) if key.files[0] != last.files[0]
+    }
+
+
+def test_a_copy_of_a_corpus_s_folder_is_left_out_and_named(case, tmp_path):
+    reader, root, _ = case
+    there = copied(root, tmp_path / "raw")
+    folder = reader.discover(there)[0].paths[0].parent
+    if not is_of_a_corpus(reader) or folder == there:
+        pytest.skip("it has no folder of recordings")
+    copied(folder, folder.with_name(f"{folder.name} (1)"))
+    if reader.name == "amigos":  # whose folders may have any name
+        with pytest.raises(DataError, match=rf"{re.escape(folder.name)} \(1\).*both subject 01"):
+            reader.discover(there)
+        return
+    with pytest.warns(SourceWarning, match=rf"{re.escape(folder.name)} \(1\)"):
+        found = listed(reader, there)
+    assert found == listed(reader, root)
+
+
+def test_an_archive_beside_recordings_is_named(case, tmp_path):
+    reader, root, own_files = case
+    if not is_of_a_corpus(reader) or not own_files:
+        pytest.skip("its recordings are all in one file, or whatever the user says")
+    there = copied(root, tmp_path / "raw")
+    file = reader.discover(there)[0].paths[0]
+    file.with_name("the rest.zip").write_bytes(b"PK\x03\x04")
+    file.with_suffix(".zip").write_bytes(b"PK\x03\x04")  # it is unpacked already
+    with pytest.warns(SourceWarning, match=r"1 files are archives.*the rest\.zip$"):
+        found = listed(reader, there)
+    assert found == listed(reader, root)
+
+
+def forbidden(monkeypatch, path):
+    """Let the system refuse to open a file, whoever runs the test."""
+    opened = io.open
+
+    def refuse(file, *args, **kwargs):
+        if not isinstance(file, int) and os.path.realpath(file) == os.path.realpath(path):
+            raise PermissionError(13, "Permission denied", str(file))
+        return opened(file, *args, **kwargs)
+
+    monkeypatch.setattr(io, "open", refuse)
+    monkeypatch.setattr(builtins, "open", refuse)
+
+
+def test_a_file_that_may_not_be_read_fails_by_name(case, tmp_path, monkeypatch):
+    reader, root, _ = case
+    if not is_of_a_corpus(reader):
+        pytest.skip("MNE opens it")
+    key = reader.discover(root)[0]
+    for path in key.paths:
+        with monkeypatch.context() as patch:
+            forbidden(patch, path)
+            try:
+                notes = reader.read(key).notes
+            except DataError as error:
+                _, found, action = error.args
+                assert f"{path.name} cannot be read (Permission denied)" in found
+                assert "permissions" in action
+            else:  # a table of people
+                assert any(path.name in note and "Permission denied" in note for note in notes)
+
+
+def test_a_folder_that_may_not_be_listed_is_named(case, tmp_path, monkeypatch):
+    reader, root, _ = case
+    if not is_of_a_corpus(reader):
+        pytest.skip("test_readers_brought.py has it")
+    folder = reader.discover(root)[0].paths[0].parent
+    iterdir = Path.iterdir
+
+    def refuse(path):
+        if path == folder:
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=rf"{re.escape(str(folder))} cannot be read"):
+        reader.discover(root)
 
 
 def test_a_copy_that_is_named_otherwise_is_left_out_and_named(case, tmp_path):

@@ -9,6 +9,7 @@ import scipy.io
 
 from omfa.pipeline import UCS, DataError, ingest, open_store, simulate
 from omfa.pipeline.readers.corpora import seed_iv, seed_v, seed_vii
+from omfa.pipeline.readers.corpora.seed import SeedReader
 from omfa.pipeline.readers.corpora.seed_family import CHANNELS
 from omfa.pipeline.readers.corpora.seed_iv import SeedIVReader
 from omfa.pipeline.readers.corpora.seed_v import SeedVReader
@@ -365,7 +366,10 @@ def test_v_a_missing_session_is_named(copy):
 @pytest.mark.parametrize("session", [1, 2, 3])
 def test_v_published_times_reach_their_trials(tmp_path, monkeypatch, session):
     # A recording of full length, of no bytes in a sparse file: only the onsets are looked at.
-    path = tmp_path / f"2_{session}_20180416.cnt"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / TABLE).write_text("Session 1:")  # of a neighbour, which is not read
+    path = tmp_path / "mine" / f"2_{session}_20180416.cnt"
+    path.parent.mkdir()
     channels = dict.fromkeys([*CHANNELS, "M1", "M2", "VEO", "HEO"], (0.0, 0.0))
     write_cnt(path, channels, [], sfreq=1000, events=[])
     data_onset, frame = 900 + 75 * 66, 4 * 66
@@ -379,7 +383,7 @@ def test_v_published_times_reach_their_trials(tmp_path, monkeypatch, session):
         "omfa.pipeline.readers.neuroscan.NeuroscanFile.signal",
         lambda self, picks: np.broadcast_to(np.float32(0), (len(picks), self.n_times)),
     )
-    recording = SeedVReader().read(SeedVReader().discover(tmp_path)[0])
+    recording = SeedVReader().read(SeedVReader().discover(path.parent)[0])
     last = {1: (3204, 155), 2: (2741, 76), 3: (2888, 178)}[session]
     trials = recording.trials
     assert (trials["onset"].iloc[0], trials["onset"].iloc[-1]) == (30_000, 1000 * last[0])
@@ -701,3 +705,29 @@ def test_vii_is_not_mistaken_for_its_siblings(trees):
         RAW_VII.discover(vii(trees))
     with pytest.raises(DataError, match="no file like those of SEED-VII"):
         SeedVIIReader().discover(iv(trees))
+
+
+def test_another_corpus_of_the_family_is_told_apart(trees):
+    root = trees("seed-iv", subjects=1, sessions=1)
+    reader = SeedReader()
+    (key,) = reader.discover(root / "eeg_raw_data" / "1")
+    with pytest.raises(DataError, match=r"holds 24 trials; SEED's sessions have 15\. .*SEED-IV"):
+        reader.read(key)
+
+
+def test_a_folder_of_other_files_of_the_release_is_told(trees):
+    root = trees("seed-vii", subjects=1)
+    key, *_ = SeedVIIReader().discover(root / "continuous_labels")
+    with pytest.raises(DataError, match=r"expected 62 x samples\. Check.*folder EEG_preprocessed"):
+        SeedVIIReader().read(key)
+
+
+def test_labels_that_went_away_fail_each_session_and_none_is_lost(copy):
+    root = copy("seed-vii", subjects=1)
+    keys = SeedVIIReader().discover(root)
+    (root / "continuous_labels" / "1.mat").unlink()
+    found = dict(SeedVIIReader().read_each(keys))
+    assert list(found) == list(keys)
+    for error in found.values():
+        assert isinstance(error, DataError)
+        assert "1.mat is not there" in str(error)

@@ -153,10 +153,12 @@ def targets_of(text: str, datasets: Sequence[str]) -> dict[str, OneTarget]:
     name = versioned(text).removeprefix(PREFIX).partition("@")[0]
     doing = f"Making the common target {text!r} of {', '.join(datasets)}"
     if unknown := [dataset for dataset in datasets if dataset not in COMMON[name]]:
+        other = [known for known in COMMON if set(datasets) <= {*COMMON[known]}]
         raise DataError(
             doing,
             f"it is not written for {', '.join(unknown)}; it is for {', '.join(COMMON[name])}",
-            "Give each dataset a target of its own with the same classes: "
+            (f"Use {PREFIX}{other[0]}, or give" if other else "Give")
+            + " each dataset a target of its own with the same classes: "
             f"--target '{datasets[0]}=COLUMN:a=negative,b=positive' and so on",
         )
     if name == "valence":

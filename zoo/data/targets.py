@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -219,12 +219,13 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
         rule names, or holds one class only.
     """
     if isinstance(target, str) and is_common(target) and target not in metadata:
-        return _each_dataset(
+        made = _each_dataset(
             metadata,
             targets_of(target, list(metadata["dataset"].unique())),
             make_labels,
             f"{len(metadata)} windows",
         )
+        return replace(made, rule=f"{versioned(target)}, {made.rule}")
     if isinstance(target, str) and target not in metadata:
         target = parse_rule(target)
     column = target if isinstance(target, str) else target.column if target else "target"
@@ -260,7 +261,8 @@ def _one_target(trials: pd.DataFrame, target: OneTarget, where: str) -> Target:
     known = not isinstance(target, str) or target in trials
     if not known and is_common(target):
         rules = targets_of(str(target), list(trials["dataset"].unique()))
-        return _each_dataset(trials, rules, lambda part, one: _one_target(part, one, where), where)
+        made = _each_dataset(trials, rules, lambda part, one: _one_target(part, one, where), where)
+        return replace(made, rule=f"{versioned(str(target))}, {made.rule}")
     asked = target if known else parse_rule(str(target))
     column = asked if isinstance(asked, str) else asked.column
     labels = [name for name in trials if name not in OWN_COLUMNS - {"stimulus"}]
@@ -355,7 +357,8 @@ def _each_dataset(
         raise DataError(
             f"Making targets of {where}",
             f"the datasets have different classes: {' and '.join(map(str, sorted(classes)))}",
-            "Choose targets with the same classes, or open the stores apart",
+            "Choose targets with the same classes, such as 'common:valence', or open the stores "
+            "apart",
         )
     dtype = next(iter(parts.values())).values.dtype
     values, keep = np.zeros(len(trials), dtype), np.zeros(len(trials), bool)

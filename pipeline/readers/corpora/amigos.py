@@ -75,10 +75,12 @@ class AmigosReader:
             raise DataError(
                 where, "there is no such folder", "Give the folder that holds the corpus"
             )
-        alike = [path for path in walk(root) if _LIKE.fullmatch(path.name)]
+        there = list(walk(root))
+        alike = [path for path in there if _LIKE.fullmatch(path.name)]
         files = once([path for path in alike if _FILE.fullmatch(path.name)], where=where)
         if odd := sorted(str(p.relative_to(root)) for p in alike if not _FILE.fullmatch(p.name)):
             left_out(where, odd, "are not named as recordings of the corpus are")
+        release.name_packed(there, files, root=root, where=where)
         if not files:
             inside = some(sorted(path.name for path in root.iterdir()), 5) or "nothing"
             raise DataError(
@@ -109,7 +111,7 @@ class AmigosReader:
 
 def _people(root: Path, where: str) -> Path | None:
     """Return the table of people, if it is there as text."""
-    tables = [path for path in walk(root) if path.stem == _PEOPLE]
+    tables = [path for path in walk(root) if path.stem.lower() == _PEOPLE.lower()]
     readable = [path for path in tables if path.suffix.lower() == ".csv"]
     if tables and not readable:
         warnings.warn(

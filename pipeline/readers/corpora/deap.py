@@ -251,7 +251,7 @@ def _video_onsets(
 
 def _presented_ratings(key: Key, doing: str) -> pd.DataFrame:
     """Return the stimulus and the ratings of each presentation, in order."""
-    path = next((p for p in key.paths if p.stem == "participant_ratings"), None)
+    path = next((p for p in key.paths if p.stem.lower() == "participant_ratings"), None)
     if path is None:
         raise _wrong(
             doing,
@@ -283,7 +283,7 @@ def _presented_ratings(key: Key, doing: str) -> pd.DataFrame:
 def _table(path: Path, doing: str) -> pd.DataFrame:
     """Read one of the release's tables; its column names in lower case."""
     try:
-        table = pd.read_csv(path) if path.suffix == ".csv" else pd.read_excel(path)
+        table = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_excel(path)
     except (ValueError, ImportError) as error:
         raise _wrong(
             doing,
@@ -296,7 +296,7 @@ def _table(path: Path, doing: str) -> pd.DataFrame:
 
 def _participant(key: Key, doing: str) -> dict[str, Any]:
     """Return age and sex where the release's questionnaire has them."""
-    path = next((p for p in key.paths if p.stem == _QUESTIONNAIRE), None)
+    path = next((p for p in key.paths if p.stem.lower() == _QUESTIONNAIRE), None)
     if path is None:
         return {}
     table = _table(path, doing)

@@ -19,7 +19,7 @@ import pandas as pd
 from omfa.pipeline import matlab
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.corpora import release
-from omfa.pipeline.readers.folder import left_out, walk
+from omfa.pipeline.readers.folder import left_out, once, walk
 from omfa.pipeline.recording import Key, Recording
 
 # fmt: off
@@ -71,8 +71,9 @@ class EavReader:
         """List the subjects below a folder: the corpus's, or a subject's own."""
         root = Path(root)
         where = f"EAV reader: {root}"
-        files = [path for path in walk(root) if path.suffix.lower() == ".mat"]
-        found = [path for path in files if _FILE.fullmatch(path.name)]
+        there = list(walk(root))
+        files = [path for path in there if path.suffix.lower() == ".mat"]
+        found = once([path for path in files if _FILE.fullmatch(path.name)], where=where)
         if not found:
             raise DataError(
                 where,
@@ -91,6 +92,7 @@ class EavReader:
         ):
             if paths:
                 left_out(where, [path.relative_to(root).as_posix() for path in paths], why)
+        release.name_packed(there, found, root=root, where=where)
         return sorted(
             release.key(number, 1, [path, _label_file(path)], root)
             for number, path in taken.items()

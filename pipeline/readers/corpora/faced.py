@@ -166,7 +166,7 @@ def _typical_rms(data: npt.NDArray[np.float32]) -> float:
 def _ratings(key: Key, doing: str) -> pd.DataFrame:
     """Return the scores by the clips' numbers, NaN where the subject has no file of them."""
     columns = [*RATINGS, "presentation"]
-    path = next((p for p in key.paths if p.name == _RATINGS_FILE), None)
+    path = next((p for p in key.paths if p.name.lower() == _RATINGS_FILE.lower()), None)
     if path is None:
         return pd.DataFrame(np.nan, index=range(N_CLIPS), columns=columns)
     where = f"{doing}: {path.parent.name}/{path.name}"
@@ -200,7 +200,7 @@ def _ratings(key: Key, doing: str) -> pd.DataFrame:
 
 def _person(key: Key, notes: list[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return age and sex, and cohort and rate of the original recording, as far as known."""
-    path = next((p for p in key.paths if p.name == _PEOPLE_FILE), None)
+    path = next((p for p in key.paths if p.name.lower() == _PEOPLE_FILE.lower()), None)
     if path is None:
         return {}, {}
     cells = release.row_of(path, int(key.subject), column="sub", notes=notes)

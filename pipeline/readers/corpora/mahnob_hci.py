@@ -23,7 +23,7 @@ import pandas as pd
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.biosemi import open_bdf
 from omfa.pipeline.readers.corpora import release
-from omfa.pipeline.readers.folder import is_listed, is_service, left_out
+from omfa.pipeline.readers.folder import is_listed, is_service, left_out, once
 from omfa.pipeline.recording import Auxiliary, Key, Recording, SourceWarning
 from omfa.pipeline.words import some
 
@@ -110,9 +110,12 @@ class MahnobHciReader:
                 f"{error.filename} cannot be read ({error.strerror})",
                 "Change its permissions, or give another folder",
             ) from error
+        own = once([found for found in listed.values() if isinstance(found, Path)], where=where)
         for folder, found in listed.items():
             if not isinstance(found, Path):
                 without[found].append(f"{folder.name}/{_XML}")
+                continue
+            if found not in own:  # a link to another session's
                 continue
             key = _key(found, folder, root)
             if (other := keys.setdefault(key.recording, key)) is not key:
@@ -122,6 +125,8 @@ class MahnobHciReader:
                     f"{key.run}",
                     "Take one of the two folders away",
                 )
+        there = (path for folder in {f.parent for f in own} for path in folder.iterdir())
+        release.name_packed(there, own, root=root, where=where)
         for why, names in without.items():
             if names:
                 left_out(where, names, why)
@@ -146,12 +151,11 @@ def _session_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         raise DataError(doing, "there is no such folder", "Give the folder that holds the corpus")
     seen: set[str] = set()
-    for globs in ([""], ["Sessions"], ["*/Sessions"], ["*/*/Sessions"]):
-        places = [root] if globs == [""] else sorted(p for g in globs for p in root.glob(g))
+    for places in release.places(root, ["Sessions"]):
         found: dict[Path, list[Path]] = {}
         for place in places:
             real = os.path.realpath(place)
-            if real in seen or any(map(is_service, place.relative_to(root).parts)):
+            if real in seen:
                 continue
             seen.add(real)
             if folders := [p for p in place.iterdir() if p.is_dir() and _is_session(p)]:
@@ -162,9 +166,12 @@ def _session_folders(root: Path) -> list[Path]:
                 f"the sessions are in {len(found)} folders, {', '.join(map(str, found))}",
                 "Give one of these folders",
             )
-        for folders in found.values():
-            _name_copies(folders, where=f"MAHNOB-HCI reader: {root}")
+        for place, folders in found.items():
             numbered = [folder for folder in folders if folder.name.isdigit()]
+            copies = release.copies_of(place, ["Sessions"]) if numbered and place != root else []
+            odd = [folder for folder in folders if folder not in numbered]
+            odd += [p for copy in copies for p in copy.iterdir() if p.is_dir() and _is_session(p)]
+            _name_copies(odd, root, where=f"MAHNOB-HCI reader: {root}")
             if numbered:
                 return sorted(numbered, key=lambda folder: int(folder.name))
     inside = some(sorted(path.name for path in root.iterdir()), 5) or "nothing"
@@ -179,15 +186,23 @@ def _session_folders(root: Path) -> list[Path]:
 def _is_session(folder: Path) -> bool:
     if is_service(folder.name):
         return False
-    return is_listed(folder / _XML) or any(_FILE.fullmatch(path.name) for path in folder.iterdir())
+    return is_listed(_xml_of(folder)) or any(
+        _FILE.fullmatch(path.name) for path in folder.iterdir()
+    )
 
 
-def _name_copies(folders: Sequence[Path], *, where: str) -> None:
-    if odd := sorted(folder.name for folder in folders if not folder.name.isdigit()):
+def _xml_of(folder: Path) -> Path:
+    """Return a session's description, or where it ought to be."""
+    return next(iter(release.in_any_case(folder.iterdir(), _XML)), folder / _XML)
+
+
+def _name_copies(odd: Sequence[Path], root: Path, *, where: str) -> None:
+    if odd:
+        names = sorted(folder.relative_to(root).as_posix() for folder in odd)
         warnings.warn(
             SourceWarning(
-                f"{where}: {len(odd)} folders with a session are not named by a number and are "
-                f"left out: {some(odd, 5)}"
+                f"{where}: {len(odd)} folders with a session are not named by a number, or are in "
+                f"a copy of Sessions, and are left out: {some(names, 5)}"
             ),
             stacklevel=2,
         )
@@ -203,7 +218,7 @@ def _listed(folder: Path, where: str) -> Path | str:
     there = [path for path in suffixed if _FILE.fullmatch(path.name)]
     session: _Session | None
     try:
-        session = _session(folder / _XML, where)
+        session = _session(_xml_of(folder), where)
     except (DataError, OSError):  # read again, and told, with its recording
         session = None
     named = session.bdf.lower() if session else ""
@@ -236,7 +251,7 @@ def _is_neutral(path: Path) -> bool:
 def _key(file: Path, folder: Path, root: Path) -> Key:
     match = _FILE.fullmatch(file.name)
     assert match
-    files = tuple(path.relative_to(root).as_posix() for path in (file, folder / _XML))
+    files = tuple(path.relative_to(root).as_posix() for path in (file, _xml_of(folder)))
     return Key(f"{int(match[1]):02d}", "1", f"{int(match[3]):02d}", files, str(root))
 
 
@@ -319,6 +334,13 @@ def _read(key: Key, doing: str, *, auxiliary: bool) -> Recording:
             f"{doing}: its folder is called {xml.parent.name}, and {xml.name} says that it is "
             f"session {number or 'without a number'}."
         )
+    cut = session.attributes.get("cutNr", "")
+    # Neutral clips seem to be counted with the others, one before each: too uncertain to refuse.
+    if cut not in {"", *(str(2 * int(key.run) + i) for i in range(2))}:
+        notes.append(
+            f"{doing}: {xml.name} says that its cutNr is {cut}, which is not that of trial "
+            f"{int(key.run)} as most are counted; its labels may be another clip's."
+        )
     return Recording(
         key=key,
         channels=list(CHANNELS),
@@ -348,11 +370,6 @@ def _check_together(key: Key, session: _Session, doing: str) -> None:
     told = {
         "its file": (session.bdf.lower(), {"", bdf.lower()}),
         "its subject": (session.subject, {"", str(int(key.subject))}),
-        # The neutral clips are counted with the others, before each.
-        "its cutNr": (
-            session.attributes.get("cutNr", ""),
-            {"", *(str(2 * int(key.run) + i) for i in range(2))},
-        ),
     }
     for what, (found, fitting) in told.items():
         if found not in fitting:

@@ -5,15 +5,24 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.readers.folder import check_there, is_listed, is_service, left_out, text_of
+from omfa.pipeline.readers.folder import (
+    check_there,
+    is_listed,
+    is_service,
+    left_out,
+    once,
+    text_of,
+)
 from omfa.pipeline.recording import Key
 from omfa.pipeline.words import some
+
+_ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
 
 
 def find(
@@ -27,10 +36,11 @@ def find(
 ) -> list[Path]:
     """Find the files of one folder of a corpus.
 
-    Places are the root itself, then each of ``folders`` in the root, one level down, and two, since
-    the corpora unpack to trees of different depth. The first depth with a match is taken, unless a
-    later one holds more: a stray copy is no corpus. Matches elsewhere, and files that look like
-    those of the corpus and do not match, are named in a warning.
+    Places are the root itself, then each of ``folders``, in any case of letters, in the root, one
+    level down, and two, since the corpora unpack to trees of different depth. The first depth with
+    a match is taken, unless a later one holds more: a stray copy is no corpus. Matches elsewhere
+    and in copies of the folder, links to other matches, and files that look like those of the
+    corpus and do not match are named in a warning.
 
     Parameters
     ----------
@@ -49,18 +59,37 @@ def find(
     Raises
     ------
     DataError
-        If there is no match, or there are matches in several folders of one depth.
+        If there is no match, there are matches in several folders of one depth, or a folder cannot
+        be read.
     """
     root = Path(root)
     doing = f"{corpus} reader: looking in {root}"
     if not root.is_dir():
         raise DataError(doing, "there is no such folder", "Give the folder that holds the corpus")
+    try:
+        return _find(root, folders, pattern, corpus=corpus, known=known, inner=inner, doing=doing)
+    except OSError as error:
+        raise DataError(
+            doing,
+            f"{error.filename} cannot be read ({error.strerror})",
+            "Change its permissions, or give another folder",
+        ) from error
+
+
+def _find(
+    root: Path,
+    folders: Sequence[str],
+    pattern: str,
+    *,
+    corpus: str,
+    known: str,
+    inner: str,
+    doing: str,
+) -> list[Path]:
     depths: list[tuple[Path, list[Path]]] = []
     seen: set[str] = set()
-    for globs in ([""], *([f"{up}{name}" for name in folders] for up in ("", "*/", "*/*/"))):
-        places = [root] if globs == [""] else sorted(p for g in globs for p in root.glob(g))
-        places = [p for p in places if not any(map(is_service, p.relative_to(root).parts))]
-        found = {p: names for p in places if (names := _matches(p, pattern, inner))}
+    for level in places(root, folders):
+        found = {p: names for p in level if (names := _matches(p, pattern, inner))}
         found = {p: names for p, names in found.items() if os.path.realpath(p) not in seen}
         seen |= {os.path.realpath(p) for p in found}
         if len(found) > 1:
@@ -74,16 +103,53 @@ def find(
         place, taken = max(depths, key=lambda depth: len(depth[1]))  # of equals the first
         real = set(map(os.path.realpath, taken))
         elsewhere = [p for _, d in depths for p in d if os.path.realpath(p) not in real]
-        _name_left_out(root, place, taken, elsewhere,
-                       f"{pattern}|{known}", where=f"{corpus} reader: {root}")  # fmt: skip
-        return taken
+        if place != root:
+            copied = (_matches(copy, pattern, inner) for copy in copies_of(place, folders))
+            elsewhere += [p for d in copied for p in d if os.path.realpath(p) not in real]
+        where = f"{corpus} reader: {root}"
+        _name_left_out(root, place, taken, elsewhere, f"{pattern}|{known}", where=where)
+        return once(taken, where=where)
     inside = some(sorted(path.name for path in root.iterdir()), 5) or "nothing"
     raise DataError(
         doing,
         f"there is no file like those of {corpus} in it or in a folder {' or '.join(folders)}; "
         f"it holds {inside}",
-        f"Give the folder that {corpus} was unpacked to, or another source or variant",
+        f"Give the folder that {corpus} was unpacked to or, if it has another name, that of the "
+        "recordings themselves; or another source or variant",
     )
+
+
+def places(root: Path, folders: Sequence[str]) -> Iterator[list[Path]]:
+    """List where recordings may be: the root, then the folders of a name, three levels down."""
+    names = {name.lower() for name in folders}
+    yield [root]
+    level = [root]
+    for _ in range(3):
+        level = [inside for folder in level for inside in _folders_in(folder)]
+        yield sorted(folder for folder in level if folder.name.lower() in names)
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """List a folder's folders, but for programs' own; none if it cannot be read."""
+    return [path for path in _listed_in(folder) if not is_service(path.name) and path.is_dir()]
+
+
+def _listed_in(folder: Path) -> list[Path]:
+    """List what is in a folder; nothing if it cannot be read, which may be nobody's concern."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def copies_of(place: Path, folders: Sequence[str]) -> list[Path]:
+    """List the copies of the recordings' folder that lie beside it: ``EEG_raw (1)``."""
+    begins = tuple(name.lower() for name in folders)
+    return [
+        folder
+        for folder in _folders_in(place.parent)
+        if folder.name.lower().startswith(begins) and folder.name.lower() not in begins
+    ]
 
 
 def _matches(place: Path, pattern: str, inner: str) -> list[Path]:
@@ -125,14 +191,64 @@ def _name_left_out(
     ):
         if paths:
             left_out(where, [path.relative_to(root).as_posix() for path in paths], why)
+    packed = (path for folder in {place, *(p.parent for p in taken)} for path in folder.iterdir())
+    name_packed(packed, taken, root=root, where=where)
 
 
-def beside(path: Path, name: str) -> Path | None:
-    """Find a file that goes with another: in its folder, the parent, or the parent's folders."""
+def name_packed(paths: Iterable[Path], taken: Iterable[Path], *, root: Path, where: str) -> None:
+    """Warn of archives beside recordings, but for those of the name of a recording."""
+    unpacked = {name.lower() for path in taken for name in (path.name, path.stem)}
+    packed = [
+        path.relative_to(root).as_posix()
+        for path in paths
+        if path.suffix.lower() in _ARCHIVES and path.stem.lower() not in unpacked
+        if path.name[0] != "." and path.is_file()
+    ]
+    if packed:
+        left_out(where, packed, "are archives, which are not unpacked here,")
+
+
+def beside(path: Path, name: str, *, in_neighbours: bool = True) -> Path | None:
+    """Find a file that goes with another: in its folder, the parent, or the parent's folders.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        In any case of letters; may be below a folder: ``"Ratings/ratings.mat"``.
+    in_neighbours : bool
+        Whether to look in the parent's other folders, which may be of something else.
+
+    Raises
+    ------
+    DataError
+        If a folder of the name cannot be read.
+    """
     folder = path.parent
-    others = sorted(p for p in folder.parent.glob(f"*/{name}") if not is_service(p.parent.name))
-    places = [folder / name, folder.parent / name, *others]
-    return next((place for place in places if place.is_file()), None)
+    neighbours = _folders_in(folder.parent) if in_neighbours else []
+    for place in (folder, folder.parent, *neighbours):
+        first, *rest = name.split("/")
+        found = in_any_case(_listed_in(place), first)
+        for part in rest:
+            try:
+                found = in_any_case((p for f in found for p in f.iterdir()), part)
+            except NotADirectoryError:
+                found = []
+            except OSError as error:
+                raise DataError(
+                    f"Looking for {name} beside {path}",
+                    f"{error.filename} cannot be read ({error.strerror})",
+                    "Change its permissions, or take it away",
+                ) from error
+        if files := [p for p in found if is_listed(p)]:
+            return files[0]
+    return None
+
+
+def in_any_case(paths: Iterable[Path], name: str) -> list[Path]:
+    """Return the paths of a name in any case of letters, one that has it as it is before others."""
+    found = [path for path in paths if path.name.lower() == name.lower()]
+    return sorted(found, key=lambda path: (path.name != name, path))
 
 
 def key(subject: int | str, session: int, files: Sequence[Path | None], root: str | Path) -> Key:
@@ -166,7 +282,7 @@ def row_of(path: Path, subject: int, *, column: str, notes: list[str]) -> dict[s
     """
     try:
         rows = list(csv.reader(text_of(path).splitlines()))
-    except (csv.Error, UnicodeError) as error:
+    except (csv.Error, UnicodeError, OSError) as error:
         notes.append(f"{path}: nothing of the person is known, since it cannot be read ({error}).")
         return {}
     names = [name.strip().lower() for name in (rows[0] if rows else [])]
@@ -234,10 +350,11 @@ def opening(doing: str, path: Path) -> Iterator[None]:
         check_there(path, where=doing)
         yield
     except OSError as error:
-        if isinstance(error.filename, str):
-            check_there(Path(error.filename), where=doing)
+        name = error.filename if isinstance(error.filename, str) else ""
+        if name and isinstance(error, FileNotFoundError):
+            check_there(Path(name), where=doing)
         raise DataError(
             doing,
-            f"a file cannot be read ({error.strerror or error})",
+            f"{Path(name).name or 'a file'} cannot be read ({error.strerror or error})",
             "Check that it is there, and its permissions",
         ) from error

@@ -61,6 +61,9 @@ PREFIXES = (
 
 SEX = "MFFMFMFFMFMMFMF"
 
+N_TRIALS = 15
+"""Of a session."""
+
 # fmt: off
 TIME_TXT = (
     (27000, 290000, 551000, 784000, 1050000, 1262000, 1484000, 1748000, 1993000, 2287000, 2551000,
@@ -188,6 +191,14 @@ def _read_preprocessed(key: Key, doing: str) -> Recording:
         labels = read_labels(key.paths[1], doing)
     elif inside:
         labels = inside[-1]
+    elif len(trials) != N_TRIALS:
+        raise wrong(
+            doing,
+            f"there is no label.mat in its folder or beside it, and it holds {len(trials)} trials; "
+            f"SEED's sessions have {N_TRIALS}",
+            "Copy label.mat from the release's Preprocessed_EEG into its folder, or choose another "
+            "source: SEED-IV's sessions have 24",
+        )
     else:
         raise _no_labels(doing)
     numbers = range(1, len(labels) + 1)

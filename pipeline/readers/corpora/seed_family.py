@@ -82,7 +82,7 @@ def read_trials(
             number = int(match[1])
             if number in trials:
                 raise wrong(doing, f"it holds trial {number} twice")
-            trials[number] = decode_trial(variable, number, doing)
+            trials[number] = decode_trial(variable, number, doing, folder)
             if sum(trial.size for trial in trials.values()) > MAX_SAMPLES:
                 raise wrong(doing, "its trials are longer than four hours together")
         else:
@@ -107,7 +107,7 @@ def check_features(names: Iterable[str], doing: str, folder: str) -> None:
         )
 
 
-def decode_trial(variable: matlab.Matrix, number: int, doing: str) -> Trial:
+def decode_trial(variable: matlab.Matrix, number: int, doing: str, folder: str) -> Trial:
     """Decode one trial, shape (62, n_times).
 
     Raises
@@ -120,6 +120,7 @@ def decode_trial(variable: matlab.Matrix, number: int, doing: str) -> Trial:
             doing,
             f"trial {number} is {' x '.join(map(str, variable.shape))}, "
             f"expected {len(CHANNELS)} x samples",
+            f"Check that it is of the folder {folder}, and download it again",
         )
     # In rows of channels, as `align` needs it: it would make another copy of columns.
     return variable.array(np.float32, order="C", most=MAX_SAMPLES)

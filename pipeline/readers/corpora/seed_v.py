@@ -88,7 +88,8 @@ class SeedVReader:
         chosen = {place: _chosen(files, where) for place, files in sessions.items()}
         if passed := [f.name for p, files in sessions.items() for f in files if f != chosen[p]]:
             left_out(where, passed, "have a repaired copy, which is read,")
-        table = release.beside(next(iter(chosen.values())), TABLE)
+        # Not in a neighbour, which may be a copy of other lengths: the published times are known.
+        table = release.beside(next(iter(chosen.values())), TABLE, in_neighbours=False)
         keys = sorted(
             release.key(subject, session, [file, table], root)
             for (subject, session), file in chosen.items()

@@ -72,8 +72,11 @@ STARTS = {"14_20221015_1": time(14, 25, 34), "9_20221111_3": time(14, 1, 27)}
 LABEL_SECONDS = 4
 """What each value of the continuous labels is of."""
 
+FOLDER = "EEG_preprocessed"
+"""The release's folder of signals at 200 Hz."""
+
 _FILES = {"preprocessed": r"[1-9]\d?\.mat", "raw": r"\d+_\d{8}_[1-4]\.cnt"}
-_FOLDERS = {"preprocessed": ["EEG_preprocessed"], "raw": ["EEG_raw"]}
+_FOLDERS = {"preprocessed": [FOLDER], "raw": ["EEG_raw"]}
 _NUMBER = re.compile(r"[1-9]\d?")
 _MAX_VALUES = 3600  # of a trial's continuous label: four hours
 _MAX_TABLE = 1_000_000  # characters
@@ -207,7 +210,7 @@ def _sessions(
             strange.append(variable.name)
             return None
         number = int(variable.name)
-        return decode_trial(variable, number, "") if _session(number) in trials else None
+        return decode_trial(variable, number, "", FOLDER) if _session(number) in trials else None
 
     try:
         for name, found in matlab.each(path, decode, doing=""):
@@ -248,7 +251,7 @@ def _numbers(session: int) -> range:
 
 def _incomplete(session: int, found: Mapping[int, Trial], strange: Sequence[str]) -> DataError:
     try:
-        check_features(strange, "", "EEG_preprocessed")
+        check_features(strange, "", FOLDER)
         check_trials(found, _numbers(session), "", "Download the file again")
     except DataError as error:
         return error
@@ -262,7 +265,8 @@ def _cut(key: Key, found: dict[int, Trial] | DataError) -> Recording | DataError
     numbers = _numbers(int(key.session))
     try:
         trials = [found[number] for number in numbers]
-        columns, said = _labels(key, [trial.shape[1] / SFREQ for trial in trials], doing)
+        with release.opening(doing, key.paths[0]):  # the labels lie in a file of their own
+            columns, said = _labels(key, [trial.shape[1] / SFREQ for trial in trials], doing)
         return cut_recording(
             key,
             trials,
@@ -369,7 +373,7 @@ def _continuous(
     path: Path, numbers: Sequence[int], doing: str
 ) -> dict[int, npt.NDArray[np.float64]]:
     values = {}
-    for variable in matlab.variables(path, doing=f"{doing}: {path.name}"):
+    for variable in matlab.variables(path, doing=f"{doing}: continuous_labels/{path.name}"):
         if _NUMBER.fullmatch(variable.name) and int(variable.name) in numbers:
             array = variable.array(np.float64, most=_MAX_VALUES)
             values[int(variable.name)] = array.ravel()

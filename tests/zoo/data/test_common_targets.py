@@ -44,6 +44,8 @@ def test_valence_means_the_same_on_corpora_with_other_labels():
         *[no, mid, yes, yes, no, mid, mid, yes, no, no, mid, yes],
     ]
     assert named(make_labels(table, "common:valence@1")) == named(target)
+    assert target.rule.startswith("common:valence@1, seed: emotion")
+    assert make_labels(table, "common:valence").rule == target.rule
     assert "seed-vii: emotion" in target.rule
 
 
@@ -93,6 +95,7 @@ def test_every_word_of_a_corpus_has_a_valence_or_is_surprise():
         ("common:valance", "there is no common target 'valance' (nearest: valence)"),
         ("common:valence@7", "has version 1 of it"),
         ("common:emotion", "it is not written for deap; it is for seed-iv"),
+        ("common:emotion", "Use common:valence, or give each dataset a target of its own"),
     ],
 )
 def test_a_common_target_that_cannot_be_made_says_why(text, found):
