@@ -115,7 +115,7 @@ class Decoder:
             names = UCS.canonicalize((channels[row] for row in self._rows), where=doing)
         except DataError as error:  # which advises what ingest has
             action = "Give each channel of the stream a name of its own by --channel-names"
-            raise DataError(*error.args[:2], action) from error
+            raise DataError(error.args[0], error.args[1], action) from error
         self.unused = [name for name in channels if name not in UCS]
         """Channels of the stream that are no electrodes of the channel schema."""
         self.missing = [name for name in decision.channels if name not in names]
