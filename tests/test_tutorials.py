@@ -10,8 +10,8 @@ import pytest
 
 TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
 NEEDS = {
-    "plot_2_live": ("mne_lsl",),
-    "plot_3_exported_model": ("onnx", "onnxscript", "onnxruntime"),
+    "plot_11_live": ("mne_lsl",),
+    "plot_12_exported_model": ("onnx", "onnxscript", "onnxruntime"),
 }
 
 
