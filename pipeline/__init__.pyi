@@ -3,6 +3,8 @@ from .align import recipe_for as recipe_for
 from .channels import UCS as UCS
 from .channels import UCS_VERSION as UCS_VERSION
 from .channels import ChannelSchema as ChannelSchema
+from .environment import __version__ as __version__
+from .environment import sys_info as sys_info
 from .errors import DataError as DataError
 from .ingestion import Plan as Plan
 from .ingestion import ingest as ingest

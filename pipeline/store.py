@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ import pandas as pd
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from omfa.pipeline import views
 from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
 from omfa.pipeline.encoding import CHUNK_SAMPLES as CHUNK_SAMPLES
 from omfa.pipeline.encoding import FORMAT, METADATA, digest, sha256, to_json
@@ -32,6 +33,11 @@ from omfa.pipeline.encoding import encode as encode
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Location, being_written, locate
 from omfa.pipeline.words import some
+
+if TYPE_CHECKING:
+    import mne
+    import xarray
+    from matplotlib.figure import Figure
 
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
 
@@ -76,7 +82,7 @@ class Damage:
     found: str
 
 
-@dataclass
+@dataclass(repr=False)
 class Store:
     """An open store.
 
@@ -103,8 +109,39 @@ class Store:
     def __contains__(self, recording: object) -> bool:
         return recording in self._listed
 
-    def __getitem__(self, recording: str) -> StoredRecording:
-        """Return one recording by name."""
+    def __repr__(self) -> str:
+        row = self.recordings
+        hours = float((row["n_times"] / row["sfreq"]).sum()) / 3600 if len(row) else 0.0
+        return (
+            f"<Store {self.name!r} at {self.path} | {len(self)} recordings of "
+            f"{row['subject'].nunique()} subjects | {len(self.channels)} channels | {hours:.1f} h>"
+        )
+
+    def _repr_html_(self) -> str:
+        row = self.recordings
+        facts = {
+            "address": self.path,
+            "subjects": row["subject"].nunique(),
+            "channels": views.listed(self.channels),
+            "labels": views.listed(dict.fromkeys(name for one in row["labels"] for name in one))
+            if len(row)
+            else "",
+            "bad channels": int(row["bad_channels"].map(len).sum()) if len(row) else 0,
+            "failed in the last run": views.listed(self.failures),
+        }
+        return views.cell(f"{self.name}, {len(self)} recordings", facts, row)
+
+    def __getitem__(self, recording: str | int) -> StoredRecording:
+        """Return one recording by name, or by its place."""
+        if isinstance(recording, int):
+            names = list(self._listed)
+            if not -len(names) <= recording < len(names):
+                raise DataError(
+                    f"Opening recording {recording} of {self.location.address}",
+                    f"the store has {len(self)}",
+                    "Count from 0, or give a recording's name",
+                )
+            recording = names[recording]
         if recording not in self._listed:
             raise DataError(
                 f"Opening recording {recording!r} of {self.location.address}",
@@ -217,12 +254,32 @@ class Store:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StoredRecording:
     """One recording of a store; arrays are read when asked for."""
 
     location: Location = field(repr=False)
     recording: str
+
+    def __repr__(self) -> str:
+        try:
+            return (
+                f"<StoredRecording {self.recording} | {len(self.channels)} channels | "
+                f"{self.sfreq:g} Hz | {self.duration:.1f} s | {len(self.events)} trials>"
+            )
+        except DataError as error:
+            return f"<StoredRecording {self.recording} | {error.args[1]}>"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "channels": views.listed(self.channels),
+            "bad channels": views.listed(self.bad_channels),
+            "rate": f"{self.sfreq:g} Hz",
+            "duration": f"{self.duration:.1f} s",
+            "labels": views.listed(self.labels),
+            "signals": "simulated" if self.simulated else "",
+        }
+        return views.cell(self.recording, facts, self.events)
 
     @cached_property
     def group(self) -> zarr.Group:
@@ -407,8 +464,121 @@ class StoredRecording:
         )
 
     @property
+    def duration(self) -> float:
+        """Seconds."""
+        return cast(int, self.group.attrs["n_times"]) / self.sfreq
+
+    @property
+    def events(self) -> pd.DataFrame:
+        """The trials in seconds, a row each: ``onset``, ``duration``, ``stimulus``, the labels."""
+        trials = self.trials
+        seconds = {"onset": trials["onset"], "duration": trials["length"]}
+        table = pd.DataFrame({name: column / self.sfreq for name, column in seconds.items()})
+        return table.join(trials[["stimulus", *self.labels]])
+
+    def _stretch(self, trial: int | None) -> tuple[int, int]:
+        """Return the first sample of a trial and the one after its last; of all without one."""
+        if trial is None:
+            return 0, cast(int, self.group.attrs["n_times"])
+        trials = self.trials
+        if not -len(trials) <= trial < len(trials):
+            raise DataError(
+                f"Looking for trial {trial} of {self.recording} of {self.location.address}",
+                f"it has {len(trials)}",
+                "Count from 0, in the order of its table `trials`",
+            )
+        onset, length = trials[["onset", "length"]].iloc[trial]
+        return int(onset), int(onset + length)
+
+    def to_raw(self, trial: int | None = None) -> mne.io.RawArray:
+        """Return the signal as MNE's Raw, in volts.
+
+        The template positions of the channels are its montage, the trials its annotations, bad
+        channels its ``info["bads"]``.
+
+        Parameters
+        ----------
+        trial : int, optional
+            One trial alone, counted from 0 as the rows of ``trials``. By default all of it.
+
+        Raises
+        ------
+        DataError
+            If there is no such trial, or the bytes are not those that were written.
+        """
+        start, stop = self._stretch(trial)
+        events = self.events if trial is None else self.events.iloc[[trial]].assign(onset=0.0)
+        return views.raw(
+            self.signal(start, stop),
+            self.channels,
+            self.sfreq,
+            events,
+            bad=self.bad_channels,
+            description=f"{self.recording} of {self.location.address}"
+            + ", simulated" * self.simulated,
+        )
+
+    def to_xarray(self, trial: int | None = None) -> xarray.DataArray:
+        """Return the signal as xarray's array, microvolts, by ``channel`` and ``time`` in seconds.
+
+        Parameters
+        ----------
+        trial : int, optional
+            One trial alone, counted from 0; its first sample is second 0.
+
+        Raises
+        ------
+        DataError
+            If xarray is not installed, there is no such trial, or the bytes are damaged.
+        """
+        signal = self.signal(*self._stretch(trial))
+        return views.array(signal, self.channels, self.sfreq, name=self.recording)
+
+    def plot(
+        self, trial: int | None = None, *, start: float = 0.0, seconds: float = 10.0
+    ) -> Figure:
+        """Draw a stretch of the signal, a line per channel.
+
+        Parameters
+        ----------
+        trial : int, optional
+            From the onset of this trial, counted from 0; by default from that of the recording.
+        start, seconds : float
+            Where the stretch begins, and how long it is at most.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            A notebook shows it; ``savefig`` writes it.
+
+        Raises
+        ------
+        DataError
+            If there is no such trial, nothing of it is in the stretch, or the bytes are damaged.
+        """
+        begin, end = self._stretch(trial)
+        first = begin + round(start * self.sfreq)
+        last = min(end, first + round(seconds * self.sfreq))
+        if not begin <= first < last:
+            raise DataError(
+                f"Drawing {self.recording} of {self.location.address}",
+                f"there is nothing from {start:g} s for {seconds:g} s of "
+                f"{(end - begin) / self.sfreq:g} s",
+                "Begin earlier, or draw longer",
+            )
+        what = "" if trial is None else f", trial {trial}"
+        return views.traces(
+            self.signal(first, last),
+            self.channels,
+            self.sfreq,
+            start=start,
+            bad=self.bad_channels,
+            title=f"{self.recording}{what}{' (simulated)' * self.simulated}",
+        )
+
+    @property
     def trials(self) -> pd.DataFrame:
-        """The trial table: a row per trial."""
+        """The trial table in samples: a row per trial."""
         columns = {
             "onset": "trial_onset",
             "length": "trial_length",

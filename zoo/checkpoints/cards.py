@@ -214,6 +214,25 @@ class Card:
             if (part["dataset"], bare(subject)) not in known
         ]
 
+    def _repr_html_(self) -> str:
+        import pandas as pd  # takes a third of a second, and commands read cards
+
+        from omfa.pipeline import views
+
+        facts = {
+            "size": self.preset,
+            "stage": self.stage,
+            "saw": self.datasets,
+            "band": self.input.get("band", ""),
+            "rate": f"{self.input['sfreq']:g} Hz" if "sfreq" in self.input else "",
+            "channels": views.listed(self.input.get("channels", ())),
+            "classes": views.listed(self.decision.get("classes", ())),
+            "licence": self.licence,
+            "use": self.use,
+            "limits": self.limits,
+        }
+        return views.cell(self.name, facts, pd.DataFrame(self.results) if self.results else None)
+
     @property
     def datasets(self) -> str:
         """The training data in words: each dataset with its subjects and hours."""

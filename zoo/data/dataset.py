@@ -23,6 +23,7 @@ import pandas as pd
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
+from omfa.pipeline import views
 from omfa.pipeline.channels import UCS, ChannelSchema
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.signal_path import SignalPath
@@ -45,6 +46,10 @@ def _chosen(
 ) -> npt.NDArray[np.int64]:
     """Return each row's values (batch, n_chans) in its own columns (batch, n); None for all."""
     return values if columns is None else np.take_along_axis(values, columns, axis=1)
+
+
+_AT_ONCE = 256
+"""Windows that are converted at once."""
 
 
 class Batch(NamedTuple):
@@ -129,6 +134,23 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
             f"target: {self.target.rule} | tier: {self.tier.name}"
             f"{' | ' if str(self.left_out) else ''}{self.left_out}>"
         )
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "datasets": " ".join(self.trials["dataset"].unique()),
+            "subjects": self.recordings[["dataset", "subject"]].drop_duplicates().shape[0],
+            "channels": views.listed(self.channels),
+            "target": self.target.rule,
+            "classes": views.listed(self.classes),
+            "held": self.tier.name,
+            "left out": self.left_out,
+        }
+        counts = None
+        if self.classes:
+            named = self.metadata.assign(**{"class": self.y}).query("`class` >= 0")
+            named["class"] = [self.classes[code] for code in named["class"]]
+            counts = named.groupby(["dataset", "subject", "class"]).size().unstack(fill_value=0)
+        return views.cell(f"{len(self)} windows", facts, counts)
 
     @cached_property
     def source(self) -> npt.NDArray[np.int64]:
@@ -341,6 +363,45 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         """
         X, present, _, y = self._gather(np.asarray(indices, np.int64))
         return X.cpu().numpy(), present, y
+
+    def to_numpy(
+        self,
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any], npt.NDArray[np.str_]]:
+        """Return all windows, their targets and whose they are, as scikit-learn asks for them.
+
+        Windows that the target's rule leaves out are left out. All of it is held in memory: DEAP in
+        windows of 4 s takes 1.2 GB.
+
+        Returns
+        -------
+        X : ndarray of float32, shape (n_windows, n_chans, n_times)
+            Microvolts; 0 where a channel is absent.
+        y : ndarray of int64 or float32, shape (n_windows,)
+            Class, or number; -1 without a target.
+        groups : ndarray of str, shape (n_windows,)
+            ``"dataset/subject"``, for splits that keep people apart.
+
+        Raises
+        ------
+        DataError
+            If windows differ in length or rate, or there are none.
+        """
+        rows = np.flatnonzero(self.target.keep[self.cuts.trial])
+        rates, lengths = np.unique(self.rates[self.source]), np.unique(self.cuts.n_times)
+        if not len(rows) or len(rates) > 1:
+            raise self._mixed(rates if len(rows) else rates[:0])
+        if len(lengths) > 1:
+            raise DataError(
+                f"Taking windows of {self!r} at once",
+                f"they have from {lengths[0]} to {lengths[-1]} samples",
+                "Open the dataset with window_seconds",
+            )
+        X = np.empty((len(rows), self.rows.shape[1], int(lengths[0])), np.float32)
+        # By blocks: what is converted at once is a second copy.
+        for first in range(0, len(rows), _AT_ONCE):
+            X[first : first + _AT_ONCE] = self.take(rows[first : first + _AT_ONCE])[0]
+        who = self.metadata[["dataset", "subject"]].iloc[rows].astype(str)
+        return X, self.y[rows], who.agg("/".join, axis=1).to_numpy(np.str_)
 
     def batch(self, indices: npt.ArrayLike, columns: npt.NDArray[np.int64] | None = None) -> Batch:
         """Return many windows as tensors on the dataset's device.

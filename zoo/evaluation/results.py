@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from omfa.pipeline import views
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
@@ -241,6 +242,16 @@ class Result:
             f"{len(self.subjects)} subjects, {self.config['rule']}, "
             f"pre-training: {self.config['pretraining']['kind']}>"
         )
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "model": self.estimator,
+            "data": self.data,
+            "protocol": self.label,
+            "classes by": self.config["rule"],
+            "pre-training": self.config["pretraining"]["kind"],
+        }
+        return views.cell("Result", facts, self.summary().round(3))
 
     def save(self, path: str | Path) -> Path:
         """Write the result to one file, a zip of ``config.json`` and two tables.

@@ -672,3 +672,22 @@ def test_the_package_is_imported_lazily():
     code = "import sys, omfa.zoo; print({'torch', 'mne', 'zarr', 'moabb'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_all_windows_as_arrays_with_whose_they_are(lay_store, tmp_path):
+    labels = {"valence": [1.0, 5.0, 9.0]}
+    path = lay_store(tmp_path / "a.zarr", labels=labels, subjects=3)
+    data = open_dataset(path, 1.0, target="valence<4|>6", cache="stream")
+    X, y, groups = data.to_numpy()
+    keep = data.metadata["target"].to_numpy() >= 0
+    assert X.shape == (keep.sum(), len(data.channels), 100)
+    assert X.dtype == np.float32
+    np.testing.assert_array_equal(X, data.take(np.flatnonzero(keep))[0])
+    np.testing.assert_array_equal(y, data.y[keep])
+    assert sorted(set(groups)) == [f"tiny/sub-0{i}" for i in (1, 2, 3)]
+    cell = data._repr_html_()
+    assert "sub-03" in cell
+    assert "low" in cell
+    nothing = data.select(np.zeros(len(data), bool))
+    with pytest.raises(DataError, match="there are none"):
+        nothing.to_numpy()
