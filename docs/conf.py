@@ -20,7 +20,7 @@ omfa.models.OMFA  # noqa: B018
 
 project = "omfa"
 author = "The omfa developers"
-copyright = author  # noqa: A001
+copyright = author
 release = metadata.version("omfa")
 extensions = [
     "myst_parser",

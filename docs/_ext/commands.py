@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -23,8 +23,7 @@ def _verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser
 def _of_ingest() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for source in ingest.OWN_SOURCES:
         yield source, ingest.parser_for([source])
-    for verb, parser in _verbs(ingest.parser_for(["simulate"])).items():
-        yield verb, parser
+    yield from _verbs(ingest.parser_for(["simulate"])).items()
 
 
 def _of_zoo() -> Iterator[tuple[str, argparse.ArgumentParser]]:
@@ -101,9 +100,9 @@ class Commands(Directive):
     """Sections for the commands of a program: what each is for, and all its flags."""
 
     required_arguments = 1
-    option_spec: ClassVar[dict[str, Any]] = {}
 
     def run(self) -> list[nodes.Node]:
+        """Make them."""
         program = self.arguments[0]
         parsers = dict(PROGRAMS[program]())
         shared: set[str] = set()
@@ -111,7 +110,9 @@ class Commands(Directive):
         if program == "omfa-ingest":
             of_sources = [_names_of(parsers[name]) for name in ingest.OWN_SOURCES]
             shared = set.intersection(*of_sources)
-            section = _section(f"{program} SOURCE", "What every source takes; below, what each has besides.")
+            section = _section(
+                f"{program} SOURCE", "What every source takes; below, what each has besides."
+            )
             section += _arguments(parsers["files"], _names_of(parsers["files"]) - shared)
             sections.append(section)
         for name, parser in parsers.items():
