@@ -445,6 +445,9 @@ def run_check(name: str, case: Case) -> list[Finding]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SourceWarning)  # the tree's own
             return [Finding(level, name, found, action) for found, action in check(case)]
+    except DataError as error:
+        doing, found, action = error.args
+        return [Finding(level, name, f"{doing}: {found}", action)]
     except Exception as error:
         kind = type(error).__name__
         return [Finding(level, name, f"{kind}: {error}".rstrip("."), "Let no other error through")]
