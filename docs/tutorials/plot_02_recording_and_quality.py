@@ -81,8 +81,8 @@ ax.set(
 # %%
 # The report
 # ----------
-# One HTML file that holds its pictures and loads nothing. ``omfa-ingest report dreamer.zarr`` writes
-# the same. :doc:`/report` says how to read each part.
+# One HTML file that holds its pictures and loads nothing. ``omfa-ingest report dreamer.zarr``
+# writes the same. :doc:`/report` says how to read each part.
 
 page = folder / "quality.html"
 write_report([store], page)

@@ -2,8 +2,8 @@
 Fine-tune a checkpoint on your own Raw
 ======================================
 
-A pre-trained encoder, braindecode's ``EEGClassifier`` and recordings of your own. The recordings are
-simulated here: six people who are calm and tense in turns. The checkpoint comes with omfa.
+A pre-trained encoder, braindecode's ``EEGClassifier`` and recordings of your own. The recordings
+are simulated here: six people who are calm and tense in turns. The checkpoint comes with omfa.
 """
 
 # %%
@@ -43,9 +43,9 @@ print(train)
 # %%
 # Units
 # -----
-# OMFA reads microvolts. ``EEGClassifier`` converts ``mne.Epochs`` from volts itself, so nothing is to
-# be said here; arrays it passes on as they are. The table in :doc:`/prediction` has every object.
-# A wrong unit gives a warning, as ``get_data()`` in volts does:
+# OMFA reads microvolts. ``EEGClassifier`` converts ``mne.Epochs`` from volts itself, so nothing is
+# to be said here; arrays it passes on as they are. The table in :doc:`/prediction` has every
+# object. A wrong unit gives a warning, as ``get_data()`` in volts does:
 
 model = OMFA(n_outputs=2, chs_info=train.info["chs"], sfreq=128.0, preset="tiny").eval()
 import torch  # noqa: E402

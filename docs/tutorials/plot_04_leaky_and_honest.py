@@ -31,8 +31,8 @@ print(data)
 # %%
 # Two splits
 # ----------
-# ``leaky-window`` shuffles windows, so that neighbours of one trial are on both sides. It is what most
-# published figures above 90 % did. ``within-subject`` keeps trials whole.
+# ``leaky-window`` shuffles windows, so that neighbours of one trial are on both sides. It is what
+# most published figures above 90 % did. ``within-subject`` keeps trials whole.
 
 MODEL = "differential-entropy+svm"
 honest = evaluate(MODEL, data, Protocol("within-subject", n_folds=4), out=folder / "results")
@@ -69,8 +69,8 @@ print(inflation(leaky, honest))
 # %%
 # Proved, not promised
 # --------------------
-# Every fold is checked before anything is trained. A split made by hand can be checked, too; this one
-# breaks the promise, and is refused.
+# Every fold is checked before anything is trained. A split made by hand can be checked, too; this
+# one breaks the promise, and is refused.
 
 from omfa.pipeline import DataError  # noqa: E402
 from omfa.zoo import Fold, check_fold, split  # noqa: E402

@@ -62,8 +62,8 @@ pipelines = {
 # %%
 # The evaluation
 # --------------
-# ``trial_folds()`` keeps trials whole. Without it moabb shuffles windows into folds, which scores far
-# above chance on labels that mean nothing: the leak of :doc:`plot_04_leaky_and_honest`.
+# ``trial_folds()`` keeps trials whole. Without it moabb shuffles windows into folds, which scores
+# far above chance on labels that mean nothing: the leak of :doc:`plot_04_leaky_and_honest`.
 
 import moabb  # noqa: E402
 from moabb.evaluations import WithinSessionEvaluation  # noqa: E402

@@ -2,9 +2,9 @@
 Pre-train on two corpora, test on a third
 =========================================
 
-Single channels of SEED and DEAP teach an encoder, without a label. DREAMER, which it never saw, says
-what that was worth. All three are simulated and small, and pre-training takes seconds: real runs take
-hours, by the same calls.
+Single channels of SEED and DEAP teach an encoder, without a label. DREAMER, which it never saw,
+says what that was worth. All three are simulated and small, and pre-training takes seconds: real
+runs take hours, by the same calls.
 """
 
 # %%
@@ -41,8 +41,8 @@ print(len(UCS.union(list(stores.values()))), "channels in their union")
 # %%
 # Stage 1
 # -------
-# ``omfa-zoo pretrain seed.zarr deap.zarr --out two`` with ``--preset small`` and its 20,000 steps is
-# the real thing. Its loss has to fall below that of guessing.
+# ``omfa-zoo pretrain seed.zarr deap.zarr --out two`` with ``--preset small`` and its 20,000 steps
+# is the real thing. Its loss has to fall below that of guessing.
 
 import logging  # noqa: E402
 
@@ -73,7 +73,8 @@ ax.legend()
 # Stage 2, on people of a corpus that stage 1 never saw
 # -----------------------------------------------------
 # A linear probe of the frozen encoder, and the same with random weights: what pre-training is worth
-# is the difference. The card of the checkpoint says that DREAMER was not in it, and so does the table.
+# is the difference. The card of the checkpoint says that DREAMER was not in it, and so does the
+# table.
 
 data = open_dataset(folder / "dreamer.zarr", 2.0, target="valence>3")
 protocol = Protocol("within-subject", n_folds=3)

@@ -2,8 +2,8 @@
 Write a reader
 ==============
 
-A laboratory's own format becomes a store like any other: two methods, and ``check_reader``, which says
-what is not kept yet. The recordings are simulated.
+A laboratory's own format becomes a store like any other: two methods, and ``check_reader``, which
+says what is not kept yet. The recordings are simulated.
 """
 
 # %%
@@ -12,6 +12,7 @@ what is not kept yet. The recordings are simulated.
 # A table for each person and emotion, ``7_happy.csv``: a column per electrode, a row per sample, in
 # microvolts at 128 Hz.
 
+import importlib.util
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +21,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from lab import record
+
+from omfa.pipeline import check_reader, ingest, open_store
+from omfa.pipeline.reader_checks import CHECKS
 
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)
@@ -64,22 +68,26 @@ class LabReader:
         return Recording(key=key, channels=list(table.columns), sfreq=128.0,
                          segments=[table.to_numpy().T], trials=pd.DataFrame([trial]))
 """
-(folder / "first_try.py").write_text(FIRST)
-sys.path.insert(0, str(folder))
 
-from first_try import LabReader  # noqa: E402
 
-from omfa.pipeline import check_reader  # noqa: E402
+def module(name, text):
+    """Write a module and import it, as an installed package would be."""
+    (folder / f"{name}.py").write_text(text)
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
+    sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
 
-findings = check_reader(LabReader(), folder / "raw")
+
+findings = check_reader(module("first_try", FIRST).LabReader(), folder / "raw")
 for finding in findings:
     print(finding)
 
 # %%
 # A better one
 # ------------
-# What *must* be, ``ingest`` relies on; what *should* be are the conventions by which no recording is
-# taken twice and none is lost without a word. ``omfa.pipeline.readers.folder`` has the pieces.
+# What *must* be, ``ingest`` relies on; what *should* be are the conventions by which no recording
+# is taken twice and none is lost without a word. ``omfa.pipeline.readers.folder`` has the pieces.
 
 BETTER = """
 import re
@@ -127,18 +135,13 @@ class LabReader:
                          segments=[np.ascontiguousarray(table.to_numpy().T)],
                          trials=pd.DataFrame([trial]))
 """
-(folder / "omfa_lab.py").write_text(BETTER)
-
-import omfa_lab  # noqa: E402
-
+omfa_lab = module("omfa_lab", BETTER)
 after = check_reader(omfa_lab.LabReader(), folder / "raw")
 print(*after or ["nothing is left to mend"], sep="\n")
 assert not after
 
 # %%
 # What was found of each.
-
-from omfa.pipeline.reader_checks import CHECKS  # noqa: E402
 
 broken = {finding.check for finding in findings}
 kept = np.array([[name not in broken, True] for name in CHECKS])
@@ -162,9 +165,8 @@ ax.set(
 #     [project.entry-points."omfa.readers"]
 #     lab = "omfa_lab:LabReader"
 #
-# In the tests of a package, ``assert check_reader(LabReader(), TREE) == []`` holds it to all of this.
-
-from omfa.pipeline import ingest, open_store  # noqa: E402
+# In the tests of a package, ``assert check_reader(LabReader(), TREE) == []`` holds it to all of
+# this.
 
 ingest(omfa_lab.LabReader(), folder / "raw", folder / "lab.zarr", serial=True, progress=False)
 store = open_store(folder / "lab.zarr")
@@ -176,6 +178,5 @@ store.recordings[["subject", "run", "n_chans", "sfreq", "n_trials"]]
 
 # %%
 
-sys.path.remove(str(folder))
 temporary.cleanup()
 plt.show()

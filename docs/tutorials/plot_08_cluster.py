@@ -10,8 +10,8 @@ corpus is a simulated DEAP. This needs ``pip install 'omfa[s3]' dask-jobqueue 'm
 # %%
 # An object store
 # ---------------
-# Keys and addresses come from the environment, for every worker too, so that no file holds them. For
-# MinIO, in the shell or in the sbatch file below::
+# Keys and addresses come from the environment, for every worker too, so that no file holds them.
+# For MinIO, in the shell or in the sbatch file below::
 #
 #     export AWS_ACCESS_KEY_ID=...  AWS_SECRET_ACCESS_KEY=...
 #     export AWS_ENDPOINT_URL=http://minio.example.org:9000
@@ -64,8 +64,8 @@ print("\n".join(line for line in script.splitlines() if "dask_worker" not in lin
 slurm.close()
 
 # %%
-# Without it, one sbatch file does: a scheduler, workers on every node, and the command. Submit it with
-# ``sbatch ingest.sh``; submit it again after an interruption, and it goes on::
+# Without it, one sbatch file does: a scheduler, workers on every node, and the command. Submit it
+# with ``sbatch ingest.sh``; submit it again after an interruption, and it goes on::
 #
 #     #!/bin/bash
 #     #SBATCH --job-name=omfa  --partition=cpu  --time=02:00:00
@@ -93,9 +93,8 @@ temporary = tempfile.TemporaryDirectory()
 raw = Path(temporary.name) / "DEAP"
 simulate("deap", raw, subjects=4, seconds=6, progress=False)
 
-with LocalCluster(
-    n_workers=2, threads_per_worker=1, dashboard_address=None, processes=False
-) as cluster:
+here = {"n_workers": 2, "threads_per_worker": 1, "processes": False}
+with LocalCluster(**here, dashboard_address=None) as cluster:
     summary = ingest(
         "deap", raw, "s3://lab/deap.zarr", scheduler=cluster.scheduler_address, progress=False
     )

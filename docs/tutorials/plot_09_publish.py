@@ -2,8 +2,8 @@
 Publish a checkpoint
 ====================
 
-A model with a card that says what it is, from a folder to a name that others load, with digests that
-are checked. The model learned from simulated people.
+A model with a card that says what it is, from a folder to a name that others load, with digests
+that are checked. The model learned from simulated people.
 """
 
 # %%
@@ -34,8 +34,8 @@ print(card.datasets)
 # %%
 # What it is worth
 # ----------------
-# A card without figures says little. Results of ``evaluate`` go into it, with the intervals, and with
-# the protocol that they were had under. Four people are few, and these are simulated.
+# A card without figures says little. Results of ``evaluate`` go into it, with the intervals, and
+# with the protocol that they were had under. Four people are few, and these are simulated.
 
 data = open_dataset(folder / "lab.zarr", window_seconds=2.0, target="event")
 training = {"preset": "tiny", "epochs": 12, "lr": 3e-3, "device": "cpu"}
@@ -59,9 +59,9 @@ except DataError as error:
 # %%
 # A folder for others
 # -------------------
-# ``publish`` is ``omfa-zoo publish mood out/lab-mood --licence cc-by-4.0 ...``. The folder is what a
-# web server or a Hugging Face repository (``hf upload OWNER/lab-mood out/lab-mood``) serves;
-# the entry with the digests is what others put into the ``checkpoints.toml`` of their ``OMFA_HOME``.
+# ``publish`` is ``omfa-zoo publish mood out/lab-mood --licence cc-by-4.0 ...``. The folder is what
+# a web server or a Hugging Face repository (``hf upload OWNER/lab-mood out/lab-mood``) serves; the
+# entry with the digests is what others put into the ``checkpoints.toml`` of their ``OMFA_HOME``.
 
 entry = publish(
     model,
@@ -80,8 +80,8 @@ print("\n".join(entry.splitlines()[:12]), "\n...")
 # %%
 # By its name
 # -----------
-# Whoever has the entry loads it by name. Sizes and digests are compared before anything is read, and
-# nothing in a checkpoint is run: weights are safetensors, the rest is JSON.
+# Whoever has the entry loads it by name. Sizes and digests are compared before anything is read,
+# and nothing in a checkpoint is run: weights are safetensors, the rest is JSON.
 
 print("loaded:", type(load("lab-mood", sfreq=128.0)).__name__)
 print("damaged:", verify("lab-mood") or "nothing")
