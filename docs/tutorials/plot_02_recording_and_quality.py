@@ -113,3 +113,4 @@ print(len(planted), "channels were spoiled;", int(bad.sum()), "are marked")
 
 temporary.cleanup()
 plt.show()
+# sphinx_gallery_thumbnail_number = 1

@@ -39,7 +39,7 @@ honest = evaluate(MODEL, data, Protocol("within-subject", n_folds=4), out=folder
 leaky = evaluate(MODEL, data, Protocol("leaky-window", n_folds=4), out=folder / "results")
 columns = ["protocol", "model", "balanced_accuracy", "low", "high", "majority"]
 table = compare_table([honest, leaky])
-table[[name for name in columns if name in table]]
+table[columns].style.hide(axis="index").format(precision=3)
 
 # %%
 # On one axis
@@ -64,7 +64,9 @@ ax.legend(loc="lower right")
 # ---------------
 # ``inflation`` pairs the two by person.
 
-print(inflation(leaky, honest))
+added = inflation(leaky, honest)
+low, high = added.interval
+print(f"leaking adds {added.difference:.2f} [{low:.2f}, {high:.2f}], p {added.p:.3f}")
 
 # %%
 # Proved, not promised
