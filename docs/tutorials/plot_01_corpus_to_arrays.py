@@ -40,8 +40,8 @@ data.metadata[[name for name in columns if name in data.metadata]].head()
 # Classes of ratings are seldom of one size, and the balance differs from person to person: a reason
 # to score by balanced accuracy.
 
-import matplotlib.pyplot as plt  # noqa: E402
-import numpy as np  # noqa: E402
+import matplotlib.pyplot as plt
+import numpy as np
 
 people = sorted(set(groups))
 high = [np.mean(y[groups == who]) for who in people]
@@ -65,12 +65,12 @@ right.legend()
 # ``groups`` keeps people apart. Windows of one trial look alike whatever its label is, so trials,
 # too, have to stay whole: with people held out they do.
 
-from itertools import pairwise  # noqa: E402
+from itertools import pairwise
 
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.model_selection import LeaveOneGroupOut, cross_val_score  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import LeaveOneGroupOut, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 # A channel that is absent or bad is zero: 1e-3 keeps its logarithm finite.
 edges = [4, 8, 13, 30, 45]

@@ -48,7 +48,7 @@ print(train)
 # object. A wrong unit gives a warning, as ``get_data()`` in volts does:
 
 model = OMFA(n_outputs=2, chs_info=train.info["chs"], sfreq=128.0, preset="tiny").eval()
-import torch  # noqa: E402
+import torch
 
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
@@ -75,7 +75,7 @@ def start():
 # Parameters that need no gradient stay as they are. With little data a frozen encoder is the safer
 # choice: only the graph over the channels and the classifier learn, and an epoch is fast.
 
-from braindecode import EEGClassifier  # noqa: E402
+from braindecode import EEGClassifier
 
 
 def fit(n_people, *, freeze):

@@ -38,8 +38,7 @@ MODEL = "differential-entropy+svm"
 honest = evaluate(MODEL, data, Protocol("within-subject", n_folds=4), out=folder / "results")
 leaky = evaluate(MODEL, data, Protocol("leaky-window", n_folds=4), out=folder / "results")
 columns = ["protocol", "model", "balanced_accuracy", "low", "high", "majority"]
-table = compare_table([honest, leaky])
-table[columns].style.hide(axis="index").format(precision=3)
+compare_table([honest, leaky])[columns].style.hide(axis="index").format(precision=3)
 
 # %%
 # On one axis
@@ -74,8 +73,8 @@ print(f"leaking adds {added.difference:.2f} [{low:.2f}, {high:.2f}], p {added.p:
 # Every fold is checked before anything is trained. A split made by hand can be checked, too; this
 # one breaks the promise, and is refused.
 
-from omfa.pipeline import DataError  # noqa: E402
-from omfa.zoo import Fold, check_fold, split  # noqa: E402
+from omfa.pipeline import DataError
+from omfa.zoo import Fold, check_fold, split
 
 protocol = Protocol("within-subject", n_folds=4)
 first = split(data.metadata, data.y, protocol)[0]

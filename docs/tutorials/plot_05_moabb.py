@@ -21,10 +21,10 @@ temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)
 os.environ["MNE_DATA"] = str(folder)
 
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
-from omfa.pipeline import ingest, simulate  # noqa: E402
-from omfa.zoo import EmotionParadigm, OMFAClassifier, UCSStore, trial_folds  # noqa: E402
+from omfa.pipeline import ingest, simulate
+from omfa.zoo import EmotionParadigm, OMFAClassifier, UCSStore, trial_folds
 
 simulate("dreamer", folder / "DREAMER", subjects=3, seconds=12, effect=3.0, progress=False)
 ingest("dreamer", folder / "DREAMER", folder / "dreamer.zarr", serial=True, progress=False)
@@ -37,11 +37,11 @@ print(dataset.code, dataset.event_id)
 # OMFA takes arrays in microvolts, which moabb's paradigms give, or Epochs. Its encoder is the
 # checkpoint's and stays as it is; the graph and the classifier are fitted in each fold.
 
-import numpy as np  # noqa: E402
-from pyriemann.estimation import Covariances  # noqa: E402
-from pyriemann.tangentspace import TangentSpace  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.pipeline import make_pipeline  # noqa: E402
+import numpy as np
+from pyriemann.estimation import Covariances
+from pyriemann.tangentspace import TangentSpace
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 pipelines = {
     "OMFA": make_pipeline(
@@ -65,8 +65,8 @@ pipelines = {
 # ``trial_folds()`` keeps trials whole. Without it moabb shuffles windows into folds, which scores
 # far above chance on labels that mean nothing: the leak of :doc:`plot_04_leaky_and_honest`.
 
-import moabb  # noqa: E402
-from moabb.evaluations import WithinSessionEvaluation  # noqa: E402
+import moabb
+from moabb.evaluations import WithinSessionEvaluation
 
 moabb.set_log_level("error")
 with warnings.catch_warnings():
@@ -84,7 +84,7 @@ results.groupby("pipeline")["score"].agg(["mean", "std", "count"]).round(3)
 # moabb's plots
 # -------------
 
-import moabb.analysis.plotting as moabb_plt  # noqa: E402
+import moabb.analysis.plotting as moabb_plt
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -44,10 +44,10 @@ print(len(UCS.union(list(stores.values()))), "channels in their union")
 # ``omfa-zoo pretrain seed.zarr deap.zarr --out two`` with ``--preset small`` and its 20,000 steps
 # is the real thing. Its loss has to fall below that of guessing.
 
-import logging  # noqa: E402
+import logging
 
-from omfa.zoo.pretraining.run import pretrain_encoder  # noqa: E402
-from omfa.zoo.pretraining.settings import Settings  # noqa: E402
+from omfa.zoo.pretraining.run import pretrain_encoder
+from omfa.zoo.pretraining.settings import Settings
 
 logging.getLogger("lightning").setLevel(logging.ERROR)
 settings = Settings(preset="tiny", steps=120, batch_size=64, channels_per_window=4)
@@ -83,17 +83,15 @@ random = controls(pretrained)["omfa:random"]
 rows = [
     evaluate("omfa", data, protocol, parameters=pretrained, out=folder / "results"),
     evaluate("omfa:random", data, protocol, parameters=random, out=folder / "results"),
-    evaluate("relative-band-power+logistic", data, protocol, out=folder / "results"),
+    evaluate("tangent-space+logistic", data, protocol, out=folder / "results"),
 ]
-table = compare_table(rows)
-table[
-    [name for name in ("model", "pretraining", "balanced_accuracy", "low", "high") if name in table]
-]
+shown = ["model", "pretraining", "balanced_accuracy", "low", "high"]
+compare_table(rows)[shown].style.hide(axis="index").format(precision=3)
 
 # %%
 
 fig, ax = plt.subplots(figsize=(6, 3), layout="constrained")
-names = ["pre-trained\nencoder", "random\nencoder", "relative\nband power"]
+names = ["pre-trained\nencoder", "random\nencoder", "tangent\nspace"]
 for i, row in enumerate(rows):
     scores = row.subjects["balanced_accuracy"]
     ax.plot([i] * len(scores), scores, "o", color="0.6")

@@ -48,7 +48,7 @@ bucket.mkdir("lab")
 # dask-jobqueue asks SLURM for workers and takes them back. A worker is a core with memory for a few
 # recordings at once: 4 GB are enough for SEED. This is the job that it would submit.
 
-from dask_jobqueue import SLURMCluster  # noqa: E402
+from dask_jobqueue import SLURMCluster
 
 slurm = SLURMCluster(
     queue="cpu",
@@ -85,9 +85,9 @@ slurm.close()
 # ------
 # ``SLURMCluster`` in place of ``LocalCluster`` and ``cluster.scale(jobs=16)`` is all that differs.
 
-from distributed import LocalCluster  # noqa: E402
+from distributed import LocalCluster
 
-from omfa.pipeline import ingest, open_store, simulate  # noqa: E402
+from omfa.pipeline import ingest, open_store, simulate
 
 temporary = tempfile.TemporaryDirectory()
 raw = Path(temporary.name) / "DEAP"

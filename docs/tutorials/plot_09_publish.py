@@ -23,9 +23,9 @@ temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)
 os.environ["OMFA_HOME"] = str(folder / "home")  # where names are looked up, by whoever loads
 
-from omfa.pipeline import DataError  # noqa: E402
-from omfa.zoo import Predictor, evaluate, load, load_card, open_dataset, verify  # noqa: E402
-from omfa.zoo.publish import publish  # noqa: E402
+from omfa.pipeline import DataError
+from omfa.zoo import Predictor, evaluate, load, load_card, open_dataset, verify
+from omfa.zoo.publish import publish
 
 model = learn(folder)
 card = load_card(model)
