@@ -84,7 +84,7 @@ print("\n".join(entry.splitlines()[:12]), "\n...")
 # and nothing in a checkpoint is run: weights are safetensors, the rest is JSON.
 
 print("loaded:", type(load("lab-mood", sfreq=128.0)).__name__)
-print("damaged:", verify("lab-mood") or "nothing")
+print(verify("lab-mood"))
 found = Predictor.from_checkpoint("lab-mood").predict(record(99))
 middle = (found.table["start"] + found.table["stop"]) / 2
 
