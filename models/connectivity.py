@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from omfa.models import graph
-from omfa.models.front_end import BANDS, F0, spectral_basis
+from omfa.models.front_end import BANDS, F0, full_precision, spectral_basis
 
 N_CONNECTIVITY = 2 * len(BANDS)  # features of a pair: real and imaginary part in every band
 LARGEST = 0.98  # coherency is scaled to stay below 1, where its inverse tangent is infinite
@@ -113,6 +113,14 @@ class Connectivity(nn.Module):
             imaginary parts; [i, j] is the conjugate of [j, i]. 0 where a channel is absent, and on
             the diagonal.
         """
+        if torch.jit.is_scripting():
+            return self.measure(x, present, positions, sfreq)
+        else:
+            with full_precision(x):
+                return self.measure(x, present, positions, sfreq)
+
+    def measure(self, x: Tensor, present: Tensor, positions: Tensor, sfreq: float | None) -> Tensor:
+        """Do what :meth:`forward` does, in single precision at least."""
         # Half precision has 8 to 11 bits, too few for the power of a signal on an offset.
         if x.dtype == torch.float16 or x.dtype == torch.bfloat16:
             x = x.float()

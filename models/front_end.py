@@ -16,9 +16,10 @@ steps without parameters bring a single-channel window to a common form:
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from fractions import Fraction
 from functools import lru_cache
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -55,11 +56,37 @@ precision stays below, and channels of a recording are never so alike.
 
 
 class UnitWarning(UserWarning):
-    """A signal looks as if it were in another unit than microvolts."""
+    """A signal looks as if it were in another unit than microvolts.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import torch
+    >>> from omfa.models import OMFA, UnitWarning
+    >>> warnings.simplefilter("ignore")
+    >>> model = OMFA(n_outputs=2, n_chans=4, n_times=256, sfreq=128.0, preset="tiny").eval()
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     logits = model(2e-5 * torch.randn(1, 4, 256))  # volts
+    >>> said[-1].category.__name__
+    'UnitWarning'
+    """
 
 
 class PlaceWarning(UserWarning):
-    """The place of a channel is not known."""
+    """The place of a channel is not known.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from omfa.models import OMFA, PlaceWarning
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     somewhere = [{"ch_name": "X1"}, {"ch_name": "X2"}]
+    ...     model = OMFA(n_outputs=2, chs_info=somewhere, n_times=256, sfreq=128.0, preset="tiny")
+    >>> any(issubclass(one.category, PlaceWarning) for one in said)
+    True
+    """
 
 
 def may_look(device: str, *, training: bool, looked: bool) -> bool:
@@ -114,6 +141,18 @@ def doubtful_unit(x: Tensor) -> str:
         f"the signal looks like {unit}: a channel has {typical:.2g} RMS, and scalp EEG has some 1 "
         "to 100 microvolts. Scale it to microvolts (MNE's get_data gives volts: times 1e6)"
     )
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Leave mixed precision on the device of a tensor, where it is on.
+
+    There matrix products take 8 bits of a number: too few to resample a signal, to measure its
+    power, or to compare similarities that are nearly 1.
+    """
+    kind = x.device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return nullcontext()
+    return torch.autocast(kind, enabled=False)
 
 
 def recorded(x: Tensor) -> Tensor:
@@ -193,6 +232,24 @@ def resampling_kernel(up: int, down: int) -> tuple[Tensor, int]:
     window = torch.special.i0(BETA * (1 - (lag / half_width) ** 2).clamp(min=0).sqrt())
     kernel = torch.sinc(2 * cutoff * lag) * window * (lag.abs() <= half_width)
     return kernel / kernel.sum(0), reach
+
+
+def kernel_like(x: Tensor, up: int, down: int) -> tuple[Tensor, int]:
+    """Return :func:`resampling_kernel` in the type and on the device of signals.
+
+    On an accelerator it is kept there: the copy would wait for all that is under way.
+    """
+    if x.device.type in ("cpu", "meta") or torch.compiler.is_compiling():
+        kernel, reach = resampling_kernel(up, down)
+        return kernel.to(x), reach
+    return _kernel_on(up, down, x.device, x.dtype)
+
+
+@lru_cache(maxsize=64)
+def _kernel_on(up: int, down: int, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, int]:
+    with torch.inference_mode(False):  # what is kept from an inference is of no use in training
+        kernel, reach = resampling_kernel(up, down)
+        return kernel.to(device, dtype), reach
 
 
 def resample(x: Tensor, kernel: Tensor, reach: int, up: int, down: int) -> Tensor:
@@ -358,6 +415,16 @@ class FrontEnd(nn.Module):
         ValueError
             If a window is shorter than the resampling filter (0.5 s is always enough).
         """
+        if torch.jit.is_scripting():
+            return self.bring(x, sfreq, mask)
+        else:
+            with full_precision(x):
+                return self.bring(x, sfreq, mask)
+
+    def bring(
+        self, x: Tensor, sfreq: float | None, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Do what :meth:`forward` does, in single precision at least."""
         # Half precision has 8 to 11 bits, too few for the power of a signal on an offset.
         if x.dtype == torch.float16 or x.dtype == torch.bfloat16:
             x = x.float()
@@ -387,7 +454,7 @@ class FrontEnd(nn.Module):
                 raise ValueError("A scripted ART keeps the sampling rate it was built with.")
             else:
                 up, down = rate_ratio(sfreq)
-                kernel, reach = resampling_kernel(up, down)  # cached, for rates that vary by batch
+                kernel, reach = kernel_like(x, up, down)  # cached, for rates that vary by batch
         if up == down:
             return x
         return resample(x, kernel.to(x), reach, up, down)

@@ -22,7 +22,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline import encoding
-from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
+from omfa.pipeline.channels import (
+    MAX_NAMING,
+    UCS,
+    UCS_VERSION,
+    CerebellarRule,
+    ChannelSchema,
+)
 from omfa.pipeline.encoding import AlignedRecording, Dtype
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.preprocess import Preprocessing, n_resampled, preprocess, resample_spans
@@ -41,7 +47,14 @@ SOFTWARE = ("omfa", "numpy", "scipy", "zarr", "numcodecs")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a recording looks like in the store."""
+    """Everything that decides what a recording looks like in the store.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import recipe_for
+    >>> recipe_for("dreamer").dtype
+    'auto'
+    """
 
     reader: Reader
     preprocessing: Preprocessing
@@ -49,6 +62,7 @@ class Recipe:
     exclude: tuple[str, ...] = ()
     dtype: Dtype = "auto"
     keep_auxiliary: bool = False
+    names_by_position: bool = False
 
     def settings(self) -> dict[str, Any]:
         """Return the recipe as JSON, for the store's root."""
@@ -62,6 +76,8 @@ class Recipe:
                 "cerebellar": self.schema.cerebellar,
                 "aliases": dict(self.schema.aliases),
                 "exclude": list(self.exclude),
+                # Only where it was asked for: stores of before are those of the same settings.
+                **({"names_by_position": True} if self.names_by_position else {}),
             },
             "preprocessing": _plain(asdict(self.preprocessing)),
             "dtype": self.dtype,
@@ -116,6 +132,7 @@ def recipe_for(
     cerebellar: CerebellarRule = "PO9/PO10",
     dtype: Dtype = "auto",
     keep_auxiliary: bool = False,
+    names_by_position: bool = False,
     **options: Any,
 ) -> Recipe:
     """Gather everything that decides what recordings look like in a store.
@@ -136,8 +153,19 @@ def recipe_for(
         ``auto`` is float16 wherever that costs less than 0.1 uV RMS, else float32.
     keep_auxiliary : bool
         Also store the channels that are not EEG.
+    names_by_position : bool
+        Give channels whose names the schema does not know, such as EGI's E1 to E128, the nearest
+        name within 1.5 cm of their measured position; those without one are left out and named.
+        At least 8 channels need a name of the schema, or an alias.
     **options
         The reader's own, such as ``variant="raw"``.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import Preprocessing, recipe_for
+    >>> recipe = recipe_for("dreamer", preprocessing=Preprocessing(sfreq=100.0, band=(4.0, 40.0)))
+    >>> recipe.preprocessing.sfreq
+    100.0
     """
     if isinstance(source, str):
         source = reader_for(source, keep_auxiliary=keep_auxiliary, options=options)
@@ -148,6 +176,7 @@ def recipe_for(
         exclude=tuple(exclude),
         dtype=dtype,
         keep_auxiliary=keep_auxiliary,
+        names_by_position=names_by_position,
     )
 
 
@@ -203,11 +232,16 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
             f"--exclude leaves out all of its {len(recording.channels)} channels",
             "Exclude fewer",
         )
-    names = recipe.schema.canonicalize((recording.channels[i] for i in wanted), where=where)
-    order = np.argsort(UCS.ids(names), kind="stable")
-    rows, channels = [wanted[i] for i in order], [names[i] for i in order]
+    notes = list(recording.notes)
+    named = _named(recording, recipe, wanted, where=where, notes=notes)
+    rows = [row for row, _ in sorted(named.items(), key=lambda item: UCS.ids([item[1]])[0])]
+    channels = [named[row] for row in rows]
     if recording.positions is not None:
-        recipe.schema.check_positions(channels, recording.positions[rows], where=where)
+        # One that was named by its position is where its name is.
+        own = [i for i, row in enumerate(rows) if recording.channels[row] in recipe.schema]
+        recipe.schema.check_positions(
+            [channels[i] for i in own], recording.positions[[rows[i] for i in own]], where=where
+        )
     positions = recipe.schema.positions(channels)
     segments = [_rows(segment, rows) for segment in recording.segments]
     # Of the raw signal: filters hide mains, clipping and flat stretches.
@@ -215,7 +249,7 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
     settings, sfreq = recipe.preprocessing, recipe.preprocessing.sfreq or recording.sfreq
     spans = _spans([n_resampled(s.shape[1], recording.sfreq, sfreq) for s in segments])
     trials = _trials(recording, sfreq, spans)
-    notes = [*recording.notes, *_emptied(recording, trials, sfreq, where=where)]
+    notes += _emptied(recording, trials, sfreq, where=where)
     signal = np.empty((len(channels), int(spans[:, 1].sum())), np.float32)
     pieces = [signal[:, onset : onset + length] for onset, length in spans]
     known: dict[str, Any] = {"channels": channels, "positions": positions, "bad": quality.bad}
@@ -281,6 +315,23 @@ def unreferenced(recording: Recording, recipe: Recipe) -> str | None:
             "Ingest it with --reference average",
         )
     )
+
+
+def _named(
+    recording: Recording, recipe: Recipe, wanted: Sequence[int], *, where: str, notes: list[str]
+) -> dict[int, str]:
+    """Return the canonical name of each row that is stored."""
+    raw = [recording.channels[i] for i in wanted]
+    if not recipe.names_by_position:
+        return dict(zip(wanted, recipe.schema.canonicalize(raw, where=where), strict=True))
+    places = None if recording.positions is None else recording.positions[list(wanted)]
+    names = recipe.schema.name_by_position(raw, places, where=where)
+    if lost := [name for name, found in zip(raw, names, strict=True) if found is None]:
+        notes.append(
+            f"{where}: {len(lost)} of {len(raw)} channels have no name of the schema within "
+            f"{100 * MAX_NAMING:g} cm that is free and are left out: {', '.join(lost)}."
+        )
+    return {i: name for i, name in zip(wanted, names, strict=True) if name is not None}
 
 
 def _rows(segment: Segment, rows: list[int]) -> npt.NDArray[np.float32]:

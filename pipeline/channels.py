@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.words import nearest
+from omfa.pipeline.words import nearest, some
 
 UCS_VERSION = "1"
 """Version of the schema, raised when a name is appended to ``ucs.csv`` or a position changes."""
@@ -37,6 +37,15 @@ MAX_DISPLACEMENT = 0.04
 
 Heads differ from the template by up to 2 cm; neighbours in 10-20 are 6 cm apart.
 """
+
+MAX_NAMING = 0.015
+"""Metres between an electrode and the place of the name that it is given by its position.
+
+Names of 10-05 are 1 to 2 cm apart.
+"""
+
+MIN_ANCHORS = 8
+"""Channels of known names that a recording needs for the others to be named by position."""
 
 # Names of the older 10-20 for today's electrodes.
 _ALIASES = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
@@ -81,6 +90,16 @@ class ChannelSchema:
         Whose positions CB1 and CB2 take.
     aliases : tuple of (str, str)
         Names of the user's own, each with the canonical one it stands for.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import UCS
+    >>> UCS.canonicalize(["FP1", "T3", "EEG Oz-Ref"])
+    ['Fp1', 'T7', 'Oz']
+    >>> UCS.ids(["Fp1", "Oz"])
+    array([ 0, 59], dtype=int32)
+    >>> UCS.in_order(["O2", "Fp1"])
+    ['Fp1', 'O2']
     """
 
     names: tuple[str, ...]
@@ -171,13 +190,7 @@ class ChannelSchema:
             BioSemi ABC cap, whose A1 and A2 are not the ears.
         """
         raw = list(raw)
-        if any(_ABC.match(_bare(name).upper()) and name not in self for name in raw):
-            raise DataError(
-                where,
-                "the channels are numbered as on a BioSemi ABC cap (A1, B1, ...), "
-                "where A1 is an electrode of the cap and not the left ear",
-                "Rename them to 10-05 names, or give each by --alias RAW=NAME",
-            )
+        _refuse_abc([name for name in raw if name not in self], where)
         if len(unknown := [name for name in raw if name not in self]) > 1:
             each = [
                 f"{name!r}{nearest(_bare(name), self._canonical, self._canonical)}"
@@ -198,6 +211,94 @@ class ChannelSchema:
                     f"channels {raw[first]!r} and {raw[i]!r} are both {name}",
                     "Leave one of them out by --exclude",
                 )
+        return names
+
+    def name_by_position(
+        self,
+        raw: Sequence[str],
+        measured: npt.NDArray[np.floating] | None,
+        *,
+        where: str = "Channel schema",
+    ) -> list[str | None]:
+        """Return the names of channels, those that the schema does not know by their positions.
+
+        Channels with a name or an alias of the schema keep it and are anchors: the measured places
+        are turned, scaled and shifted onto the schema's (Umeyama 1991, IEEE Trans Pattern Anal Mach
+        Intell 13:376), and bent by a thin-plate spline, so that the anchors lie in theirs. Every
+        other channel gets the nearest name of 10-05 that is free and within ``MAX_NAMING``, one to
+        one, by the least sum of distances.
+
+        Parameters
+        ----------
+        raw : sequence of str
+        measured : ndarray, shape (n_chans, 3), or None
+            NaN or all zero where not measured. Any unit; axes to the right ear and the nose.
+        where : str
+            Who asks, for the error.
+
+        Returns
+        -------
+        list of str or None
+            None where no free name is near.
+
+        Raises
+        ------
+        DataError
+            If a name means two things (see ``canonicalize``), a channel has neither a name of the
+            schema nor a position, there are fewer than ``MIN_ANCHORS`` anchors, or an anchor lies
+            where its name cannot be.
+        """
+        has_name = np.array([name in self for name in raw])
+        names: list[str | None] = [None] * len(raw)
+        known_names = self.canonicalize((n for n in raw if n in self), where=where)
+        for i, name in zip(np.flatnonzero(has_name), known_names, strict=True):
+            names[i] = name
+        if has_name.all():
+            return names
+        _refuse_abc([name for name in raw if name not in self], where)
+        places = np.full((len(raw), 3), np.nan) if measured is None else np.array(measured, float)
+        placed = np.isfinite(places).all(1) & (np.abs(places).max(1) > 0)
+        if lacking := [name for name, ok in zip(raw, has_name | placed, strict=True) if not ok]:
+            raise DataError(
+                where,
+                f"{len(lacking)} channels have neither a name of the channel schema nor a measured "
+                f"position: {some(lacking)}",
+                "Give positions by --montage, or leave the channels out by --exclude",
+            )
+        anchors = np.flatnonzero(has_name & placed)
+        if len(anchors) < MIN_ANCHORS:
+            raise DataError(
+                where,
+                f"{len(anchors)} channels have both a name of the channel schema and a measured "
+                f"position, and {MIN_ANCHORS} are needed to name the others by their places",
+                "Give the names of more channels by --alias RAW=NAME",
+            )
+        anchored = [str(names[i]) for i in anchors]
+        expected = self.positions(anchored)
+        fitted = _turned_onto(places, places[anchors], expected)
+        far = np.linalg.norm(fitted[anchors] - expected, axis=1)
+        worst = int(far.argmax())
+        if far[worst] > MAX_DISPLACEMENT:
+            raise DataError(
+                where,
+                f"channel {raw[anchors[worst]]!r} was measured {100 * far[worst]:.0f} cm from "
+                f"where the schema has {anchored[worst]}",
+                "Correct its alias or its position",
+            )
+        from scipy.interpolate import RBFInterpolator  # both take a while to import
+        from scipy.optimize import linear_sum_assignment
+
+        bend = RBFInterpolator(fitted[anchors], expected, kernel="thin_plate_spline")
+        free = [name for name in self.names[:_N_10_05] if name not in {*anchored, *_STAND_INS}]
+        free = [name for name in free if name not in names]
+        rest = np.flatnonzero(~has_name)
+        apart = bend(fitted[rest])[:, None] - self.positions(free)[None]
+        distance = np.linalg.norm(apart, axis=2)
+        # What is too far costs as much as any sum of what is not.
+        cost = np.where(distance <= MAX_NAMING, distance, len(raw) * MAX_NAMING)
+        for row, column in zip(*linear_sum_assignment(cost), strict=True):
+            if distance[row, column] <= MAX_NAMING:
+                names[rest[row]] = free[column]
         return names
 
     def ids(self, names: Iterable[str]) -> npt.NDArray[np.int32]:
@@ -221,8 +322,7 @@ class ChannelSchema:
         ndarray of float64, shape (n_chans, 3)
             Head frame, metres.
         """
-        left, right = self.cerebellar.split("/")
-        stand_in = {"CB1": left, "CB2": right}
+        stand_in = dict(zip(_STAND_INS, self.cerebellar.split("/"), strict=True))
         return self.template[self.ids(stand_in.get(name, name) for name in names)]
 
     def check_positions(
@@ -330,9 +430,42 @@ class ChannelSchema:
         return self.in_order(set.intersection(*sets)) if sets else []
 
 
+def _refuse_abc(unknown: Iterable[str], where: str) -> None:
+    """Raise if names that the schema does not know are those of a BioSemi ABC cap."""
+    banks = {name[0] for name in (_bare(raw).upper() for raw in unknown) if _ABC.match(name)}
+    if banks & {"A", "B"}:  # E3 alone is of an EGI net
+        raise DataError(
+            where,
+            "the channels are numbered as on a BioSemi ABC cap (A1, B1, ...), "
+            "where A1 is an electrode of the cap and not the left ear",
+            "Rename them to 10-05 names, or give each by --alias RAW=NAME",
+        )
+
+
 def _bare(raw: str) -> str:
     """Strip what recorders add to a name."""
     return _SUFFIX.sub("", _PREFIX.sub("", raw.strip())).strip(" .")
+
+
+# The names of 10-05; after them come mastoids, ears, O9 and O10.
+_N_10_05 = 337
+
+# The names that stand at another's place.
+_STAND_INS = ("CB1", "CB2")
+
+
+def _turned_onto(
+    places: npt.NDArray[np.float64],
+    anchors: npt.NDArray[np.float64],
+    expected: npt.NDArray[np.float64],
+) -> npt.NDArray[np.float64]:
+    """Turn, scale and shift places so that the anchors come nearest to where they are expected."""
+    centre, target = anchors.mean(0), expected.mean(0)
+    u, strength, v = np.linalg.svd((anchors - centre).T @ (expected - target))
+    keep = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ v))])  # no mirror
+    scale = (strength * keep).sum() / ((anchors - centre) ** 2).sum()
+    turned: npt.NDArray[np.float64] = scale * (places - centre) @ ((u * keep) @ v) + target
+    return turned
 
 
 # The sphere nearest to the template, metres.

@@ -12,7 +12,9 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.console import run_command
+from omfa.pipeline.console import add_output_flags, run_command
+from omfa.pipeline.errors import DataError
+from omfa.pipeline.progress import LOG, bar
 from omfa.pipeline.words import duration, size
 
 if TYPE_CHECKING:
@@ -22,8 +24,16 @@ if TYPE_CHECKING:
 
 CORPORA = {
     "seed": "SEED: Preprocessed_EEG/*.mat, or the .cnt files with --variant raw",
+    "seed-iv": "SEED-IV: eeg_raw_data/{1,2,3}/*.mat",
+    "seed-v": "SEED-V: EEG_raw/*.cnt",
+    "seed-vii": "SEED-VII: EEG_preprocessed/*.mat, or the .cnt files with --variant raw",
     "deap": "DEAP: data_preprocessed_python/*.dat, or the .bdf files with --variant raw",
     "dreamer": "DREAMER: DREAMER.mat or its JSON edition",
+    "faced": "FACED: Processed_data/*.pkl",
+    "mahnob-hci": "MAHNOB-HCI: Sessions/*/session.xml and *.bdf",
+    "amigos": "AMIGOS: Data_Preprocessed_P*.mat",
+    "eav": "EAV: subject{N}/EEG/subject{N}_eeg.mat and its labels",
+    "thu-ep": "THU-EP: EEG data/sub_{N}.mat and Ratings/ratings.mat, with the extra omfa[hdf5]",
 }
 """The corpora with a reader of their own; each can be simulated."""
 
@@ -43,6 +53,7 @@ examples:
   omfa-ingest dreamer DREAMER/ s3://bucket/dreamer.zarr --scheduler tcp://head:8786
   omfa-ingest files EDF/ rest.zarr --name rest --pattern 'Subject{{subject}}_{{condition}}.edf'
   omfa-ingest seed SEED/ seed.zarr --dry-run         what would be done, how large, how long
+  omfa-ingest corpora --open                         corpora of emotion that need no form
   omfa-ingest simulate deap DEAP-simulated/ --subjects 4
   omfa-ingest demo                                   all of it on small simulated corpora
 
@@ -55,7 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``omfa-ingest`` and return its exit code."""
     argv = list(sys.argv[1:] if argv is None else argv)
     args = _parse(argv)
-    return run_command("omfa-ingest", lambda: int(args.run(args)), interrupted=args.interrupted)
+    return run_command(
+        "omfa-ingest", lambda: int(args.run(args)), interrupted=args.interrupted, told=args
+    )
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
@@ -76,7 +89,7 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="omfa-ingest",
         usage="omfa-ingest SOURCE RAW STORE [options]\n"
-        "       omfa-ingest {simulate,inspect,verify,report,demo} ...\n"
+        "       omfa-ingest {corpora,simulate,inspect,verify,report,demo} ...\n"
         "       omfa-ingest SOURCE --help      all options of a source",
         description="Turn raw EEG corpora into stores with one channel schema, in parallel.",
         epilog=EPILOG.format(sources=listing),
@@ -97,6 +110,7 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     simulator.set_defaults(run=_simulate, interrupted="Remove the folder and run it again.")
     if [*argv[:1]] == ["simulate"]:  # importing the simulator is not for every --help
         _simulate_flags(simulator)
+    add_output_flags(simulator)
     for name, run, text in (
         ("inspect", _inspect, "show what a store holds and how it was made"),
         ("verify", _verify, "recompute every checksum and name what is damaged"),
@@ -107,15 +121,29 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
             "store", metavar="STORE", help="a folder, or an address such as s3://b/x.zarr"
         )
         verb.set_defaults(run=run)
+        add_output_flags(verb)
         if name == "report":
             verb.add_argument(
                 "--out",
                 metavar="FILE",
                 help="a path or an address (default: STORE.html beside the store)",
             )
+    corpora = verbs.add_parser(
+        "corpora",
+        help="list the corpora of emotion that omfa reads: who gives them, the terms, the command",
+        description="List the corpora of emotion that omfa reads, or tell of one.",
+    )
+    corpora.add_argument("name", nargs="?", metavar="NAME", help="tell all of this one")
+    corpora.add_argument("--open", action="store_true", help="those that need no form")
+    corpora.add_argument(
+        "--markdown", action="store_true", help="print them as docs/corpora.md has them"
+    )
+    add_output_flags(corpora)
+    corpora.set_defaults(run=_corpora, interrupted="")
     demo = verbs.add_parser("demo", help="simulate, ingest, verify and report three small corpora")
     demo.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
     demo.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    add_output_flags(demo)
     demo.set_defaults(run=_demo, interrupted="Run it again to go on.")
     if argv and not argv[0].startswith("-") and argv[0] not in verbs.choices:
         parser.error(
@@ -145,6 +173,7 @@ def _source_parser(source: str, text: str) -> argparse.ArgumentParser:
         "store", metavar="STORE", help="a folder, or an address such as s3://b/x.zarr"
     )
     _settings_flags(parser, source)
+    add_output_flags(parser)
     return parser
 
 
@@ -172,7 +201,10 @@ def _settings_flags(parser: argparse.ArgumentParser, source: str) -> None:
     add_flags(
         parser.add_argument_group("channels and store"),
         recipe_for,
-        only=("aliases", "exclude", "cerebellar", "dtype", "keep_auxiliary"),
+        only=(
+            *("aliases", "exclude", "cerebellar", "names_by_position"),
+            *("dtype", "keep_auxiliary"),
+        ),
         names={"aliases": "alias"},
         metavars={"aliases": "RAW=NAME", "exclude": "RAW"},
     )
@@ -238,7 +270,7 @@ def _show_plan(plan: Plan) -> int:
     elif plan.bytes_in:
         print("No recording could be processed to estimate size and time from.")
     for note in plan.notes:
-        print(f"  note: {note}", file=sys.stderr)
+        LOG.warning(f"  note: {note}")
     return 0
 
 
@@ -252,12 +284,12 @@ def _show_summary(summary: Summary) -> None:
         if outcome.reason != "missing":
             print(f"  made again, {outcome.reason}: {outcome.recording}")
     for note in summary.notes:
-        print(f"  note: {note}", file=sys.stderr)
+        LOG.warning(f"  note: {note}")
     for outcome in summary.outcomes:
         for warning in outcome.warnings:
-            print(f"  warning: {warning}", file=sys.stderr)
+            LOG.warning(f"  warning: {warning}")
     for outcome in failed:
-        print(f"  failed: {outcome.reason}", file=sys.stderr)
+        LOG.error(f"  failed: {outcome.reason}")
 
 
 # ---------------------------------------------------------------------------------- stores
@@ -274,9 +306,9 @@ def _inspect(args: argparse.Namespace) -> int:
     print(f"\nchannels: {' '.join(store.channels)}")
     print(json.dumps(shown, indent=2, ensure_ascii=False))
     for recording, reason in store.failures.items():
-        print(f"failed: {recording}: {reason}", file=sys.stderr)
+        LOG.error(f"failed: {recording}: {reason}")
     if lacking := store.without_checksums():
-        print(f"note: {lacking}", file=sys.stderr)
+        LOG.warning(f"note: {lacking}")
     table = store.recordings
     if len(table):
         table = table.assign(bad=table["bad_channels"].map(" ".join))
@@ -286,20 +318,18 @@ def _inspect(args: argparse.Namespace) -> int:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from tqdm import tqdm
-
     from omfa.pipeline.store import open_store
 
     store = open_store(args.store)
-    found = [d for _, d in tqdm(store.verify(), total=len(store), unit="rec", disable=None) if d]
+    found = [d for _, d in bar(store.verify(), total=len(store), unit="rec") if d]
     for damage in found:
-        print(f"damaged: {damage.recording}: {damage.found}", file=sys.stderr)
+        LOG.error(f"damaged: {damage.recording}: {damage.found}")
     if found:
-        print("Run the ingest command again: it makes just these again.", file=sys.stderr)
+        LOG.error("Run the ingest command again: it makes just these again.")
         return 1
     print(f"{len(store)} recordings are as they were written: {store.path}")
     if lacking := store.without_checksums():
-        print(f"  note: {lacking}", file=sys.stderr)
+        LOG.warning(f"  note: {lacking}")
     return 0
 
 
@@ -357,6 +387,34 @@ def _simulate(args: argparse.Namespace) -> int:
     simulate(args.source, args.raw, **given(args, simulate))
     print(f"Simulated {args.source.upper()}: {args.raw}")
     print(f"What was planted in it: {Truth.path(args.raw)}")
+    return 0
+
+
+def _corpora(args: argparse.Namespace) -> int:
+    from omfa.pipeline import catalogue
+    from omfa.pipeline.words import nearest
+
+    if args.markdown:
+        print(catalogue.markdown(), end="")
+        return 0
+    known = {corpus.name: corpus for corpus in catalogue.CORPORA}
+    if args.name is None:
+        chosen = [corpus for corpus in known.values() if not (args.open and corpus.form)]
+        print(catalogue.table(chosen))
+        print("\nThe command of one, and what is to be known before: omfa-ingest corpora NAME")
+        return 0
+    if args.name not in known:
+        raise DataError(
+            f"Looking for the corpus {args.name!r}",
+            f"there is none of that name{nearest(args.name, known)}",
+            "List them by `omfa-ingest corpora`; `bids` and `files` read any other recordings",
+        )
+    corpus = known[args.name]
+    print(f"{corpus.name}: {corpus.holds}")
+    print(f"{corpus.giver}, {corpus.licence}: {corpus.address}")
+    for line in (corpus.note, *corpus.commands):
+        if line:
+            print(line)
     return 0
 
 

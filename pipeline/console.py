@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
 import os
 import select
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.progress import LOG, logged
 
 _ZOO = (
     *("torch", "braindecode", "lightning", "sklearn", "pyriemann", "joblib", "safetensors"),
@@ -29,7 +33,29 @@ _CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp")
 """Packages whose errors are an object store's answers, or its silence."""
 
 
-def run_command(program: str, command: Callable[[], int], *, interrupted: str) -> int:
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say how much a command tells, which every command has."""
+    group = parser.add_argument_group("what is told")
+    level = group.add_mutually_exclusive_group()
+    level.add_argument(
+        "--quiet", action="store_true", help="results, warnings and errors only; no bars"
+    )
+    level.add_argument("--verbose", action="store_true", help="each recording and fold too")
+    group.add_argument(
+        "--log-file",
+        type=Path,
+        metavar="FILE",
+        help="keep all that is told in it too, with times; bars are a line a minute",
+    )
+
+
+def run_command(
+    program: str,
+    command: Callable[[], int],
+    *,
+    interrupted: str,
+    told: argparse.Namespace | None = None,
+) -> int:
     """Run a command and return its exit code.
 
     Parameters
@@ -40,6 +66,8 @@ def run_command(program: str, command: Callable[[], int], *, interrupted: str) -
         Returns 0 if all is well, 1 if something failed.
     interrupted : str
         What is printed after Ctrl-C, or a batch system's stop: how to go on.
+    told : argparse.Namespace, optional
+        What the flags of ``add_output_flags`` were.
 
     Returns
     -------
@@ -48,25 +76,37 @@ def run_command(program: str, command: Callable[[], int], *, interrupted: str) -
         its output, such as ``head``, had enough.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's stop is ours
+    quiet, verbose, file = (getattr(told, name, None) for name in ("quiet", "verbose", "log_file"))
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     try:
-        with _printing():
-            return command()
+        with _printing(), logged(level, file):
+            return _told(program, command, interrupted)
+    except DataError as error:  # of standard output, or of the log's file
+        print(f"{program}: {error}", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         if not any(map(_is_unread, (sys.stdout, sys.stderr))):
             raise  # a pipe of its own broke, and the command is not done
         # Python flushes standard output once more when it ends, and would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _told(program: str, command: Callable[[], int], interrupted: str) -> int:
+    """Run a command, and tell what ended it."""
+    try:
+        return command()
     except KeyboardInterrupt:
-        print(f"\nInterrupted. {interrupted}", file=sys.stderr)
+        LOG.error("\nInterrupted. %s", interrupted)
         return 130  # 128 + SIGINT, as shells have it
     except DataError as error:
-        print(f"{program}: {error}", file=sys.stderr)
+        LOG.error("%s: %s", program, error)
         return 2
     except Exception as error:
         if (explained := _explained(error)) is None:
+            LOG.debug("Ended by an error that omfa does not know", exc_info=True)
             raise
-        print(f"{program}: {explained}", file=sys.stderr)
+        LOG.error("%s: %s", program, explained)
         return 2
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ MAX_ROUND_TRIP = 0.1
 """Microvolts RMS that storing may cost a channel before float16 gives way to float32."""
 
 METADATA = "zarr.json"
+
+_LONGEST_NAME = 200  # bytes; file systems take 255, and a prefix may come before it
 
 _CHECKED = 8  # chunks decoded at a time when a recording is checked
 
@@ -65,18 +68,23 @@ def label_names(labels: Iterable[str]) -> dict[str, str]:
     """Return the name in the store of each label: its own, or ``label_`` and its own.
 
     The prefix is put before names of the store's own fields, and names that no array can have; once
-    more where another label is called so.
+    more where another label is called so. A slash, which would make a folder, becomes ``_``, and a
+    name that no folder can have is cut and ends in its digest.
     """
     labels = list(labels)
     found: dict[str, str] = {}
     for label in labels:
-        name = label
+        name = re.sub(r"[/\\\0]", "_", label)
+        if len(name.encode(errors="replace")) > _LONGEST_NAME:
+            start = name.encode(errors="replace")[: _LONGEST_NAME // 2].decode(errors="ignore")
+            name = f"{start}_{sha256(label.encode(errors='backslashreplace'))[:8]}"
         while (
             name in {*_RESERVED, *_OWN_TRIAL_COLUMNS}
             or name.startswith(("quality_", "__"))
             or set(name) <= {"."}
             or name == METADATA
             or (name != label and name in labels)
+            or name in found.values()
         ):
             name = f"label_{name}"
         found[label] = name

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from omfa.pipeline import cluster, encoding
 from omfa.pipeline import store as stores
@@ -28,6 +27,7 @@ from omfa.pipeline.align import Recipe, align, recipe_for, unchanged, unreferenc
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content, Location, locate, this_run
 from omfa.pipeline.outcomes import Outcome, Summary, failed
+from omfa.pipeline.progress import bar
 from omfa.pipeline.readers import UNNAMED
 from omfa.pipeline.recording import Key, Reader, Recording, SourceWarning, plausible_unit
 from omfa.pipeline.store import State
@@ -51,6 +51,12 @@ class Plan:
         The recording that was processed, without storing it, for the estimate.
     notes : tuple of str
         As a ``Summary`` has them.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import plan
+    >>> plan("dreamer", "DREAMER", "dreamer.zarr").states
+    {'sub-01_ses-1_run-1': 'current', 'sub-02_ses-1_run-1': 'current'}
     """
 
     states: Mapping[str, State]
@@ -235,6 +241,13 @@ def ingest(
     DataError
         If the source is not there or has no name, or the store was made with other settings. What
         is wrong with single recordings is in the summary and in the store, and is not raised.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import ingest
+    >>> summary = ingest("dreamer", "DREAMER", "fresh.zarr", serial=True, progress=False)
+    >>> [outcome.status for outcome in summary.outcomes]
+    ['stored', 'stored']
     """
     started = time.perf_counter()
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
@@ -248,8 +261,7 @@ def ingest(
     digest = settings["settings_digest"]
     owner = this_run()
     location.sweep(owner)
-    hide = None if progress is None else not progress  # None: tqdm hides it off a terminal
-    states = _survey(location, keys, digest, rewrite=rewrite, hide=hide)
+    states = _survey(location, keys, digest, rewrite=rewrite, shown=progress)
     todo = [key for key in keys if states[key] != "current"]
     outcomes = {k.recording: Outcome(k.recording, "kept") for k in keys if states[k] == "current"}
     if todo:  # the list must not speak of what is about to be replaced
@@ -260,7 +272,7 @@ def ingest(
     try:
         # Closed after an error too: the workers are gone before the root is written.
         with closing(_run(tasks, workers, memory_limit, scheduler, serial, apart)) as running:
-            for outcome in _shown(running, len(todo), recipe.reader.name, hide):
+            for outcome in _shown(running, len(todo), recipe.reader.name, progress):
                 outcomes[outcome.recording] = outcome
     finally:
         with _writable(location, "Writing the list of"):
@@ -283,13 +295,19 @@ def plan(
     """Return what ``ingest`` with the same arguments would do, and do none of it.
 
     One recording is processed without storing it, to estimate size and time from.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import plan
+    >>> plan("dreamer", "DREAMER", "not-yet.zarr").states
+    {'sub-01_ses-1_run-1': 'missing', 'sub-02_ses-1_run-1': 'missing'}
     """
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
     keys, notes = _discover(recipe.reader, raw, subjects)
     recipe = _named(recipe, raw, location)
     settings = recipe.settings()
     _compare(location, settings, keys, rewrite=rewrite)
-    states = _survey(location, keys, settings["settings_digest"], rewrite=rewrite, hide=True)
+    states = _survey(location, keys, settings["settings_digest"], rewrite=rewrite, shown=False)
     todo = [key for key in keys if states[key] != "current"]
     shares = _shares(todo)
     size, written, seconds, tried = sum(shares.values()), np.nan, np.nan, ""
@@ -481,7 +499,7 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], within: str
 
 
 def _survey(
-    location: Location, keys: Sequence[Key], digest: str, *, rewrite: bool, hide: bool | None
+    location: Location, keys: Sequence[Key], digest: str, *, rewrite: bool, shown: bool | None
 ) -> dict[Key, State]:
     """Return the state of each recording; those that are there are checked byte by byte."""
 
@@ -492,12 +510,12 @@ def _survey(
 
     present = set(location.folders())
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing leaves the interpreter free
-        bar = tqdm(total=len(keys), unit="rec", desc="checking", leave=False, disable=hide)
         states = {}
-        with bar:
+        checking = bar(total=len(keys), what="checking", unit="rec", leave=False, shown=shown)
+        with checking as counted:
             for key, state in zip(keys, pool.map(look, keys), strict=True):
                 states[key] = state
-                bar.update()
+                counted.update()
     return states
 
 
@@ -550,14 +568,14 @@ def _outcomes(found: Iterable[tuple[_Task, Any]]) -> Iterator[Outcome]:
 
 
 def _shown(
-    outcomes: Iterator[Outcome], total: int, name: str, hide: bool | None
+    outcomes: Iterator[Outcome], total: int, name: str, shown: bool | None
 ) -> Iterator[Outcome]:
     """Show a bar, with how fast source files are read, while outcomes come."""
     read, begun = 0, time.perf_counter()
-    with tqdm(total=total, unit="rec", desc=name, disable=hide) as bar:
+    with bar(total=total, what=name, unit="rec", shown=shown) as counted:
         for outcome in outcomes:
             yield outcome
             read += outcome.bytes_in
             rate = read / 1e6 / (time.perf_counter() - begun)
-            bar.set_postfix_str(f"{rate:.0f} MB/s", refresh=False)
-            bar.update()
+            counted.set_postfix_str(f"{rate:.0f} MB/s", refresh=False)
+            counted.update()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,8 +235,14 @@ class Matrix:
             with self._matrix(f"{self.name}{{{i + 1}}}") as item:
                 yield item
 
-    def fields(self) -> Iterator[Matrix]:
-        """Walk the fields of a struct of one element; each item's name is the field's."""
+    def fields(self, *, most: int = 1) -> Iterator[Matrix]:
+        """Walk the fields of a struct, element after element; each item's name is the field's.
+
+        Parameters
+        ----------
+        most : int
+            Elements that the struct may have; it has one at the least.
+        """
         if self.kind != "struct":
             self._stream.fail(f"{self._what} is not a struct")
         width = int(self._numbers(_INT32, 1)[0])
@@ -247,12 +253,16 @@ class Matrix:
             self._stream.fail(f"{self._what} has damaged field names")
         names = self._stream.read(size)
         self._stream.skip_to(self._stream.position + padding)
-        if self.size != 1:
-            self._stream.fail(f"{self._what} is a struct of {self.size} elements, expected 1")
-        for i in range(0, size, width):
-            name = names[i : i + width].split(b"\0")[0].decode("latin-1")
-            with self._matrix(name) as item:
-                yield item
+        if not 1 <= self.size <= most:
+            expected = f"1 to {most}" if most > 1 else "1"
+            self._stream.fail(
+                f"{self._what} is a struct of {self.size} elements, expected {expected}"
+            )
+        for _ in range(self.size):
+            for i in range(0, size, width):
+                name = names[i : i + width].split(b"\0")[0].decode("latin-1")
+                with self._matrix(name) as item:
+                    yield item
 
     @property
     def _what(self) -> str:
@@ -346,6 +356,57 @@ def variables(path: Path, *, doing: str | None = None) -> Iterator[Matrix]:
         If the file is not of level 5, or is damaged.
     """
     where = doing or f"Reading {path}"
+    for element in _elements(path, where):
+        yield from _variable(element, where)
+
+
+def each(
+    path: Path, read: Callable[[Matrix], Any], *, doing: str
+) -> Iterator[tuple[str, Any | DataError]]:
+    """Decode the variables of a level 5 file by a function, past those that are damaged.
+
+    Parameters
+    ----------
+    path : Path
+    read : callable
+        Gets each variable, in the file's order.
+    doing : str
+        What errors say was being done.
+
+    Yields
+    ------
+    name, result or DataError
+        What ``read`` returned, once the variable's checksum is verified, or what it or the file's
+        content raised. The name is empty where it could not be read.
+
+    Raises
+    ------
+    DataError
+        If the file is not of level 5, or nothing behind the damage can be found.
+    """
+    for element in _elements(path, doing):
+        name = ""
+        found: Any = None
+        try:
+            for matrix in _variable(element, doing):
+                name = matrix.name
+                found = read(matrix)
+        except DataError as error:
+            found = error
+        yield name, found
+
+
+@dataclass(frozen=True)
+class _Element:
+    """A variable in a file that stands at its beginning."""
+
+    file: BinaryIO
+    compressed: bool
+    size: int
+    order: ByteOrder
+
+
+def _elements(path: Path, where: str) -> Iterator[_Element]:
     with path.open("rb") as file:
         left = file.seek(0, 2)
         file.seek(0)
@@ -360,20 +421,17 @@ def variables(path: Path, *, doing: str | None = None) -> Iterator[Matrix]:
             if size > left:
                 raise _damaged(where, f"it ends {size - left} bytes early")
             start = file.tell()
-            if kind in (_MATRIX, _COMPRESSED):
-                yield from _variable(file, kind, size, order=order, where=where)
-            else:
+            if kind not in (_MATRIX, _COMPRESSED):
                 raise _damaged(where, f"it holds an element of unknown type {kind}")
+            yield _Element(file, kind == _COMPRESSED, size, order)
             file.seek(start + size)
             left -= size
 
 
-def _variable(
-    file: BinaryIO, kind: int, size: int, *, order: ByteOrder, where: str
-) -> Iterator[Matrix]:
-    stream = _Stream(file, size, where=where, compressed=kind == _COMPRESSED)
-    end = size
-    if kind == _COMPRESSED:
+def _variable(element: _Element, where: str) -> Iterator[Matrix]:
+    order, end = element.order, element.size
+    stream = _Stream(element.file, element.size, where=where, compressed=element.compressed)
+    if element.compressed:
         kind, size, _ = _tag(stream, order)
         end = stream.position + size
         if kind != _MATRIX:

@@ -44,7 +44,8 @@ HEAD = 2048
 
 SERVICE = (
     *(".git/annex", ".snapshot", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN", "derivatives"),
-    "__MACOSX",
+    *("__MACOSX", "#snapshot", "~snapshot", "@Recycle", "RECYCLER", "System Volume Information"),
+    "__pycache__",
 )
 """Folders of other programs, which hold copies and no recordings of their own."""
 
@@ -476,6 +477,13 @@ def check_reader(reader: Reader, root: str | Path) -> list[Finding]:
     ------
     DataError
         If there is no such folder, or it is too large.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import check_reader
+    >>> from omfa.pipeline.readers import get_reader
+    >>> check_reader(get_reader("dreamer"), "DREAMER")
+    []
     """
     root = Path(root)
     doing = f"Checking the reader {reader.name} on {root}"

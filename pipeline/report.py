@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
 from omfa.pipeline import report_figures as figures
 from omfa.pipeline import report_page as page
 from omfa.pipeline import report_survey as surveys
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.progress import bar
 from omfa.pipeline.quality import FREQUENCIES
 from omfa.pipeline.report_quality import (
     MEASURES,
@@ -503,6 +503,11 @@ def write_report(
     ------
     DataError
         If there is no store to report, or the file cannot be written.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import open_store, write_report
+    >>> path = write_report([open_store("dreamer.zarr")], "quality.html")
     """
     if not page.is_address(out):
         out = Path(out)
@@ -510,14 +515,10 @@ def write_report(
         raise DataError(f"Writing the report {out}", "no store was given", "Name at least one")
     if isinstance(out, Path):
         page.check_writable(out)
-    with tqdm(
-        total=sum(map(surveys.sample_size, stores)),
-        desc="Report",
-        unit="rec",
-        disable=None if progress is None else not progress,
-    ) as bar:
+    total = sum(map(surveys.sample_size, stores))
+    with bar(total=total, what="Report", unit="rec", shown=progress) as counted:
         found = [
-            surveys.survey(store, title, f"dataset-{i}", bar)
+            surveys.survey(store, title, f"dataset-{i}", counted)
             for i, (store, title) in enumerate(zip(stores, surveys.titles(stores), strict=True), 1)
         ]
         stored = [survey for survey in found if len(survey.table)]

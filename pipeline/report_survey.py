@@ -6,7 +6,6 @@ each compared with its checksum first. Signals are not read here.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -16,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from tqdm import tqdm
 
+from omfa.pipeline.encoding import sha256
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.quality import FIGURES, FREQUENCIES
 from omfa.pipeline.store import Store, StoredRecording
@@ -83,7 +82,7 @@ def sample_size(store: Store) -> int:
     return min(MOST_RECORDINGS, len(store))
 
 
-def survey(store: Store, title: str, anchor: str, bar: tqdm[Any]) -> Survey:
+def survey(store: Store, title: str, anchor: str, bar: Any) -> Survey:
     """Read what the report shows of a store.
 
     Parameters
@@ -91,7 +90,7 @@ def survey(store: Store, title: str, anchor: str, bar: tqdm[Any]) -> Survey:
     store : Store
     title, anchor : str
         What the report calls the store, and the name of its section.
-    bar : tqdm
+    bar : tqdm.tqdm
         Is moved on by one for each recording.
     """
     table = store.recordings
@@ -159,15 +158,13 @@ def _read(
 def check(recording: StoredRecording, arrays: Collection[str]) -> None:
     """Raise if a chunk of these arrays is not as it was written: some would decode all the same."""
     for file, expected in recording.attrs.get("checksums", {}).items():
-        array, _, chunk = file.partition("/")
-        if array in arrays and chunk.startswith("c/"):
-            content = recording.location.read(f"{recording.recording}/{file}")
-            if hashlib.sha256(content).hexdigest() != expected:
-                raise DataError(
-                    f"Reading {recording.recording}",
-                    f"{file} does not match its checksum",
-                    "Run `omfa-ingest verify`, then the ingest command again",
-                )
+        mine = file.rpartition("/c/")[0] in arrays
+        if mine and sha256(recording.file(file)) != expected:
+            raise DataError(
+                f"Reading {recording.recording}",
+                f"{file} does not match its checksum",
+                "Run `omfa-ingest verify`, then the ingest command again",
+            )
 
 
 def reason(error: Exception) -> str:

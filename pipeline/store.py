@@ -26,12 +26,14 @@ from zarr.codecs import Crc32cCodec
 
 from omfa.pipeline import views
 from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
+from omfa.pipeline.decoding import bounded, claims, foreign, most_bytes
 from omfa.pipeline.encoding import CHUNK_SAMPLES as CHUNK_SAMPLES
 from omfa.pipeline.encoding import FORMAT, METADATA, digest, sha256, to_json
 from omfa.pipeline.encoding import AlignedRecording as AlignedRecording
 from omfa.pipeline.encoding import encode as encode
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Location, being_written, locate
+from omfa.pipeline.recording import MAX_SFREQ
 from omfa.pipeline.words import some
 
 if TYPE_CHECKING:
@@ -61,6 +63,13 @@ _MOST_PACKED = 30_000
 
 # Chunks of an array. Ours span a quarter of a million samples; each costs a step in Python.
 _MOST_CHUNKS = 100_000
+
+_NAMES = frozenset(UCS.names)
+
+# Arrays of places in the signal, and of numbers of its samples.
+_PLACES = tuple(
+    f"{what}_{which}" for what in ("trial", "baseline", "segment") for which in ("onset", "length")
+)
 
 # Bytes of metadata: a recording's or a root's row has about a thousand, a chunk's checksum 80.
 _LONGEST = 1 << 26
@@ -93,6 +102,15 @@ class Store:
     location : Location
     settings : dict
         How the store was made: source, reader, preprocessing, channel rules, software.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import open_store
+    >>> store = open_store("dreamer.zarr")
+    >>> len(store), len(store.channels)
+    (2, 14)
+    >>> store[0].recording
+    'sub-01_ses-1_run-1'
     """
 
     location: Location
@@ -256,7 +274,18 @@ class Store:
 
 @dataclass(frozen=True, repr=False)
 class StoredRecording:
-    """One recording of a store; arrays are read when asked for."""
+    """One recording of a store; arrays are read when asked for.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import open_store
+    >>> recording = open_store("dreamer.zarr")["sub-01_ses-1_run-1"]
+    >>> recording.signal().dtype, recording.channels[:2]
+    (dtype('float32'), ['AF3', 'AF4'])
+    >>> list(recording.trials.columns[:2])
+    ['onset', 'length']
+    >>> raw = recording.to_raw(trial=0)
+    """
 
     location: Location = field(repr=False)
     recording: str
@@ -281,7 +310,7 @@ class StoredRecording:
         }
         return views.cell(self.recording, facts, self.events)
 
-    @cached_property
+    @property
     def group(self) -> zarr.Group:
         """The recording's Zarr group, opened with its consolidated metadata.
 
@@ -290,6 +319,11 @@ class StoredRecording:
         DataError
             If the metadata are not those that were written for a recording of this name.
         """
+        return self._opened[0]
+
+    @cached_property
+    def _opened(self) -> tuple[zarr.Group, dict[str, zarr.Array]]:
+        """The group, and each array in it by name."""
         try:
             _, found = _sealed(self.location, self.recording)
         except OSError as error:
@@ -306,19 +340,28 @@ class StoredRecording:
                 use_consolidated=True,
                 zarr_format=3,  # else files of the older format are read too, whatever they are
             )
-            self._check_claims(group)
+            # However deep: a label's name may have a slash.
+            arrays = {
+                name: node
+                for name, node in group.members(max_depth=None)
+                if isinstance(node, zarr.Array)
+            }
+            self._check_claims(group, arrays)
+            self._check_facts(group.attrs, arrays["signal"])
         except DataError:
             raise
         except Exception as error:  # another run replaces it, or it is none of ours
             raise self._damaged(
                 f"its metadata are none that omfa writes ({type(error).__name__}: {error!s:.200})"
             ) from error
-        return group
+        return group, arrays
 
-    def _check_claims(self, group: zarr.Group) -> None:
+    def _check_claims(self, group: zarr.Group, arrays: Mapping[str, zarr.Array]) -> None:
         """Refuse, before memory is taken, arrays that are larger than their files can hold."""
         attrs = cast(Mapping[str, Any], group.attrs)
-        for name, array in group.arrays():
+        for name, array in arrays.items():
+            if codecs := foreign(array):
+                raise self._damaged(f"its {name} is of the codecs {codecs}, and omfa writes others")
             expected = (len(attrs["channels"]), attrs["n_times"])
             if name == "signal" and (array.shape != expected or array.dtype.kind != "f"):
                 raise self._damaged(
@@ -334,20 +377,64 @@ class StoredRecording:
                     raise self._damaged(
                         f"its {name} claims {claimed:,} bytes and its files have {packed:,}"
                     )
-            n_chunks = math.prod(map(_ceil, array.shape, array.chunks))
+            whole = map(max, array.shape, array.shards or array.shape)
+            n_chunks = math.prod(map(_ceil, whole, array.chunks))
             if n_chunks > _MOST_CHUNKS:
                 raise self._damaged(f"its {name} has {n_chunks:,} chunks, more than any of ours")
 
-    def _packed(self, files: Iterable[str], beginning: str) -> int:
-        """Return the bytes of the files that begin so; 0 if one is missing, as reading will say."""
-        try:
-            return sum(
-                self.location.size(f"{self.recording}/{file}")
-                for file in files
-                if file.startswith(beginning)
+    def _check_facts(self, attrs: Mapping[str, Any], signal: zarr.Array) -> None:
+        """Refuse facts that no recording of omfa has: what reads them trusts them."""
+        rate, channels = attrs["sfreq"], attrs["channels"]
+        if not isinstance(rate, int | float) or not 0 < rate <= MAX_SFREQ:
+            raise self._damaged(f"its rate is {rate!r:.40} Hz")
+        if not isinstance(channels, list) or UCS.in_order(channels) != channels:
+            raise self._damaged("its channels are not in the order of the channel schema")
+        if attrs["dtype"] != str(signal.dtype):
+            raise self._damaged(
+                f"its signal is of {signal.dtype}, its metadata say {attrs['dtype']}"
             )
-        except FileNotFoundError:
-            return 0
+        for name in ("source", "participant"):
+            if not isinstance(attrs.get(name, {}), dict):
+                raise self._damaged(f"what it says of its {name} is no mapping")
+
+    def _packed(self, files: Iterable[str], beginning: str) -> int:
+        """Return the bytes of the files that begin so."""
+        packed = 0
+        for file in files:
+            if file.startswith(beginning):
+                try:
+                    packed += self.location.size(f"{self.recording}/{file}")
+                except FileNotFoundError as error:
+                    raise self._damaged(f"{file} is missing") from error
+        return packed
+
+    def file(self, name: str) -> bytes:
+        """Return the content of one of its files.
+
+        Parameters
+        ----------
+        name : str
+            As in the attribute ``checksums``.
+
+        Raises
+        ------
+        DataError
+            If the recording's metadata are not as written.
+        OSError
+            If the file cannot be read, or has more bytes than its array can have.
+        """
+        array = self._array_of(name)
+        most = most_bytes(array) if array else _LONGEST
+        return self.location.read(f"{self.recording}/{name}", most)
+
+    def claims(self, name: str, content: bytes) -> str:
+        """Return what a file's content claims beyond the shape of its array; empty if nothing."""
+        array = self._array_of(name)
+        return claims(array, content) if array else ""
+
+    def _array_of(self, file: str) -> zarr.Array | None:
+        """Return the array of a file of values; None if it is one of metadata."""
+        return self._opened[1].get(file.rpartition("/c/")[0])
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -363,7 +450,7 @@ class StoredRecording:
     @property
     def checked_where_read(self) -> bool:
         """Whether each chunk of its signal has a CRC-32C; earlier omfa wrote none."""
-        compressors = cast(zarr.Array, self.group["signal"]).compressors
+        compressors = self._opened[1]["signal"].compressors
         return any(isinstance(codec, Crc32cCodec) for codec in compressors)
 
     @property
@@ -392,9 +479,16 @@ class StoredRecording:
         Raises
         ------
         DataError
-            If its bytes are not those that were written.
+            If its bytes are not those that were written, or lie outside the recording.
         """
-        return self._read(name)
+        values = self._read(name)
+        if name in _PLACES and values.size:
+            n_times = int(cast(int, self.group.attrs["n_times"]))
+            if values.dtype.kind != "i" or values.min() < 0 or values.max() > n_times:
+                raise self._damaged(
+                    f"its {name} is not within the {n_times:,} samples of its signal"
+                )
+        return values
 
     def signal(self, start: int = 0, stop: int | None = None) -> npt.NDArray[np.float32]:
         """Return the signal, decoded.
@@ -434,9 +528,12 @@ class StoredRecording:
         return self._read("signal", (slice(None), slice(start, stop)))
 
     def _read(self, name: str, selection: Any = ...) -> npt.NDArray[Any]:
-        group = self.group
+        # As Zarr takes paths: earlier omfa wrote labels with slashes in their names.
+        path = "/".join(part for part in name.replace("\\", "/").split("/") if part)
+        if path not in (arrays := self._opened[1]):
+            raise self._damaged(f"it has no {name}")
         try:
-            array = cast(zarr.Array, group[name])
+            array = bounded(arrays[path])
             values = np.asarray(array[selection])
             # Zarr takes a file that is not there for one that holds nothing but the fill value.
             if values.size and _same(values.flat[0], array.fill_value):
@@ -589,6 +686,10 @@ class StoredRecording:
         found = {name: self.array(stored) for name, stored in columns.items()}
         if len({values.shape for values in found.values()}) > 1:
             raise self._damaged("the columns of its trial table have different lengths")
+        n_times = int(cast(int, self.group.attrs["n_times"]))
+        for part in ("", "baseline_"):
+            if (found[f"{part}onset"] + found[f"{part}length"] > n_times).any():
+                raise self._damaged(f"a trial ends after the {n_times:,} samples of its signal")
         return pd.DataFrame(found)
 
 
@@ -606,6 +707,13 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
     ------
     DataError
         If there is no store, or it has another format or channel schema version.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import open_store
+    >>> store = open_store("dreamer.zarr")
+    >>> list(store.recordings["subject"])
+    ['01', '02']
     """
     location = locate(address, storage_options)
     doing = f"Opening {address}"
@@ -638,6 +746,12 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
         warnings.warn(
             f"Opening {address}: {outdated} recordings were made with settings that the store no "
             "longer has, and are left out. Run the last omfa-ingest command again to remake them.",
+            stacklevel=2,
+        )
+    if strange := [name for name, row in rows.items() if not row and _is_strange(location, name)]:
+        warnings.warn(
+            f"{doing}: {some(strange)} cannot be read as recordings, and are left out. "
+            "`omfa-ingest verify` says why; run the ingest command again to make them again.",
             stacklevel=2,
         )
     return Store(location, settings, listed, frozenset(cached) | frozenset(folders))
@@ -715,6 +829,9 @@ def read_root(location: Location) -> Root | None:
     if not isinstance(listed, dict) or not all(map(_is_row, listed.values())):
         settings["recordings"] = {}
         return Root(settings, "lists recordings as omfa does not")
+    if whole and not all(set(row["channels"]) <= _NAMES for row in listed.values()):
+        settings["recordings"] = {}
+        return Root(settings, "lists channels that are not in the channel schema")
     return Root(settings, "" if whole else "was changed")
 
 
@@ -769,6 +886,17 @@ def _row(location: Location, recording: str) -> dict[str, Any] | None:
         return None
 
 
+def _is_strange(location: Location, folder: str) -> bool:
+    """Return whether a folder has metadata, of nobody who is still writing, and is no recording."""
+    try:
+        document = _metadata(location, folder)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError, RecursionError):
+        return True
+    return not being_written(document) and _row_of(document) is None
+
+
 def _row_of(document: Any) -> dict[str, Any] | None:
     """Return how the root lists a recording of these metadata; None if they are none of omfa's."""
     try:
@@ -779,7 +907,7 @@ def _row_of(document: Any) -> dict[str, Any] | None:
         }
     except (LookupError, TypeError):
         return None
-    return row if _is_row(row) else None
+    return row if _is_row(row) and set(row["channels"]) <= _NAMES else None
 
 
 def _is_row(row: Any) -> bool:
@@ -865,17 +993,25 @@ def _damage(location: Location, recording: str) -> tuple[str, str]:
         document, found = _sealed(location, recording)
         if found:
             return "", found
+        stored = StoredRecording(location, recording)
         for name, expected in document["attributes"]["checksums"].items():
             try:
-                content = location.read(f"{recording}/{name}")
+                content = stored.file(name)
             except FileNotFoundError:
                 found = f"{name} is missing"
             except OSError as error:
                 found = f"{name} cannot be read ({error.strerror or error})"
             else:
-                found = "" if sha256(content) == expected else f"{name} does not match its checksum"
+                if sha256(content) != expected:
+                    found = f"{name} does not match its checksum"
+                elif claimed := stored.claims(name, content):
+                    found = f"{name} cannot be decoded ({claimed})"
             if found:
                 break
+        else:
+            _ = stored.trials, [stored.array(name) for name in _PLACES]
+    except DataError as error:
+        return "", str(error.args[1])
     except OSError as error:
         return "", f"{METADATA} cannot be read ({error.strerror or error})"
     return document["attributes"]["digest"], found

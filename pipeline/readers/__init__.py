@@ -12,8 +12,16 @@ from omfa.pipeline.recording import Reader
 
 READERS = {
     "seed": "omfa.pipeline.readers.corpora.seed:SeedReader",
+    "seed-iv": "omfa.pipeline.readers.corpora.seed_iv:SeedIVReader",
+    "seed-v": "omfa.pipeline.readers.corpora.seed_v:SeedVReader",
+    "seed-vii": "omfa.pipeline.readers.corpora.seed_vii:SeedVIIReader",
     "deap": "omfa.pipeline.readers.corpora.deap:DeapReader",
     "dreamer": "omfa.pipeline.readers.corpora.dreamer:DreamerReader",
+    "faced": "omfa.pipeline.readers.corpora.faced:FacedReader",
+    "mahnob-hci": "omfa.pipeline.readers.corpora.mahnob_hci:MahnobHciReader",
+    "amigos": "omfa.pipeline.readers.corpora.amigos:AmigosReader",
+    "eav": "omfa.pipeline.readers.corpora.eav:EavReader",
+    "thu-ep": "omfa.pipeline.readers.corpora.thu_ep:ThuEpReader",
     "bids": "omfa.pipeline.readers.bids:BidsReader",
     "files": "omfa.pipeline.readers.files:FilesReader",
     "moabb": "omfa.pipeline.readers.moabb_datasets:MoabbReader",

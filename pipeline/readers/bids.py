@@ -10,9 +10,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,11 +23,18 @@ import pandas as pd
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.channel_types import ChannelRules
-from omfa.pipeline.readers.events import interrupts, is_bad, is_event, last_until_next
+from omfa.pipeline.readers.events import (
+    annotation_events,
+    interrupts,
+    is_bad,
+    is_event,
+    last_until_next,
+)
 from omfa.pipeline.readers.folder import is_service, left_out, once, text_of, walk
+from omfa.pipeline.readers.montages import montage_file
 from omfa.pipeline.readers.opening import companions, open_raw
 from omfa.pipeline.readers.raw import check_unique, to_recording
-from omfa.pipeline.readers.tables import Pairs, numbers, pairs, plain, seconds
+from omfa.pipeline.readers.tables import MISSING, Pairs, numbers, pairs, plain, seconds
 from omfa.pipeline.recording import TRIAL_COLUMNS, Key, Recording
 from omfa.pipeline.words import some
 
@@ -49,6 +57,9 @@ _TYPES = {
     "SEEG": "seeg", "DBS": "dbs",
 }  # fmt: skip
 
+_EVENTS_FROM = ("events.tsv", "annotations", "none")
+_SECONDS = {"s": 1.0, "ms": 1e-3}
+
 # Coordinate systems that are MNE's head frame, and BIDS's units in metres.
 _HEAD = ("CapTrak", "ElektaNeuromag", "ChietiItab")
 _METRES = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
@@ -65,7 +76,7 @@ class BidsReader:
     Attributes
     ----------
     task : str or None
-        Only this task; None: every task.
+        Only this task, as a name or a pattern (``"run[2-5]"``); None: every task.
     events : mapping
         The events to take, by ``trial_type`` or else ``value``, each with the label to give it:
         ``{"S  5": "happy"}``. Empty: every event.
@@ -89,6 +100,17 @@ class BidsReader:
         Take no measured positions, from ``electrodes.tsv`` or from the file.
     encoding : str or None
         Of the texts in EDF and BDF files, where they are not in UTF-8.
+    montage : str or None
+        Where electrodes are, in place of ``electrodes.tsv`` and of what the files say: the name of
+        one of MNE's montages, such as "GSN-HydroCel-128", or a file, below the root or absolute.
+    events_from : {"events.tsv", "annotations", "none"}
+        Whether trials are the rows of ``events.tsv``, the annotations in the file itself, or each
+        recording as a whole.
+    events_by : str or None
+        The column of ``events.tsv`` that says what an event is, in place of ``trial_type`` and
+        ``value``; rows without a value there are no trials.
+    events_unit : {"s", "ms"}
+        The unit of onset and duration in ``events.tsv``, where it is not BIDS's.
     """
 
     task: str | None = None
@@ -101,10 +123,29 @@ class BidsReader:
     names_from: Literal["file", "channels.tsv"] = field(default="file", metadata={"quiet": True})
     ignore_positions: bool = field(default=False, metadata={"quiet": True})
     encoding: str | None = field(default=None, metadata={"quiet": True})
+    montage: str | None = field(default=None, metadata={"quiet": True})
+    events_from: Literal["events.tsv", "annotations", "none"] = field(
+        default="events.tsv", metadata={"quiet": True}
+    )
+    events_by: str | None = field(default=None, metadata={"quiet": True})
+    events_unit: Literal["s", "ms"] = field(default="s", metadata={"quiet": True})
 
     def __post_init__(self) -> None:
-        ChannelRules(unit=self.unit)
+        self._rules  # noqa: B018 - it checks itself
+        for name, choices in (("events_from", _EVENTS_FROM), ("events_unit", tuple(_SECONDS))):
+            if (chosen := getattr(self, name)) not in choices:
+                raise DataError(
+                    f"bids reader: choosing {name}",
+                    f"there is no {chosen!r}",
+                    f"Choose one of {', '.join(choices)}",
+                )
         object.__setattr__(self, "events", pairs(self.events))
+
+    @property
+    def _rules(self) -> ChannelRules:
+        return ChannelRules(
+            self.not_eeg, self.unit, self.eeg, self.ignore_positions, montage=self.montage
+        )
 
     def discover(self, root: str | Path) -> list[Key]:
         """List the recordings of a dataset.
@@ -132,7 +173,9 @@ class BidsReader:
             names = [path.relative_to(root).as_posix() for path in odd]
             left_out(where, names, "do not end in _eeg")
         found = [path for path in once(files, where=where) if path not in {*odd, *parts}]
-        found = [path for path in found if self.task in (None, _entities(path).get("task"))]
+        if self.task is not None:
+            task = self.task
+            found = [p for p in found if fnmatchcase(_entities(p).get("task", ""), task)]
         if not found:
             raise DataError(
                 where,
@@ -140,7 +183,7 @@ class BidsReader:
                 + (f" of task {self.task!r}" if self.task else ""),
                 "Give the dataset's root, with sub-*/eeg or sub-*/ses-*/eeg in it, and its task",
             )
-        keys = [_key(path, root) for path in found]
+        keys = [_key(path, root, montage_file(self.montage, root)) for path in found]
         spelled = [(_entities(p).get("sub", ""), _entities(p).get("ses", "")) for p in found]
         check_unique(keys, spelled, where=where, action="Keep one of them, or rename one")
         return sorted(keys)
@@ -177,27 +220,47 @@ class BidsReader:
                 "its _eeg.json says that it was cut into epochs",
                 "Use the continuous recording, or leave its task out by --task",
             )
-        file = beside["events.tsv"]
+        _note_case(path, beside.values(), where=where, notes=notes)
+        file = beside["events.tsv"] if self.events_from == "events.tsv" else None
         table = _read_tsv(file, notes) if file else None
         asked = {name.strip(): label for name, label in dict(self.events).items()}
-        events = None if table is None else _events(table, asked, where=where)
+        factor = _SECONDS[self.events_unit]
+        events = (
+            None
+            if table is None
+            else _events(table, asked, by=self.events_by, factor=factor, where=where)
+        )
         raw = open_raw(path, where=where, encoding=self.encoding, notes=notes)
         with _tables(where):
             if beside["channels.tsv"]:
                 self._describe(raw, beside["channels.tsv"], where=where, notes=notes)
-            if beside["electrodes.tsv"] and not self.ignore_positions:
+            if beside["electrodes.tsv"] and not (self.ignore_positions or self.montage):
                 _place_electrodes(
                     raw, beside["electrodes.tsv"], beside["coordsystem.json"], where=where,
                     notes=notes,
                 )  # fmt: skip
-            _mark(raw, table)
+            _mark(raw, table, factor)
+        if self.events_from == "annotations":
+            events = annotation_events(
+                raw,
+                where=where,
+                events=asked,
+                duration=self.duration,
+                path=path,
+                encoding=self.encoding,
+                notes=notes,
+            )
+        elif self.events_from == "events.tsv" and file is None:
+            _note_annotations(raw, where=where, notes=notes)
         end = raw.n_times / raw.info["sfreq"]
         return to_recording(
             raw,
             key,
             where=where,
-            events=self._choose(events, asked, end, where=where, notes=notes),
-            rules=ChannelRules(self.not_eeg, self.unit, self.eeg, self.ignore_positions),
+            events=events
+            if table is None
+            else self._choose(events, asked, end, where=where, notes=notes),
+            rules=self._rules,
             participant=_participant(root, key.subject),
             source=facts,
             notes=notes,
@@ -216,18 +279,22 @@ class BidsReader:
         if events is None or events.empty:
             return None
         events = last_until_next(events, end=end, duration=self.duration, where=where, notes=notes)
-        kind = events.pop("kind")
-        if not asked:
-            return events
-        events["event"] = kind.map(asked)
-        events = events.dropna(subset="event").reset_index(drop=True)
+        if asked:
+            events["event"] = events["kind"].map(asked)
+        known = sorted(set(events["kind"].dropna()))
+        # Only now: an event lasts to the next one of any kind.
+        events = events.dropna(subset="event" if asked else "kind").drop(columns="kind")
         if events.empty:
             raise DataError(
                 where,
-                f"none of {', '.join(asked)} is among its events ({', '.join(sorted(set(kind)))})",
+                f"none of {', '.join(asked)} is among its events ({', '.join(known)})"
+                if asked
+                else f"no event has a value in the column {self.events_by!r}",
                 "Name its events by --events NAME=LABEL, or leave its task out by --task",
             )
-        return events
+        events = events.reset_index(drop=True)
+        given = [name for name in events if name not in ("onset", "duration", "stimulus", "event")]
+        return events.assign(**{str(name): numbers(events[name]) for name in given})
 
     def _describe(self, raw: mne.io.BaseRaw, file: Path, *, where: str, notes: list[str]) -> None:
         """Give the channels the types, the status and, if asked, the names of ``channels.tsv``."""
@@ -290,9 +357,9 @@ def _misnamed(path: Path) -> str:
     return ""
 
 
-def _key(path: Path, root: Path) -> Key:
+def _key(path: Path, root: Path, montage: Path | None) -> Key:
     found = _entities(path)
-    files = [path]
+    files = [path, *([montage] if montage else [])]
     if not _misnamed(path):
         beside = (_sidecar(path, root, name) for name in _SIDECARS)
         files += [*companions(path), *(file for file in beside if file)]
@@ -301,7 +368,10 @@ def _key(path: Path, root: Path) -> Key:
         subject=plain(found.get("sub") or path.relative_to(root).parts[0].removeprefix("sub-")),
         session=plain(found.get("ses", "")) or "1",
         run=plain("".join(found.get(key, "") for key in ("task", "acq", "run"))) or "1",
-        files=tuple(file.relative_to(root).as_posix() for file in files),
+        files=tuple(
+            file.relative_to(root).as_posix() if file.is_relative_to(root) else str(file)
+            for file in files
+        ),
         root=str(root),
     )
 
@@ -311,21 +381,59 @@ def _sidecar(path: Path, root: Path, end: str) -> Path | None:
 
     By BIDS's principle of inheritance: the nearest folder up to the root, and there the name that
     shares most with the recording's and says nothing else of it, except in which space electrodes
-    were measured.
+    were measured. Where none fits, one whose values differ in upper and lower case alone is taken,
+    unless it is another recording's.
     """
     mine = _entities(path)
     for folder in (path.parent, *path.parent.parents):
         fitting = []
         for file in folder.glob(f"*{end}"):
-            theirs = _entities(file)
-            theirs.pop("space", None)
-            if file.name.rpartition("_")[2] == end and theirs.items() <= mine.items():
-                fitting.append((-len(theirs), "CapTrak" not in file.name, file.name, file))
-        if fitting:
+            if file.name.rpartition("_")[2] == end and (spelled := _fits(file, mine)):
+                n, order = -len(_entities(file)), "CapTrak" not in file.name
+                fitting.append((spelled == "otherwise", n, order, file.name, file))
+        if fitting and not (min(fitting)[0] and _is_of_another(min(fitting)[-1], path)):
             return min(fitting)[-1]
         if folder == root:
             break
     return None
+
+
+def _fits(file: Path, mine: Mapping[str, str]) -> Literal["", "equally", "otherwise"]:
+    """Return whether a sidecar fits a recording: it says nothing else of it, in equal letters."""
+    theirs = _entities(file)
+    theirs.pop("space", None)
+    if theirs.items() <= mine.items():
+        return "equally"
+    lower = {key: value.lower() for key, value in mine.items()}
+    return "otherwise" if all(lower.get(k) == v.lower() for k, v in theirs.items()) else ""
+
+
+def _is_of_another(file: Path, path: Path) -> bool:
+    """Return whether a sidecar is spelled as another recording beside it is."""
+    return any(
+        other != path and _fits(file, _entities(other)) == "equally"
+        for other in path.parent.iterdir()
+        if other.suffix.lower() in EXTENSIONS
+    )
+
+
+def _note_case(path: Path, files: Iterable[Path | None], *, where: str, notes: list[str]) -> None:
+    names = [f.name for f in files if f and _fits(f, _entities(path)) == "otherwise"]
+    if names:
+        notes.append(
+            f"{where}: {some(names)} differ from it in upper and lower case and are taken to be of "
+            "it, since no others are there."
+        )
+
+
+def _note_annotations(raw: mne.io.BaseRaw, *, where: str, notes: list[str]) -> None:
+    """Say that a recording without events.tsv has annotations of its own, which are not used."""
+    texts = [str(text) for text in raw.annotations.description]
+    if kinds := sorted({text for text in texts if is_event(text)}):
+        notes.append(
+            f"{where}: it has no events.tsv and is one trial; annotations in the file itself "
+            f"({some(kinds, 4)}) are not used. Take them by --events-from annotations."
+        )
 
 
 # ------------------------------------------------------------------------------- tables
@@ -359,20 +467,41 @@ def _read_tsv(path: Path, notes: list[str] | None = None) -> pd.DataFrame:
     return table.fillna("").rename(columns=str.strip)  # a row may be short
 
 
+def _first_given(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+    """Return for each row the first of the columns that has a value, or else the first's text."""
+    texts = [table[name].str.strip() for name in columns if name in table]
+    if not texts:
+        return pd.Series("", table.index)
+    found = texts[0]
+    for text in reversed(texts):
+        found = text.where(~text.isin(MISSING), found)
+    return found
+
+
 def _kinds(table: pd.DataFrame) -> pd.Series:
-    """Return what each event is: its ``trial_type`` or, where there is none, its ``value``."""
-    column = next((name for name in ("trial_type", "value") if name in table), None)
-    return table[column].str.strip() if column else pd.Series("", table.index)
+    """Return what each event is: its ``trial_type`` or, where it has none, its ``value``."""
+    return _first_given(table, ("trial_type", "value"))
 
 
-def _events(table: pd.DataFrame, asked: Container[str], *, where: str) -> pd.DataFrame:
-    """Return the events of ``events.tsv``, each with its ``kind``, without BAD spans."""
+def _events(
+    table: pd.DataFrame, asked: Container[str], *, by: str | None, factor: float, where: str
+) -> pd.DataFrame:
+    """Return the events of ``events.tsv`` as text, each with its ``kind``, without BAD spans."""
     kind = _kinds(table)
     kept = kind.map(lambda text: is_event(text, asked)).astype(bool)
     table, kind = table[kept], kind[kept]
-    shown = next((table[column].str.strip() for column in _STIMULUS if column in table), kind)
+    if by is not None:
+        if by not in table:
+            raise DataError(
+                where,
+                f"its events.tsv has no column {by!r}; it has {', '.join(table.columns)}",
+                "Give another --events-by, or leave its task out by --task",
+            )
+        kind = table[by].str.strip()
+        kind = kind.where(~kind.isin(MISSING))
+    shown = _first_given(table, _STIMULUS)
     try:
-        when = {column: seconds(table[column]) for column in ("onset", "duration")}
+        when = {column: factor * seconds(table[column]) for column in ("onset", "duration")}
         if when["onset"].isna().any():
             raise ValueError("an event has no onset")
     except (KeyError, ValueError) as error:
@@ -382,14 +511,14 @@ def _events(table: pd.DataFrame, asked: Container[str], *, where: str) -> pd.Dat
             "Give it columns onset and duration, in seconds",
         ) from error
     labels = {
-        f"events_{column}" if column in TRIAL_COLUMNS else column: numbers(table[column])
+        f"events_{column}" if column in TRIAL_COLUMNS else column: table[column]
         for column in table
         if column not in ("onset", "duration", "sample", "stimulus")
     }
     return pd.DataFrame(when | {"stimulus": shown, "kind": kind} | labels).reset_index(drop=True)
 
 
-def _mark(raw: mne.io.BaseRaw, table: pd.DataFrame | None) -> None:
+def _mark(raw: mne.io.BaseRaw, table: pd.DataFrame | None, factor: float) -> None:
     """Give a recording the BAD spans and interruptions of its events, beside the file's own.
 
     Where there are events, the file's own annotations are of interruptions only: the events are
@@ -404,7 +533,7 @@ def _mark(raw: mne.io.BaseRaw, table: pd.DataFrame | None) -> None:
     kind = _kinds(table)
     spans = table[kind.map(lambda text: is_bad(text, False) or interrupts(text)).astype(bool)]
     when = {
-        name: seconds(spans[name]).to_numpy() if name in spans else np.zeros(len(spans))
+        name: factor * seconds(spans[name]).to_numpy() if name in spans else np.zeros(len(spans))
         for name in ("onset", "duration")
     }
     known = np.isfinite(when["onset"])

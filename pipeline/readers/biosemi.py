@@ -49,38 +49,56 @@ class BiosemiFile:
 
     def read(
         self, picks: Sequence[int], *, status: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """Decode channels, and the low byte of a status channel.
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint16]]:
+        """Decode channels, and the trigger bits of a status channel.
 
         Parameters
         ----------
         picks : sequence of int
         status : int
-            The status channel. Its upper bits are the amplifier's own.
+            The status channel. Its upper eight bits are the amplifier's own.
 
         Returns
         -------
         signal : ndarray of float32, shape (len(picks), n_times)
             In the file's units.
-        codes : ndarray of uint8, shape (n_times,)
+        codes : ndarray of uint16, shape (n_times,)
         """
         n_times, n_chans = self.record_times, len(self.channels)
-        signal = np.empty((len(picks), self.n_records * n_times), np.float32)
-        codes = np.empty(self.n_records * n_times, np.uint8)
-        scale, offset = (a[list(picks)][:, None] for a in (self.scale, self.offset))
+        signal = np.empty((len(picks), self.n_records, n_times), np.float32)
+        codes = np.empty((self.n_records, n_times), np.uint16)
+        scale, offset = (a[list(picks)][:, None, None] for a in (self.scale, self.offset))
+        size = 3 * n_chans * n_times
         with self.path.open("rb") as file:
-            file.seek(_HEAD * (n_chans + 1))
+            # Each sample of three bytes is taken with the byte before it, as the upper three of
+            # four: shifted down, it has its sign.
+            file.seek(_HEAD * (n_chans + 1) - 1)
+            before = file.read(1)
             for start in range(0, self.n_records, _BLOCK):
                 n = min(_BLOCK, self.n_records - start)
-                data = np.frombuffer(file.read(3 * n * n_chans * n_times), np.uint8)
-                data = data.reshape(n, n_chans, n_times, 3)
-                words = np.zeros((n, len(picks), n_times, 4), np.uint8)
-                words[..., 1:] = data[:, picks]  # the sign is in the highest byte
-                digits = (words.view("<i4")[..., 0] >> 8) * scale + offset
-                place = slice(start * n_times, (start + n) * n_times)
-                signal[:, place] = digits.transpose(1, 0, 2).reshape(len(picks), -1)
-                codes[place] = data[:, status, :, 0].ravel()
-        return signal, codes
+                data = before + file.read(n * size)
+                before = data[-1:]
+                words: npt.NDArray[np.int32] = np.ndarray(
+                    (n_chans, n, n_times), "<i4", data, strides=(3 * n_times, size, 3)
+                )
+                digits = words[list(picks)]
+                digits >>= 8
+                values = digits * scale
+                values += offset
+                signal[:, start : start + n] = values
+                codes[start : start + n] = words[status] >> 8 & 0xFFFF
+        return signal.reshape(len(picks), -1), codes.ravel()
+
+    def check_scales(self, picks: Sequence[int], *, doing: str) -> None:
+        """Raise if channels of one kind differ in scale.
+
+        The format has no checksum; BioSemi has one scale for all electrodes, and another is damage.
+        """
+        scales = self.scale[list(picks)]
+        if scales.max() > scales.min():
+            raise DataError(
+                doing, "its EEG channels have different scales", "Download the file again"
+            )
 
 
 def open_bdf(path: Path, *, doing: str) -> BiosemiFile:
@@ -156,7 +174,7 @@ class _Columns:
         return np.array([float(text) for text in self.texts(at, 8)])
 
 
-def onsets(codes: npt.NDArray[np.uint8], code: int) -> npt.NDArray[np.int64]:
+def onsets(codes: npt.NDArray[np.uint16], code: int) -> npt.NDArray[np.int64]:
     """Return the samples at which a status code begins."""
     begins = (codes[1:] == code) & (codes[:-1] != code)
     return np.flatnonzero(begins) + 1

@@ -56,17 +56,26 @@ class ChannelRules:
         Channels that are EEG whatever type the file gives them, as names or patterns.
     ignore_positions : bool
         Take no measured positions from the file.
+    montage : str or None
+        Where electrodes are instead: see ``place_by_montage``.
     """
 
     not_eeg: tuple[str, ...] = ()
     unit: str | None = None
     eeg: tuple[str, ...] = ()
     ignore_positions: bool = False
+    montage: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("not_eeg", "eeg"):
             if isinstance(value := getattr(self, name), str):
                 object.__setattr__(self, name, (value,))
+        if self.montage is not None and self.ignore_positions:
+            raise DataError(
+                "Choosing where electrodes are",
+                f"positions are to be ignored and to come from the montage {self.montage}",
+                "Give either --montage or --ignore-positions",
+            )
         if self.unit is not None and self.unit not in UNITS:
             raise DataError(
                 "Choosing the unit of a source",

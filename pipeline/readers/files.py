@@ -18,6 +18,7 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.channel_types import ChannelRules
 from omfa.pipeline.readers.events import annotation_events, last_until_next
 from omfa.pipeline.readers.folder import is_service, left_out, once, text_of, walk
+from omfa.pipeline.readers.montages import montage_file
 from omfa.pipeline.readers.opening import companions, open_raw
 from omfa.pipeline.readers.raw import check_unique, to_recording
 from omfa.pipeline.readers.tables import Pairs, numbers, pairs, plain, seconds
@@ -70,6 +71,9 @@ class FilesReader:
         Take no measured positions from the files.
     encoding : str or None
         Of the texts in EDF and BDF files, where they are not in UTF-8.
+    montage : str or None
+        Where electrodes are, in place of what the recordings say: the name of one of MNE's
+        montages, such as "GSN-HydroCel-128", or a file, below the folder or absolute.
     """
 
     pattern: str | None = None
@@ -83,9 +87,10 @@ class FilesReader:
     eeg: tuple[str, ...] = field(default=(), metadata={"quiet": True})
     ignore_positions: bool = field(default=False, metadata={"quiet": True})
     encoding: str | None = field(default=None, metadata={"quiet": True})
+    montage: str | None = field(default=None, metadata={"quiet": True})
 
     def __post_init__(self) -> None:
-        ChannelRules(unit=self.unit)
+        self._rules  # noqa: B018 - it checks itself
         object.__setattr__(self, "events", pairs(self.events))
         if self.pattern is not None:
             _compile(self.pattern)
@@ -95,6 +100,12 @@ class FilesReader:
                 f"labels are to come from {self.labels_from} and from the annotations",
                 "Give either --labels-from or --events",
             )
+
+    @property
+    def _rules(self) -> ChannelRules:
+        return ChannelRules(
+            self.not_eeg, self.unit, self.eeg, self.ignore_positions, montage=self.montage
+        )
 
     @property
     def _table(self) -> str | None:
@@ -177,7 +188,7 @@ class FilesReader:
             key,
             where=where,
             events=events,
-            rules=ChannelRules(self.not_eeg, self.unit, self.eeg, self.ignore_positions),
+            rules=self._rules,
             source={"format": Path(key.files[0]).suffix.lstrip(".").lower()},
             notes=notes,
         )
@@ -213,6 +224,7 @@ class FilesReader:
         files = [path, *companions(path)]
         if self._table is not None:
             files.append(root / self._table)
+        files += [file for file in [montage_file(self.montage, root)] if file]
         names = tuple(_relative(file, root) for file in files)
         return Key(**ids, files=names, root=str(root))
 

@@ -17,7 +17,10 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.recording import SourceWarning
 from omfa.pipeline.words import some
 
-SERVICE = frozenset({"derivatives", "__macosx", "@eadir", "#recycle", "$recycle.bin", "lost+found"})
+SERVICE = frozenset(
+    {"derivatives", "__macosx", "__pycache__", "@eadir", "lost+found", "system volume information"}
+    | {"#recycle", "@recycle", "$recycle.bin", "recycler", "#snapshot", "~snapshot"}
+)
 """Folders that programs keep beside data, in lower case; so are all that begin with a dot."""
 
 # What other programs leave in a recording's place, by how it begins: what it is, and what to do.

@@ -1,10 +1,11 @@
-"""Reads a dict of numpy arrays from a pickle without unpickling it.
+"""Reads numpy arrays from a pickle, one or a dict of them, without unpickling it.
 
-A pickle is a program, and ``pickle.load`` runs it. Here the few instructions that make a dict of
-numeric arrays are interpreted and nothing is ever called or imported: ``_reconstruct``,
+A pickle is a program, and ``pickle.load`` runs it. Here the few instructions that make numeric
+arrays and a dict of them are interpreted and nothing is ever called or imported: ``_reconstruct``,
 ``ndarray`` and ``dtype`` become plain records that are decoded at the end, every other name and
 instruction is refused, no length is believed beyond the end of the file, and there is an end to the
-instructions. Protocols 1 and 2 of Python 2, and 2 to 5 of Python 3, are understood (``pickletools``
+instructions. What a large array holds is decoded from the file at the end, straight to the type
+wanted. Protocols 1 and 2 of Python 2, and 2 to 5 of Python 3, are understood (``pickletools``
 documents the instructions).
 """
 
@@ -13,14 +14,18 @@ from __future__ import annotations
 import pickle
 import re
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.errors import DataError
+
+_Made = TypeVar("_Made")
 
 _NAMES = {
     ("numpy.core.multiarray", "_reconstruct"): "array",
@@ -36,6 +41,8 @@ _NAMES = {
     ("__builtin__", "bytes"): "bytes",
 }
 _NUMERIC = re.compile(r"[fiu][1248]")
+_LARGE = 1 << 20  # bytes that are left in the file until an array is made of them
+_CHUNK = 1 << 18  # bytes decoded at a time: stays in the processor's cache
 _LINE = 256  # bytes that a name or a number in text may have
 _MAX_INSTRUCTIONS = 100_000  # an array takes about 30; each may cost time and memory
 
@@ -54,6 +61,14 @@ class _Object:
     state: tuple[Any, ...] = ()
 
 
+@dataclass
+class _Stretch:
+    """Bytes that are still in the file."""
+
+    offset: int
+    size: int
+
+
 class _RefusedError(ValueError):
     """The pickle holds something else than arrays, or is damaged."""
 
@@ -70,18 +85,46 @@ def read_arrays(path: Path, *, doing: str) -> dict[str, npt.NDArray[Any]]:
     Returns
     -------
     dict of str to ndarray
-        The arrays are read-only.
+        Not all of them can be written to.
 
     Raises
     ------
     DataError
         If the file is damaged, or holds anything else.
     """
+    return _read(path, _arrays, doing=doing)
+
+
+def read_array(path: Path, *, doing: str, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
+    """Read one pickled numeric array.
+
+    Parameters
+    ----------
+    path : Path
+    doing : str
+        What errors say was being done.
+    dtype : dtype, optional
+        What to decode to; by default the type that the file stores.
+
+    Raises
+    ------
+    DataError
+        If the file is damaged, or holds anything else.
+    """
+
+    def decode(item: Any, source: _Source) -> npt.NDArray[Any]:
+        return _array(item, source, dtype)
+
+    return _read(path, decode, doing=doing)
+
+
+def _read(path: Path, decode: Callable[[Any, _Source], _Made], *, doing: str) -> _Made:
     with path.open("rb") as file:
         size = file.seek(0, 2)
         file.seek(0)
         try:
-            return _arrays(_interpret(_Source(file, size)))
+            source = _Source(file, size)
+            return decode(_interpret(source), source)
         except _RefusedError as error:
             found = str(error)
             raise DataError(doing, found, "Do not trust this file; download it again") from error
@@ -92,15 +135,47 @@ def read_arrays(path: Path, *, doing: str) -> dict[str, npt.NDArray[Any]]:
 
 
 class _Source:
-    def __init__(self, file: BinaryIO, size: int) -> None:
+    def __init__(self, file: BufferedReader, size: int) -> None:
         self._file = file
         self._left = self.size = size
+        self._decoded = 0
 
     def take(self, size: int) -> bytes:
         if not 0 <= size <= self._left:
             raise ValueError("it ends early")
         self._left -= size
         return self._file.read(size)
+
+    def data(self, size: int) -> bytes | _Stretch:
+        """Return bytes, or where they are if they are many."""
+        if size <= _LARGE:
+            return self.take(size)
+        if size > self._left:
+            raise ValueError("it ends early")
+        self._left -= size
+        stretch = _Stretch(self._file.tell(), size)
+        self._file.seek(size, 1)
+        return stretch
+
+    def decode(
+        self, stretch: _Stretch, stored: np.dtype[Any], wanted: np.dtype[Any]
+    ) -> npt.NDArray[Any]:
+        """Read the numbers of a stretch."""
+        count, rest = divmod(stretch.size, stored.itemsize)
+        if rest:
+            raise ValueError("an array in it ends within a number")
+        if (decoded := self._decoded + stretch.size) > self.size:  # one stretch, again and again
+            raise _RefusedError("the pickle makes more numbers than it has")
+        self._decoded = decoded
+        self._file.seek(stretch.offset)
+        out = np.empty(count, wanted)
+        buffer = np.empty(min(count, _CHUNK // stored.itemsize), stored)
+        for start in range(0, count, len(buffer)):
+            block = buffer[: count - start]
+            if self._file.readinto(block.view(np.uint8).data) != block.nbytes:
+                raise ValueError("it ends early")
+            out[start : start + len(block)] = block
+        return out
 
     def number(self, form: str) -> int:
         return int(struct.unpack(form, self.take(struct.calcsize(form)))[0])
@@ -169,11 +244,11 @@ def _interpret(source: _Source) -> Any:
             case pickle.SHORT_BINSTRING | pickle.SHORT_BINBYTES:
                 stack.append(source.take(source.number("<B")))
             case pickle.BINSTRING:
-                stack.append(source.take(source.number("<i")))
+                stack.append(source.data(source.number("<i")))
             case pickle.BINBYTES:
-                stack.append(source.take(source.number("<I")))
+                stack.append(source.data(source.number("<I")))
             case pickle.BINBYTES8 | pickle.BYTEARRAY8:
-                stack.append(source.take(source.number("<Q")))
+                stack.append(source.data(source.number("<Q")))
             case pickle.SHORT_BINUNICODE:
                 stack.append(source.take(source.number("<B")).decode())
             case pickle.BINUNICODE:
@@ -259,23 +334,30 @@ def _store(stack: list[Any], items: list[Any]) -> None:
         stack[-1][_text(key)] = value
 
 
-def _arrays(result: Any) -> dict[str, npt.NDArray[Any]]:
+def _arrays(result: Any, source: _Source) -> dict[str, npt.NDArray[Any]]:
     if not isinstance(result, dict):
         raise ValueError("it holds no dict")
-    return {key: _array(value) for key, value in result.items()}
+    return {key: _array(value, source) for key, value in result.items()}
 
 
-def _array(item: Any) -> npt.NDArray[Any]:
+def _array(item: Any, source: _Source, dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
     """Decode an array's state: version, shape, dtype, whether in column order, bytes."""
     if isinstance(item, _Object) and item.kind == "frombuffer":
-        data, dtype, shape, order = item.args
-        item = _Object("array", (), (1, shape, dtype, order in ("F", b"F"), data))
+        data, kind, shape, order = item.args
+        item = _Object("array", (), (1, shape, kind, order in ("F", b"F"), data))
     if not isinstance(item, _Object) or item.kind != "array":
         raise _RefusedError("the pickle holds something beside arrays")
-    _, shape, dtype, columns, data = item.state
-    if not isinstance(data, bytes):
+    _, shape, kind, columns, data = item.state
+    if not isinstance(data, bytes | _Stretch):
         raise _RefusedError("the pickle holds an array that is not made of numbers")
-    flat: npt.NDArray[Any] = np.frombuffer(data, _dtype(dtype))
+    stored = _dtype(kind)
+    wanted = stored if dtype is None else np.dtype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):  # damaged samples become infinite
+        flat: npt.NDArray[Any] = (
+            source.decode(data, stored, wanted)
+            if isinstance(data, _Stretch)
+            else np.frombuffer(data, stored).astype(wanted, copy=dtype is not None)
+        )
     return flat.reshape(shape, order="F" if columns else "C")
 
 

@@ -7,6 +7,7 @@ into the pieces that were recorded in one go. Nothing here cleans a signal.
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from omfa.pipeline.readers.channel_types import (
     to_microvolts,
 )
 from omfa.pipeline.readers.events import MNE_KINDS, interruptions_of, interrupts, is_bad, kind_of
+from omfa.pipeline.readers.montages import place_by_montage
 from omfa.pipeline.readers.opening import EDF_SUFFIXES, mne_errors, suffix
 from omfa.pipeline.readers.whole import read_edf_header
 from omfa.pipeline.recording import Auxiliary, Key, Recording
@@ -46,6 +48,9 @@ def check_unique(
 ) -> None:
     """Raise if two recordings have one name, or two people, or two sessions of one person.
 
+    Raise too if one name is spelled by two codings of its letters, as macOS and others write it: it
+    would be two people.
+
     Parameters
     ----------
     keys : sequence of Key
@@ -66,6 +71,7 @@ def check_unique(
             raise DataError(where, found, action)
     for depth, what in ((1, "subject"), (2, "session")):
         known: dict[tuple[str, ...], tuple[str, ...]] = {}
+        written: dict[tuple[str, ...], tuple[str, ...]] = {}
         for key, names in zip(keys, spelled, strict=bool(spelled)):
             ids = (key.subject, key.session)[:depth]
             if (other := known.setdefault(ids, names[:depth])) != names[:depth]:
@@ -73,6 +79,14 @@ def check_unique(
                     where,
                     f"{other[-1]!r} and {names[depth - 1]!r} would both be {what} {ids[-1]}, since "
                     "names keep letters and digits only",
+                    action,
+                )
+            composed = tuple(unicodedata.normalize("NFC", name) for name in names[:depth])
+            if written.setdefault(composed, names[:depth]) != names[:depth]:
+                raise DataError(
+                    where,
+                    f"{composed[-1]!r} is there twice, by two codings of a letter with an accent, "
+                    f"as one sign and as two, and would be two {what}s",
                     action,
                 )
 
@@ -122,6 +136,8 @@ def to_recording(
         is outside the recording.
     """
     rules, notes = rules or ChannelRules(), list(notes)
+    if rules.montage is not None:
+        place_by_montage(raw, rules.montage, root=Path(key.root), where=where)
     with mne_errors(where):
         eeg, rest = sort_channels(raw, rules, where=where, notes=notes)
         scale = {i: to_microvolts(raw, i, rules.unit, unit_factor, where=where) for i in eeg}

@@ -1,9 +1,10 @@
 """Byte writers of the corpora's file formats, for the simulator.
 
-Each writes a file as the corpus's own software would have: MATLAB level 5 (zlib-compressed), the
-Python 2 pickle of DEAP, BioSemi BDF and Neuroscan CNT. Signals are taken piece by piece, so a file
-never has to fit in memory. A file has a staging name until it is whole, and holds no clock time:
-the same input gives the same bytes.
+Each writes a file as the corpus's own software would have: MATLAB level 5 (zlib-compressed) and
+7.3 (HDF5), the Python 2 pickle of DEAP, the Python 3 one of FACED, BioSemi BDF and Neuroscan CNT.
+Signals are taken piece by piece, so a file never has to fit in memory; of MATLAB 7.3 it has to. A
+file has a staging name until it is whole, and holds no clock time: the same input gives the same
+bytes.
 
 References: MathWorks, "MAT-File Format"; BioSemi, "BDF file format"; the CNT offsets are those that
 MNE reads.
@@ -11,6 +12,7 @@ MNE reads.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,12 +22,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.writing import staged
 
 DISCLAIMER = "Simulated by omfa; not a recording of a person"
 
 MAT_HEADER = (
     "MATLAB 5.0 MAT-file, Platform: PCWIN64, Created by: omfa simulator, no person recorded"
+)
+
+MAT73_HEADER = (
+    "MATLAB 7.3 MAT-file, Platform: PCWIN64, Created by: omfa simulator HDF5 schema 1.00 ."
 )
 
 # MAT level 5 data types and array classes that are used here.
@@ -102,13 +109,31 @@ def mat_doubles(
     shape: tuple[int, int], make: Callable[[], npt.NDArray[np.floating]], name: str = ""
 ) -> MatElement:
     """Return a double matrix whose values are made when they are written."""
-    nbytes = 8 * shape[0] * shape[1]
+    return mat_stack(shape, lambda: [make()], name)
+
+
+def mat_stack(
+    shape: tuple[int, ...], make: Callable[[], Iterable[npt.NDArray[np.floating]]], name: str = ""
+) -> MatElement:
+    """Return a double array of which one piece after the other is made when it is written.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    make : callable
+        Yields the pieces along the last axis: matrices of the first two axes, or all in one.
+    name : str
+    """
+    nbytes = 8 * math.prod(shape)
 
     def chunks() -> Iterator[bytes]:
         yield struct.pack("<II", _DOUBLE, nbytes)
-        values = make()
-        assert values.shape == shape, (values.shape, shape)
-        yield np.asarray(values, "<f8").tobytes(order="F")
+        written = 0
+        for values in make():
+            assert values.shape == shape[: values.ndim], (values.shape, shape)
+            yield np.asarray(values, "<f8").tobytes(order="F")
+            written += 8 * values.size
+        assert written == nbytes, (written, nbytes)
 
     return _matrix(_DOUBLE_CLASS, shape, name, b"", [MatElement(8 + nbytes, chunks)])
 
@@ -137,16 +162,25 @@ def mat_cell(cells: Sequence[MatElement], shape: tuple[int, int], name: str = ""
 
 def mat_struct(fields: Mapping[str, MatElement], name: str = "") -> MatElement:
     """Return a 1 x 1 struct, its fields in the order given."""
-    names = b"".join(field.encode("ascii").ljust(_FIELD_NAME_LENGTH, b"\0") for field in fields)
-    head = _small(_INT32, struct.pack("<i", _FIELD_NAME_LENGTH)) + _small(_INT8, names)
-    return _matrix(_STRUCT_CLASS, (1, 1), name, head, list(fields.values()))
+    return mat_structs([fields], name)
 
 
-def write_mat(path: Path, variables: Iterable[MatElement]) -> None:
-    """Write a zlib-compressed MAT level 5 file, one compressed element per variable."""
+def mat_structs(elements: Sequence[Mapping[str, MatElement]], name: str = "") -> MatElement:
+    """Return a column of structs, which all have the fields of the first."""
+    names = [field.encode("ascii").ljust(_FIELD_NAME_LENGTH, b"\0") for field in elements[0]]
+    head = _small(_INT32, struct.pack("<i", _FIELD_NAME_LENGTH)) + _small(_INT8, b"".join(names))
+    parts = [fields[field] for fields in elements for field in elements[0]]
+    return _matrix(_STRUCT_CLASS, (len(elements), 1), name, head, parts)
+
+
+def write_mat(path: Path, variables: Iterable[MatElement], *, compressed: bool = True) -> None:
+    """Write a MAT level 5 file, one element per variable, zlib-compressed as MATLAB writes it."""
     with staged(path) as out:
         out.write(MAT_HEADER.encode("ascii").ljust(124) + struct.pack("<H2s", 0x0100, b"IM"))
         for variable in variables:
+            if not compressed:
+                out.writelines(variable.chunks())
+                continue
             tag = out.tell()
             # A place for the tag, whose length is known only when the element is compressed.
             out.write(bytes(8))
@@ -158,6 +192,60 @@ def write_mat(path: Path, variables: Iterable[MatElement]) -> None:
             out.seek(tag)
             out.write(struct.pack("<II", _COMPRESSED, end - tag - 8))
             out.seek(end)
+
+
+# MATLAB 7.3
+
+
+_USER_BLOCK = 512  # bytes of MATLAB's own before the HDF5 file
+_CHUNK_BYTES = 1 << 17
+
+
+def write_mat73(
+    path: Path, name: str, values: npt.NDArray[np.floating], *, step: float | None = None
+) -> None:
+    """Write one double array as a MATLAB 7.3 file: HDF5, compressed, behind MATLAB's own block.
+
+    Parameters
+    ----------
+    path : Path
+    name : str
+        The variable's.
+    values : ndarray
+        In the axes of the HDF5 file, which are MATLAB's in reverse.
+    step : float, optional
+        Digits to round the values to.
+
+    Raises
+    ------
+    DataError
+        If h5py is not installed.
+    """
+    try:
+        import h5py  # an extra
+    except ImportError as error:
+        raise DataError(
+            f"Writing {path}",
+            "it is to be a MATLAB 7.3 file, which is HDF5, and h5py is not installed",
+            "Run: pip install 'omfa[hdf5]'",
+        ) from error
+    rows = max(_CHUNK_BYTES // (8 * max(math.prod(values.shape[1:]), 1)), 1)
+    chunks = (min(rows, len(values)), *values.shape[1:])
+    with staged(path) as out:
+        with h5py.File(out, "w", userblock_size=_USER_BLOCK) as file:
+            # Without times: the same input gives the same bytes.
+            variable = file.create_dataset(
+                name, values.shape, "<f8", chunks=chunks, compression=3, track_times=False
+            )
+            variable.attrs["MATLAB_class"] = np.bytes_("double")
+            for start in range(0, len(values), chunks[0]):
+                block = values[start : start + chunks[0]].astype(float)
+                variable[start : start + chunks[0]] = (
+                    block if step is None else np.round(block / step) * step
+                )
+        out.seek(0)
+        out.write(MAT73_HEADER.encode("ascii").ljust(116))
+        out.write(bytes(8) + struct.pack("<H2s", 0x0200, b"IM"))
 
 
 # Python 2 pickle
@@ -213,6 +301,48 @@ def write_python2_pickle(
 _PICKLED_FLOAT64 = (
     b"cnumpy\ndtype\nU\x02f8K\x00K\x01\x87R(K\x03U\x01<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
 )
+
+
+# Python 3 pickle
+
+
+def write_python3_pickle(
+    path: Path, shape: tuple[int, ...], pieces: Iterable[npt.NDArray[np.floating]]
+) -> None:
+    """Write one float64 array as ``pickle.dump(array, file)`` of Python 3.8 with numpy 1 does.
+
+    That is protocol 4, in which large bytes stand between two frames.
+
+    Parameters
+    ----------
+    path : Path
+    shape : tuple of int
+    pieces : iterable of ndarray
+        In C order one after another, they make up the array.
+    """
+
+    def text(word: str) -> bytes:
+        return b"\x8c%c" % len(word) + word.encode("ascii") + b"\x94"
+
+    def number(n: int) -> bytes:
+        return b"K%c" % n if n < 256 else b"M" + struct.pack("<H", n)
+
+    def frame(opcodes: bytes) -> bytes:
+        return b"\x95" + struct.pack("<Q", len(opcodes)) + opcodes
+
+    called = text("numpy.core.multiarray") + text("_reconstruct") + b"\x93\x94"
+    called += text("numpy") + text("ndarray") + b"\x93\x94K\x00\x85\x94C\x01b\x94\x87\x94R\x94"
+    state = (
+        b"(K\x01" + b"".join(map(number, shape)) + {2: b"\x86", 3: b"\x87"}[len(shape)] + b"\x94"
+    )
+    dtype = b"h\x03" + text("dtype") + b"\x93\x94" + text("f8") + b"\x89\x88\x87\x94R\x94(K\x03"
+    dtype += text("<") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t\x94b\x89"
+    with staged(path) as out:
+        out.write(b"\x80\x04" + frame(called + state + dtype))
+        out.write(b"B" + struct.pack("<I", 8 * int(np.prod(shape))))
+        for piece in pieces:
+            out.write(np.ascontiguousarray(piece, "<f8").tobytes())
+        out.write(frame(b"\x94t\x94b."))
 
 
 # BioSemi BDF

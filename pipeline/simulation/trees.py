@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
-from tqdm import tqdm
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.progress import bar
 from omfa.pipeline.simulation.corpora import CORPORA
 from omfa.pipeline.simulation.plan import Plan, Settings
 from omfa.pipeline.simulation.signals import (
@@ -90,6 +90,13 @@ def simulate(
     ------
     DataError
         If an argument is unknown, or the folder holds anything but an earlier simulated tree.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import simulate
+    >>> truth = simulate("dreamer", "simulated", subjects=1, seconds=4, progress=False)
+    >>> truth.files
+    ('DREAMER.mat',)
     """
     _known("Simulating a corpus", "source", source, CORPORA)
     corpus = CORPORA[source]
@@ -128,14 +135,12 @@ def simulate(
     plan = corpus.variants[variant](settings)
     truth = _truth(settings, plan)
     truth.save(root)  # before the files: it marks a tree as simulated
-    with tqdm(
-        total=len(plan.trials),
-        desc=f"Simulating {source}",
-        unit="trial",
-        disable=None if progress else True,
-    ) as bar:
+    shown = None if progress else False
+    with bar(
+        total=len(plan.trials), what=f"Simulating {source}", unit="trial", shown=shown
+    ) as counted:
         for name, write in plan.files.items():
-            write(root / name, bar.update)
+            write(root / name, counted.update)
     return truth
 
 

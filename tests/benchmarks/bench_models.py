@@ -3,7 +3,7 @@
 Prints ratios of forward-and-backward times, two CPU threads, batch 64. What is compared runs turn
 by turn in one process, so that a ratio is taken under one load; each ratio is the median over the
 turns of the quotient within a turn. On a machine with other work, ``--clock cpu --threads 1``
-counts this process's own time. Where CUDA is at hand the training rates on the device follow.
+counts this process's own time. ``bench_gpu.py`` measures a GPU.
 """
 
 import argparse
@@ -105,53 +105,10 @@ def graph_layers(turns, n_chans=62, dim=128, n_heads=4):
     )
 
 
-def multiply_adds(model, x):
-    """Floating-point operations of one forward and backward pass, as torch counts them."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter:
-        step(model, x)
-    return counter.get_total_flops()
-
-
-def gpu(turns, peak):
-    """Training samples a second on the device: eager and compiled, float32 and bfloat16."""
-    device = torch.device("cuda")
-    print(
-        f"\n{torch.cuda.get_device_name()}: training, windows a second (share of {peak:g} TFLOP/s)"
-    )
-    for n_chans, n_times, sfreq, _ in CASES:
-        for preset in ("small", "base"):
-            model = OMFA(n_outputs=3, n_chans=n_chans, n_times=n_times, sfreq=sfreq, preset=preset)
-            model = model.to(device)
-            x = 10 * torch.randn(BATCH, n_chans, n_times, device=device)
-            flops = multiply_adds(model, x)
-            for how in ("eager", "compiled"):
-                run = torch.compile(model) if how == "compiled" else model
-                for dtype in (torch.float32, torch.bfloat16):
-
-                    def train(run=run, model=model, x=x, dtype=dtype):
-                        with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
-                            loss = run(x).square().mean()
-                        model.zero_grad(set_to_none=True)
-                        loss.backward()
-                        torch.cuda.synchronize()
-
-                    for _ in range(3):
-                        train()
-                    took = statistics.median(seconds(train) for _ in range(4 * turns))
-                    share = flops / took / (peak * 1e12)
-                    print(
-                        f"  {n_chans:3d} channels {preset:6s} {how:9s} {str(dtype)[6:]:9s} "
-                        f"{BATCH / took:9.0f} /s ({share:.1%})"
-                    )
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--peak", type=float, default=989.0, help="TFLOP/s, of an H100 in bfloat16")
-    parser.add_argument("--only", choices=("62", "14", "graph", "gpu"))
+    parser.add_argument("--only", choices=("62", "14", "graph"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     options = parser.parse_args()
@@ -165,10 +122,6 @@ def main():
     for case in CASES:
         if options.only in (None, str(case[0])):
             whole_models(options.turns, *case)
-    if not torch.cuda.is_available():
-        print("\nno CUDA device: device rates not measured")
-    elif options.only in (None, "gpu"):
-        gpu(options.turns, options.peak)
 
 
 if __name__ == "__main__":

@@ -647,22 +647,6 @@ def test_on_an_accelerator_the_unit_is_looked_at_once_and_in_training_never():
     assert not may_look("meta", training=False, looked=False)
 
 
-@pytest.mark.gpu
-def test_training_on_a_device_does_not_wait_for_it():
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    model = OMFA(n_outputs=2, chs_info=CHS_INFO, sfreq=128.0, preset="tiny").cuda().train()
-    x = 2e-5 * torch.randn(2, 3, 256, device="cuda")
-    model(x)  # kernels are loaded
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        model(x)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    with pytest.warns(UnitWarning, match="looks like volts"):
-        model.eval()(x)
-
-
 @pytest.mark.parametrize(
     ("kind", "factor", "unit"),
     # braindecode gives microvolts of the volts that MNE has, and arrays as they are

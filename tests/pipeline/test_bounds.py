@@ -7,9 +7,13 @@ import subprocess
 import sys
 import zlib
 
+import google_crc32c
 import pytest
+import zarr
 
-from omfa.pipeline import encoding, ingest
+from omfa.pipeline import DataError, encoding, ingest, open_store
+from omfa.pipeline.location import locate
+from omfa.pipeline.store import StoredRecording, damage
 
 resource = pytest.importorskip("resource")
 
@@ -29,6 +33,22 @@ try:
                 print("read")
             except ValueError as error:
                 print(type(error).__name__, error)
+    elif how == "arrays":
+        from omfa.pipeline import open_store
+        for store in (path, *others):
+            try:
+                for recording in open_store(store):
+                    for file in recording.attrs["checksums"]:
+                        if "/c/" in file:
+                            recording.array(file.rpartition("/c/")[0])
+                    recording.signal(0, 9), recording.trials
+                print("read")
+            except ValueError as error:
+                print(type(error).__name__, error)
+    elif how == "verify":
+        from omfa.pipeline import open_store
+        for store in (path, *others):
+            print(*["DataError " + str(d) for _, d in open_store(store).verify() if d] or ["whole"])
     elif how == "pickle":
         read_arrays(Path(path), doing="DEAP")
     else:
@@ -188,6 +208,171 @@ def test_a_hostile_store_with_right_digests_is_refused(tree, reader, tmp_path):
     said = bounded("store", *stores)
     for (name, (_, found)), line in zip(HOSTILE.items(), said.splitlines(), strict=True):
         assert found in line, (name, line)
+
+
+# A chunk that lies about itself, with every digest and checksum right.
+
+
+def blosc(nbytes, length):
+    return struct.pack("<4B3I", 2, 1, 0x91, 4, nbytes, nbytes, length)
+
+
+def crc(content):
+    return content + struct.pack("<I", google_crc32c.value(content))
+
+
+def put(store, array, content):
+    """Put a file of an array in place, under right digests."""
+    (store / NAME / array / "c").mkdir(exist_ok=True)
+    file = next(p for p in (store / NAME / array / "c").rglob("*") if p.is_file())
+    file.write_bytes(content)
+
+    def change(attrs, arrays):
+        attrs["checksums"][file.relative_to(store / NAME).as_posix()] = encoding.sha256(content)
+
+    sealed(store, change)
+
+
+def shard(chunk):
+    """Return a shard whose one chunk is as given; the recording of the test has no more."""
+    return chunk + crc(struct.pack("<2Q", 0, len(chunk)))
+
+
+def inflating_chunk(store):
+    put(store, "signal", shard(crc(blosc(2_000_000_000, 36) + bytes(20))))
+
+
+def longer_chunk(store):
+    # Not compressed, it says: what lies behind it in memory would be the signal.
+    n = 12 * 2560 * 2
+    put(store, "signal", shard(crc(struct.pack("<4B3I", 2, 1, 2, 2, n, n, n + 16) + b"short")))
+
+
+def far_chunk(store):
+    put(store, "signal", b"x" + crc(struct.pack("<2Q", 0, 10**15)))
+
+
+def inflating_times(store):
+    put(store, "time", crc(blosc(2_000_000_000, 36) + bytes(20)))
+
+
+def many_texts(store):
+    put(store, "stimulus", crc(struct.pack("<I", 2**32 - 1) + bytes(8)))
+
+
+def endless(store):
+    file = store / NAME / "trial_onset/c/0"
+    file.unlink()
+    file.symlink_to("/dev/zero")
+
+
+def long_file(store):
+    sparse(store / NAME / "trial_onset/c/0")
+
+
+def other_codec(store):
+    def change(attrs, arrays):
+        arrays["time"]["codecs"][1:] = [{"name": "gzip", "configuration": {"level": 1}}]
+
+    sealed(store, change)
+
+
+LYING = {
+    "signal inflates": (inflating_chunk, "a chunk claims to inflate to 2,000,000,000 bytes"),
+    "signal is longer": (longer_chunk, "a chunk claims to have 61,456 bytes, and has 21"),
+    "signal lies far": (far_chunk, "signal"),
+    "time inflates": (inflating_times, "its shape has 20,480"),
+    "texts": (many_texts, "a chunk claims 4,294,967,295 texts, and its shape has 2"),
+    "endless file": (endless, "trial_onset"),
+    "long file": (long_file, "trial_onset"),
+    "other codec": (other_codec, "its time is of the codecs Bytes and Gzip"),
+}
+
+
+def test_a_chunk_that_claims_more_than_its_shape_is_refused_before_memory(tree, reader, tmp_path):
+    ingest(reader, tree, tmp_path / "s.zarr", serial=True)
+    stores = []
+    for name, (change, _) in LYING.items():
+        stores.append(tmp_path / f"{name}.zarr")
+        shutil.copytree(tmp_path / "s.zarr", stores[-1])
+        change(stores[-1])
+    for how in ("arrays", "verify"):
+        said = bounded(how, *stores, megabytes=1000).splitlines()
+        for (name, (_, found)), line in zip(LYING.items(), said, strict=True):
+            assert line.startswith("DataError"), (how, name, line)
+            assert found in line, (how, name, line)
+            assert NAME in line, (how, name, line)
+    # What verify finds, the next run makes again.
+    for store in stores:
+        outcomes = ingest(reader, tree, store, serial=True)
+        assert [o.recording for o in outcomes.having("stored")] == [NAME]
+        assert not [d for _, d in open_store(store).verify() if d]
+
+
+def stating(**facts):
+    return lambda store: sealed(store, lambda attrs, arrays: attrs.update(facts))
+
+
+def holding(array, value):
+    """Change all values of an array, under right digests."""
+
+    def change(store):
+        group = zarr.open_group(str(store / NAME), mode="r+", use_consolidated=False)
+        group[array][...] = value
+        content = (store / NAME / array / "c/0").read_bytes()
+        put(store, array, content)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (stating(sfreq=0.0), "its rate is 0.0 Hz"),
+        (stating(sfreq=1e300), "its rate is 1e\\+300 Hz"),
+        (stating(sfreq="128"), "its rate is '128' Hz"),
+        (stating(channels=[f"Q{i}" for i in range(12)]), "none that omfa writes .*'Q0'"),
+        (stating(channels=["Fp1"] * 12), "not in the order of the channel schema"),
+        (stating(dtype="O"), "its signal is of float16, its metadata say O"),
+        (stating(source=[1]), "what it says of its source is no mapping"),
+        (holding("trial_onset", 10**15), "its trial_onset is not within the 2,560 samples"),
+        (holding("trial_onset", 2000), "a trial ends after the 2,560 samples"),
+        (holding("baseline_onset", -700), "its baseline_onset is not within"),
+        (holding("trial_length", 2**62), "its trial_length is not within"),
+        (holding("segment_length", 2**60), "its segment_length is not within"),
+    ],
+)
+def test_facts_that_no_recording_has_are_refused_and_made_again(
+    tree, reader, tmp_path, change, found
+):
+    store = tmp_path / "s.zarr"
+    ingest(reader, tree, store, serial=True)
+    change(store)
+
+    def read():
+        recording = StoredRecording(locate(store), NAME)
+        return recording.trials, recording.array("segment_length")
+
+    with pytest.raises(DataError, match=f"{NAME} of .*{found}"):
+        read()
+    assert damage(locate(store), NAME)
+    outcomes = ingest(reader, tree, store, serial=True)
+    assert [o.recording for o in outcomes.having("stored")] == [NAME]
+
+
+def test_a_folder_that_is_no_recording_is_named_where_the_store_is_opened(tree, reader, tmp_path):
+    store = tmp_path / "s.zarr"
+    ingest(reader, tree, store, serial=True)
+    stating(channels=[f"Q{i}" for i in range(12)])(store)
+    root = store / "zarr.json"
+    root.write_text(root.read_text().replace('"n_trials": 2', '"n_trials": 3'))
+    with (
+        pytest.warns(UserWarning, match=r"zarr\.json was changed"),
+        pytest.warns(UserWarning, match=f"{NAME} cannot be read as recordings"),
+    ):
+        opened = open_store(store)
+    assert NAME not in opened
+    assert len(opened.channels) == 12
 
 
 def test_dimensions_of_dreamer_are_not_believed(tmp_path):

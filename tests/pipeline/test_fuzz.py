@@ -8,6 +8,7 @@ result may differ in values, and in nothing else: not in shapes, channels or tri
 import copy
 import json
 import resource
+import shutil
 import tracemalloc
 
 import numpy as np
@@ -23,10 +24,13 @@ from omfa.pipeline.simulation.formats import (
     BdfChannel,
     mat_doubles,
     mat_numbers,
+    mat_stack,
     write_bdf,
     write_cnt,
     write_mat,
+    write_mat73,
     write_python2_pickle,
+    write_python3_pickle,
 )
 
 CASES = 200
@@ -101,6 +105,75 @@ def seed_cnt(root):
     return path, "seed", {"variant": "raw"}
 
 
+def seed_iv_mat(root):
+    rng = np.random.default_rng(0)
+    path = root / "1_1.mat"
+    trials = [10 * rng.standard_normal((62, 9)) for _ in range(24)]
+    write_mat(
+        path, [mat_doubles((62, 9), lambda t=t: t, f"cz_eeg{i}") for i, t in enumerate(trials, 1)]
+    )
+    return path, "seed-iv", {}
+
+
+def seed_v_cnt(root):
+    from omfa.pipeline.readers.corpora.seed_family import CHANNELS
+
+    path = root / "1_1_20180804.cnt"
+    write_cnt(
+        path,
+        dict.fromkeys([*CHANNELS, "M1", "M2", "VEO", "HEO"], (0.0, 0.0)),
+        [np.random.default_rng(0).integers(-900, 900, (66, 300), dtype=np.int32)],
+        sfreq=1000,
+        events=[(20, 1), (200, 2)],
+    )
+    points = np.arange(30).reshape(15, 2) / 100
+    (root / "trial_start_end_timestamp.txt").write_text(
+        f"Session 1:\nstart_second: {points[:, 0].tolist()}\nend_second: {points[:, 1].tolist()}"
+    )
+    return path, "seed-v", {}
+
+
+def seed_vii_mat(root):
+    """Write the first session only; reading stops behind it."""
+    path = root / "EEG_preprocessed/1.mat"
+    path.parent.mkdir()
+    write_mat(path, [mat_doubles((62, 9), lambda: np.ones((62, 9)), f"{i}") for i in range(1, 21)])
+    write_mat(
+        root / "continuous_labels/1.mat",
+        [mat_doubles((1, 1), lambda i=i: np.array([[i / 7]]), f"{i}") for i in range(1, 21)],
+    )
+    return path, "seed-vii", {}
+
+
+def seed_vii_mat_uncompressed(root):
+    path, *rest = seed_vii_mat(root)
+    values = {k: v for k, v in scipy.io.loadmat(path).items() if k[0] != "_"}
+    scipy.io.savemat(path, values)
+    return path, *rest
+
+
+def seed_vii_continuous(root):
+    seed_vii_mat(root)
+    return root / "continuous_labels/1.mat", "seed-vii", {}
+
+
+def seed_vii_cnt(root):
+    from omfa.pipeline.readers.corpora.seed_family import CHANNELS
+
+    path = root / "9_20221111_3.cnt"
+    write_cnt(
+        path,
+        dict.fromkeys([*CHANNELS, "M1", "M2", "VEO", "HEO", "ECG"], (0.0, 0.0)),
+        [np.random.default_rng(0).integers(-900, 900, (67, 300), dtype=np.int32)],
+        sfreq=1000,
+        events=[(20, 1), (200, 2)],
+    )
+    (root / "9_20221111_3_trigger_info.csv").write_text(
+        "".join(f"{1 + i % 2},2022-11-11 14:01:27.{1 + 7 * i:03d}000\n" for i in range(40))
+    )
+    return path, "seed-vii", {"variant": "raw"}
+
+
 def deap_dat(root):
     rng = np.random.default_rng(0)
     path = root / "s01.dat"
@@ -124,21 +197,88 @@ def dreamer_json(root):
     return root / "DREAMER_Data.json", "dreamer", {"variant": "json"}
 
 
+def faced_pickle(root):
+    simulate("faced", root, subjects=1, seconds=2)
+    path = root / "Processed_data/sub000.pkl"
+    signal = 10 * np.random.default_rng(0).standard_normal((28, 32, 160))
+    write_python3_pickle(path, signal.shape, [signal])  # short, and long enough to stay in the file
+    return path, "faced", {}
+
+
+def faced_ratings(root):
+    simulate("faced", root, subjects=1, seconds=2)
+    return root / "Data/sub000/After_remarks.mat", "faced", {}
+
+
+def mahnob_bdf(root):
+    simulate("mahnob-hci", root, subjects=1, seconds=2, bad_channels=0)
+    for folder in (root / "Sessions").iterdir():
+        if folder.name != "8":  # the fourth clip
+            shutil.rmtree(folder)
+    return root / "Sessions/8/Part_1_S_Trial4_emotion.bdf", "mahnob-hci", {}
+
+
+def amigos_mat(root):
+    simulate("amigos", root, subjects=[4], seconds=2, bad_channels=0)
+    return next(root.rglob("*.mat")), "amigos", {"auxiliary": False}
+
+
+def eav_mat(root):
+    rng = np.random.default_rng(0)
+    path = root / "subject1_eeg.mat"
+    trials = 10 * rng.standard_normal((10, 30, 200))
+    write_mat(path, [mat_stack(trials.shape, lambda: [trials], "seg1")])
+    one_hot = np.arange(10)[:, None] == np.arange(200) % 10
+    write_mat(root / "subject1_eeg_label.mat", [mat_numbers(one_hot.astype(int), "label")])
+    return path, "eav", {}
+
+
+def eav_label(root):
+    path, *rest = eav_mat(root)
+    return path.with_name("subject1_eeg_label.mat"), *rest
+
+
+def thu_ep_mat(root):
+    simulate("thu-ep", root, subjects=1, seconds=2)
+    path = root / "EEG data" / "sub_1.mat"
+    values = np.random.default_rng(0).normal(0, 10, (6, 32, 28, 6))
+    write_mat73(path, "data", values)
+    return path, "thu-ep", {}
+
+
+def thu_ep_ratings(root):
+    thu_ep_mat(root)
+    return root / "Ratings" / "ratings.mat", "thu-ep", {}
+
+
 FORMATS = {
     # name: (writer, whether a checksum covers signal and labels, how many labels may change)
     "seed-mat": (seed_mat, True, 0),
     "seed-mat-uncompressed": (seed_mat_uncompressed, False, 0),
     "seed-label": (seed_label, True, 0),
     "seed-cnt": (seed_cnt, False, 0),
+    "seed-iv-mat": (seed_iv_mat, True, 0),
+    "seed-v-cnt": (seed_v_cnt, False, 0),
+    "seed-vii-mat": (seed_vii_mat, True, 0),
+    "seed-vii-mat-uncompressed": (seed_vii_mat_uncompressed, False, 0),
+    "seed-vii-continuous": (seed_vii_continuous, True, 0),
+    "seed-vii-cnt": (seed_vii_cnt, False, 0),
     "deap-dat": (deap_dat, False, 160),
     "dreamer-mat": (dreamer_mat, True, 0),
     "dreamer-json": (dreamer_json, False, 3),
+    "faced-pickle": (faced_pickle, False, 0),
+    "faced-ratings": (faced_ratings, True, 0),
+    "mahnob-bdf": (mahnob_bdf, False, 0),
+    "amigos-mat": (amigos_mat, True, 0),
+    "eav-mat": (eav_mat, True, 0),
+    "eav-label": (eav_label, True, 0),
+    "thu-ep-mat": (thu_ep_mat, False, 0),
+    "thu-ep-ratings": (thu_ep_ratings, False, 0),
 }
 
 
 def read(reader, root):
-    (key,) = reader.discover(root)
-    return reader.read(key)
+    return reader.read(reader.discover(root)[0])
 
 
 def same_frame(a, b):
@@ -181,6 +321,29 @@ def test_mutated_file_is_an_error_or_right(tmp_path, name):
     grown = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert grown < MEMORY
     assert errors > n / 4  # the damage was of a kind that can be noticed
+
+
+def test_a_mutated_session_xml_is_an_error_or_a_recording_with_labels_on_their_scale(tmp_path):
+    bdf, source, _ = mahnob_bdf(tmp_path)
+    reader = get_reader(source, auxiliary=False)
+    path = bdf.with_name("session.xml")
+    whole, clean = path.read_bytes(), read(reader, tmp_path)
+    (key,) = reader.discover(tmp_path)
+    errors = 0
+    for data in mutations(whole, seed=11):
+        path.write_bytes(data)
+        try:
+            found = reader.read(key)
+        except DataError:
+            errors += 1
+            continue
+        for column in ("onset", "length", "baseline_onset", "baseline_length"):
+            assert found.trials[column].tolist() == clean.trials[column].tolist()
+        np.testing.assert_array_equal(found.segments[0], clean.segments[0])
+        for name in ("valence", "arousal", "dominance", "predictability"):
+            rating = found.trials[name].iloc[0]
+            assert rating in range(1, 10) or np.isnan(rating)
+    assert errors > CASES / 4
 
 
 SEALED = 40

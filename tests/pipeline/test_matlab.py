@@ -235,3 +235,37 @@ def test_a_large_variable_that_is_skipped_takes_little_memory(tmp_path):
     finally:
         tracemalloc.stop()
     assert names == ["x", "y"]
+
+
+def test_each_goes_on_behind_what_is_damaged_or_refused(tmp_path):
+    # So large that the end of a stream is read after the first values are.
+    values = np.random.default_rng(0).standard_normal((2, 40_000))
+    parts = [compressed(matrix(name, values)) for name in (b"a", b"b")]
+    head, tail = bytearray(parts[1]), bytearray(parts[1])
+    head[12] ^= 0xFF  # within the zlib stream's first block
+    tail[-1] ^= 1  # its checksum
+    text = compressed(element(14, b"nothing of an array"))
+    file = tmp_path / "a.mat"
+    file.write_bytes(header() + parts[0] + bytes(head) + bytes(tail) + text + parts[1])
+
+    found = list(matlab.each(file, lambda variable: variable.array(), doing="x"))
+    assert [name for name, _ in found] == ["a", "", "b", "", "b"]
+    for place in (0, 4):
+        np.testing.assert_array_equal(found[place][1], values)
+    assert all(isinstance(found[i][1], DataError) for i in (1, 2, 3))
+
+    def refuse(variable):
+        raise DataError("Reading", f"{variable.name} is unwanted", "Leave it")
+
+    told = [error.args[1] for _, error in matlab.each(file, refuse, doing="x")]
+    assert (told[0], told[4]) == ("a is unwanted", "b is unwanted")
+
+
+def test_each_ends_where_nothing_can_be_found(tmp_path):
+    parts = [compressed(matrix(name, np.ones((2, 300)))) for name in (b"a", b"b")]
+    file = tmp_path / "a.mat"
+    file.write_bytes((header() + b"".join(parts))[:-1])
+    walk = matlab.each(file, lambda variable: variable.shape, doing="Looking")
+    assert next(walk) == ("a", (2, 300))
+    with pytest.raises(DataError, match=r"Looking: .*ends 1 bytes early"):
+        next(walk)

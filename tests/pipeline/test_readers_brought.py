@@ -110,6 +110,7 @@ def test_files_that_a_pattern_does_not_match_are_named_and_choices_are_not(tmp_p
         (["Jürgen/a.edf", "Jrgen/b.edf"], "would both be subject Jrgen"),
         (["p/1/11/a.edf", "p/11/1/b.edf"], "'1/11' and '11/1' would both be session 111"),
         (["1-1.edf", "11.edf"], "would both be sub-11"),
+        (["Ren\u00e9/a.edf", "Rene\u0301/b.edf"], "'René' is there twice, by two codings"),
     ],
 )
 def test_people_and_sessions_whose_names_collapse_are_refused(tmp_path, files, match):

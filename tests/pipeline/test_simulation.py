@@ -346,16 +346,34 @@ def test_dreamer_json_is_the_same_recording(dreamer, trees):
 
 SMALL = {
     "seed": {"subjects": [3], "sessions": [2]},
+    "seed-iv": {"subjects": [3], "sessions": [2]},
+    "seed-v": {"subjects": [3], "sessions": [2]},
+    "seed-vii": {"subjects": [3], "sessions": [2]},
     "deap": {"subjects": [2]},
     "dreamer": {"subjects": 1},
+    "faced": {"subjects": [2]},
+    "mahnob-hci": {"subjects": [2]},
+    "amigos": {"subjects": [3]},
+    "eav": {"subjects": [2]},
+    "thu-ep": {"subjects": [3]},
 }
 
 
 @pytest.mark.parametrize(
     ("source", "variant"),
     [
+        *(
+            ("seed-iv", "preprocessed"),
+            ("seed-v", "raw"),
+            ("seed-vii", "preprocessed"),
+            ("seed-vii", "raw"),
+        ),
         *(("seed", "preprocessed"), ("seed", "raw"), ("deap", "preprocessed"), ("deap", "raw")),
         *(("dreamer", "preprocessed"), ("dreamer", "json")),
+        ("faced", "processed"),
+        ("mahnob-hci", "raw"),
+        ("amigos", "preprocessed"),
+        *(("eav", "preprocessed"), ("thu-ep", "preprocessed")),
     ],
 )
 def test_a_seed_gives_the_same_bytes_again(tmp_path, source, variant):
@@ -434,7 +452,7 @@ def test_a_folder_with_anything_else_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("source", "options", "found"),
     [
-        ("seed4", {}, "unknown source 'seed4'.*seed, deap, dreamer"),
+        ("seed4", {}, "unknown source 'seed4'.*seed, .*deap, dreamer"),
         ("deap", {"variant": "cnt"}, "unknown variant 'cnt'.*preprocessed, raw"),
         (
             "deap",

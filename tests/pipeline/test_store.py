@@ -193,17 +193,20 @@ def test_a_label_with_the_name_of_a_field_is_renamed(tree, reader, tmp_path, mon
 
     def labelled(self, key):
         recording = read(self, key)
-        names = [*fields, "label_bad", "..", "a/b", "größe"]
+        names = [*fields, "label_bad", "..", "a/b", "größe", *odd]
         recording.trials = recording.trials.assign(**{name: i for i, name in enumerate(names)})
         return recording
 
     fields = ["signal", "trial", "time", "channel", "bad", "frequency", "quality_flat", "zarr.json"]
+    odd = ["a_b", "a\\b", "valence/", "trial_onset/x", "../up", "ü" * 300]
     monkeypatch.setattr(type(reader), "read", labelled)
     assert ingest(reader, tree, tmp_path / "s.zarr", serial=True).complete
     recording = next(iter(open_store(tmp_path / "s.zarr")))
-    names = [*(f"label_{name}" for name in fields), "label_bad", "label_..", "a/b", "größe"]
+    names = [*(f"label_{name}" for name in fields), "label_bad", "label_..", "label_a_b", "größe"]
+    names += ["a_b", "label_label_a_b", "valence_", "trial_onset_x", ".._up", recording.labels[-1]]
     names[4] = "label_label_bad"  # the source has a label_bad of its own
     assert recording.labels[-len(names) :] == names
+    assert re.fullmatch("ü{50}_[0-9a-f]{8}", names[-1])
     for i, name in enumerate(names):
         assert (recording.trials[name] == i).all()
     assert recording.signal().ndim == 2

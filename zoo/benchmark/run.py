@@ -22,6 +22,7 @@ import numpy as np
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.ingestion import ingest
 from omfa.pipeline.ingestion import plan as plan_ingest
+from omfa.pipeline.progress import bar
 from omfa.pipeline.readers.files import FilesReader
 from omfa.pipeline.store import open_store
 from omfa.pipeline.words import duration, some
@@ -317,8 +318,6 @@ class Benchmark:
 
     def run(self, *, progress: bool = False) -> list[Cell]:
         """Make the stores, check, then run every row on every task; read what is finished."""
-        from tqdm.auto import tqdm
-
         self.make_stores()
         tasks = self.ready()
         self.check(tasks)
@@ -332,8 +331,8 @@ class Benchmark:
                 packed, self._opened = pickle.dumps(self), None
                 parallel = joblib.Parallel(n_jobs=self.workers, return_as="generator")
                 done = parallel(joblib.delayed(_cell)(packed, *one) for one in todo)
-            hidden = None if progress else True  # None: tqdm hides it off a terminal
-            return list(tqdm(done, total=len(todo), unit="cell", disable=hidden))
+            shown = None if progress else False
+            return list(bar(done, total=len(todo), unit="cell", shown=shown))
 
     # ---- the plan
 

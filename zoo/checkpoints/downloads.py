@@ -13,7 +13,6 @@ import math
 import os
 import re
 import shutil
-import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.progress import LOG, bar
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.cards import FILES, Card
 
@@ -309,6 +309,12 @@ def download(name: str, *, progress: bool = False) -> Path:
     ------
     DataError
         If no source has it; the message says how each failed.
+
+    Examples
+    --------
+    >>> from omfa.zoo import download
+    >>> download("omfa-tiny-openeeg").name  # it comes with the package
+    'omfa-tiny-openeeg'
     """
     entry = find(name)
     for folder in entry.folders:
@@ -340,7 +346,7 @@ def _alone(lock: Path, name: str, progress: bool) -> AcquireReturnProxy:
         return one.acquire(timeout=1)
     except Timeout:
         if progress:
-            print(f"Waiting for another process that downloads {name}", file=sys.stderr)
+            LOG.info("Waiting for another process that downloads %s", name)
         return one.acquire()
 
 
@@ -468,7 +474,6 @@ def _fetch(place: str, file: str, part: Path, size: int, progress: bool) -> None
 def _fetch_rest(url: str, part: Path, size: int, progress: bool) -> None:
     """Append to ``part`` what it lacks of a web server's file, at most a chunk beyond ``size``."""
     import requests
-    from tqdm import tqdm
 
     start = _size(part)
     headers = {"Accept-Encoding": "identity"}  # a range of compressed bytes would not fit
@@ -480,16 +485,16 @@ def _fetch_rest(url: str, part: Path, size: int, progress: bool) -> None:
         resumed = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         with (
             part.open("ab" if resumed else "wb") as file,
-            tqdm(
-                desc=part.stem,
+            bar(
+                what=part.stem,
                 total=size,
                 initial=file.tell(),
                 unit="B",
                 unit_scale=True,
-                disable=not progress,
-            ) as bar,
+                shown=None if progress else False,
+            ) as counted,
         ):
             for chunk in response.iter_content(CHUNK):
-                bar.update(file.write(chunk))
+                counted.update(file.write(chunk))
                 if file.tell() > size:
                     return

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 from omfa.pipeline import flags
+from omfa.pipeline.progress import LOG
 from omfa.zoo.benchmark.settings import BenchmarkSettings, quick
 from omfa.zoo.benchmark.tasks import RECORDINGS, SOURCES, TASKS
 from omfa.zoo.cli.flags import QUICK_NOTE, describe
@@ -84,7 +84,7 @@ def _benchmark(args: argparse.Namespace) -> int:
         args.stores,
         flags.settings(args, BenchmarkSettings, quick() if args.quick else None),
         workers=args.workers,
-        say=lambda line: print(line, file=sys.stderr),
+        say=LOG.info,
     )
     if args.dry_run:
         print(run.plan())
@@ -97,7 +97,7 @@ def _benchmark(args: argparse.Namespace) -> int:
     )
     failed = [cell for cell in cells if cell.error]
     for cell in failed:
-        print(f"{cell.row.name} on {cell.task.name}: {cell.error}", file=sys.stderr)
+        LOG.error(f"{cell.row.name} on {cell.task.name}: {cell.error}")
     for reason in run.missing:
         print(f"Left out: {reason}")
     print(last_word(cells)[1])

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.progress import LOG
 from omfa.zoo.cli.flags import describe, pairs
 
 PLACES = """\
@@ -253,7 +254,7 @@ def _publish(args: argparse.Namespace) -> int:
         results=results,
     )
     print(entry, end="")
-    print(f"Published: {args.out}", file=sys.stderr)
+    LOG.info(f"Published: {args.out}")
     return 0
 
 
@@ -289,5 +290,5 @@ def _export(args: argparse.Namespace) -> int:
 
     made = export(args.checkpoint, args.out, format=args.format, encoder=args.encoder)
     print(made.path)
-    print(f"Exported: within {made.difference:.1g} of torch", file=sys.stderr)
+    LOG.info(f"Exported: within {made.difference:.1g} of torch")
     return 0

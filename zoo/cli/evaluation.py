@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline import flags
+from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import duration
 from omfa.zoo.cli.flags import (
     STORES,
@@ -173,9 +173,8 @@ def _evaluate(args: argparse.Namespace) -> int:
         if (control := RANDOM + model.removeprefix("omfa")) in models:
             continue
         models.insert(models.index(model) + 1, control)
-        print(
-            f"Added: {control}, random weights under the same recipe (--no-control leaves it out)",
-            file=sys.stderr,
+        LOG.info(
+            f"Added: {control}, random weights under the same recipe (--no-control leaves it out)"
         )
     parameters = parameters_of(args, models)
     if args.checkpoint:
@@ -208,7 +207,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         for model in models:
             seeds = []
             for seed in range(args.seeds):
-                print(f"{model} under {protocol}, seed {seed}", file=sys.stderr)
+                LOG.info(f"{model} under {protocol}, seed {seed}")
                 run = runs[protocol, model, seed]
                 seeds.append(evaluate(model, dataset, protocol, **run, **how))
             results.append(seeds)
@@ -237,9 +236,7 @@ def _match_controls(
                 parameters[model] = matched | parameters_of_one(args, model)
         # A probe is fitted nowhere, and so has no such control.
         if SCRATCH not in parameters and own.get("head") != LOGISTIC and start == "omfa":
-            print(
-                f"Not in the table: {SCRATCH}, fitted wholly (--model {SCRATCH})", file=sys.stderr
-            )
+            LOG.warning(f"Not in the table: {SCRATCH}, fitted wholly (--model {SCRATCH})")
 
 
 def _rerun(args: argparse.Namespace, how: dict[str, Any]) -> int:

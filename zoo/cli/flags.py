@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline import flags
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import nearest
 from omfa.zoo.data.settings import DEFAULT_TARGETS, WindowSettings
 from omfa.zoo.estimators.settings import OMFA_MODELS, OmfaSettings, Training
@@ -226,7 +226,7 @@ def open_stores(args: argparse.Namespace) -> StoreDataset:
             )
         target = {name: DEFAULT_TARGETS[name] for name in names}
         chosen = ", ".join(f"{name} {target[name]}" for name in names)
-        print(f"Target, as none was given: {chosen}", file=sys.stderr)
+        LOG.info(f"Target, as none was given: {chosen}")
     else:
         # A target may hold commas itself: only those before a dataset's name part two targets.
         parts = re.split(rf",(?=(?:{'|'.join(map(re.escape, names))})=)", settings.target)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from omfa.pipeline import flags
+from omfa.pipeline.progress import LOG
 from omfa.zoo.cli.flags import describe
 from omfa.zoo.live.settings import LiveSettings
 
@@ -51,7 +51,7 @@ def _live(args: argparse.Namespace) -> int:
         outputs: list[Output] = [JsonLines(args.out) if args.out else Terminal()]
         if args.outlet:
             outputs.append(Outlet(args.outlet, decision.classes, settings.stride_seconds))
-        stack.callback(lambda: print(f"omfa-zoo: {session}", file=sys.stderr))
+        stack.callback(lambda: LOG.info(f"omfa-zoo: {session}"))
         for output in outputs:
             stack.callback(output.close)
         with suppress(KeyboardInterrupt):  # how a session ends

@@ -16,8 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
-from omfa.pipeline.console import run_command
+from omfa.pipeline.console import add_output_flags, run_command
 from omfa.pipeline.errors import DataWarning
+from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import nearest
 from omfa.zoo.cli.benchmark import add_benchmark
 from omfa.zoo.cli.checkpoints import (
@@ -61,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             _check_out(getattr(args, "out", None))
             return int(args.run(args))
 
-    return run_command("omfa-zoo", command, interrupted="Run the same command again to go on.")
+    return run_command(
+        "omfa-zoo", command, interrupted="Run the same command again to go on.", told=args
+    )
 
 
 def _check_out(out: Path | None) -> None:
@@ -92,7 +95,7 @@ def _warnings_in_a_line() -> Iterator[None]:
             if issubclass(category, DataWarning):
                 # A dataset is opened for each of many cells, and is as it was.
                 if str(message) not in said:
-                    print(f"omfa-zoo: {message}", file=sys.stderr)
+                    LOG.warning(f"omfa-zoo: {message}")
                 said.add(str(message))
             else:
                 show(message, category, filename, lineno, file, line)
@@ -115,6 +118,7 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text)
         if name == argv[0]:
             add_flags(command)
+            add_output_flags(command)
     if not argv[0].startswith("-") and argv[0] not in COMMANDS:
         parser.error(
             f"there is no command {argv[0]!r}{nearest(argv[0], COMMANDS)}; "
@@ -150,7 +154,7 @@ def _demo(args: argparse.Namespace) -> int:
     command = ["reproduce", "--table", "within", "--stores", *map(str, stores)]
     command += ["--datasets", "dreamer", "--out", str(args.folder / "tables")]
     command += ["--workers", str(args.workers), *DEMO]
-    print(shlex.join(["omfa-zoo", *command]), file=sys.stderr)
+    LOG.info(shlex.join(["omfa-zoo", *command]))
     return main(command)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from omfa.pipeline import flags
+from omfa.pipeline.progress import LOG
 from omfa.zoo.cli.flags import (
     QUICK_NOTE,
     STORES,
@@ -105,7 +105,6 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 
 def _reproduce(args: argparse.Namespace) -> int:
     from omfa.zoo.paper.grid import Grid
-    from omfa.zoo.paper.report import reproduce
     from omfa.zoo.paper.settings import OF_THE_PAPER, TABLES, GridSettings, quick
 
     how = flags.settings(args, GridSettings, quick() if args.quick else None)
@@ -122,11 +121,13 @@ def _reproduce(args: argparse.Namespace) -> int:
         tables,
         how,
         workers=args.workers,
-        say=lambda line: print(line, file=sys.stderr),
+        say=LOG.info,
     )
     if args.dry_run:
         print(grid.plan(timed=args.timed))
         return 0
+    from omfa.zoo.paper.report import reproduce  # its figures take seconds to import
+
     report, cells = reproduce(
         grid,
         command=shlex.join(["omfa-zoo", *args.argv]),
@@ -134,7 +135,7 @@ def _reproduce(args: argparse.Namespace) -> int:
     )
     failed = [cell for cell in cells if cell.error]
     for cell in failed:
-        print(f"{cell.row.name} on {cell.row.dataset}: {cell.error}", file=sys.stderr)
+        LOG.error(f"{cell.row.name} on {cell.row.dataset}: {cell.error}")
     for reason in grid.missing:
         print(f"Left out: {reason}")
     print(f"{len(cells) - len(failed)} of {len(cells)} cells. Report: {report}")

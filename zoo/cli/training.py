@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from omfa.pipeline import flags
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.progress import LOG
 from omfa.zoo.cli.flags import (
     STORES,
     add_parameters_flag,
@@ -206,7 +206,7 @@ def _show_epoch(epoch: dict[str, float]) -> None:
     if "validation_loss" in epoch:
         line += f"  validation {epoch['validation_loss']:.3f}, balanced accuracy "
         line += f"{epoch['validation_balanced_accuracy']:.3f}"
-    print(line, file=sys.stderr)
+    LOG.info(line)
 
 
 def _of_subjects(metadata: pd.DataFrame, asked: Sequence[str]) -> npt.NDArray[np.bool_]:

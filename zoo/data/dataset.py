@@ -29,7 +29,7 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.signal_path import SignalPath
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.targets import Target
-from omfa.zoo.data.tiers import Tier
+from omfa.zoo.data.tiers import Tier, onto
 from omfa.zoo.data.trials import Cuts, LeftOut
 from omfa.zoo.protocols.identity import Recorded
 from omfa.zoo.protocols.protocol import RECORDING, TRIAL
@@ -69,6 +69,16 @@ class Batch(NamedTuple):
         Positions of the windows in the dataset.
     sfreq : float
         Hz.
+    n_present : int
+        Channels of the window that has the fewest. On the host, where reading it waits for nothing.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> batch = next(iter(data.loader(8)))
+    >>> batch.X.shape, batch.present.shape, batch.sfreq
+    (torch.Size([8, 14, 256]), torch.Size([8, 14]), 128.0)
     """
 
     X: torch.Tensor
@@ -77,6 +87,7 @@ class Batch(NamedTuple):
     ucs_ids: torch.Tensor
     windows: torch.Tensor
     sfreq: float
+    n_present: int
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -109,6 +120,16 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         The channel schema, with the positions that the stores chose for CB1 and CB2.
     left_out : LeftOut
         How many trials of the stores no window comes from, and why.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> data.n_times, data.sfreq, data.rule
+    (256, 128.0, 'valence > 3')
+    >>> X, y, groups = data.to_numpy()
+    >>> X.dtype, len(set(groups))
+    (dtype('float32'), 2)
     """
 
     tier: Tier = field(repr=False)
@@ -428,23 +449,21 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         if not (self._alike or np.ptp(self.rates[source]) == 0):
             raise self._mixed(np.unique(self.rates[source]))
 
-        def tensor(values: npt.NDArray[Any]) -> torch.Tensor:
-            return torch.from_numpy(values).to(self.device)
-
         return Batch(
-            X.to(self.device),
-            tensor(present),
-            tensor(y),
+            onto(X, self.device),
+            onto(present, self.device),
+            onto(y, self.device),
             self._batch_ids(source, columns),
-            tensor(index),
+            onto(index, self.device),
             float(self.rates[source[0]]),
+            int(present.sum(1).min()),
         )
 
     def _batch_ids(
         self, source: npt.NDArray[np.int64], columns: npt.NDArray[np.int64] | None
     ) -> torch.Tensor:
         if self._same_ids is None or columns is not None:
-            return torch.from_numpy(_chosen(self.ids[source], columns)).to(self.device)
+            return onto(_chosen(self.ids[source], columns), self.device)
         return self._same_ids.expand(len(source), -1)
 
     def draw_channels(
@@ -492,7 +511,7 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
             among = torch.from_numpy(gappy).to(X.device)
             missing = ~torch.isfinite(X[among]).all(dim=2)
             present[gappy] &= ~missing.cpu().numpy()
-            X[torch.from_numpy(~present).to(X.device)] = 0
+            X[onto(~present, X.device)] = 0
         return X, present, source, self.y[index]
 
     def _mixed(self, rates: npt.NDArray[np.float64]) -> DataError:

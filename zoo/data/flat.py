@@ -25,7 +25,7 @@ import torch
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import digest
 from omfa.zoo.data.sources import Ints, Source, has_gaps
-from omfa.zoo.data.tiers import absent_zero, stretches
+from omfa.zoo.data.tiers import absent_zero, onto, stretches
 
 CACHE_VERSION = 1
 """Number of the mapped files' layout. Raise it when that changes: old files are then made again."""
@@ -71,7 +71,7 @@ class Flat:
             for number in np.unique(banks).tolist():
                 among = np.flatnonzero(banks == number)
                 got = stretches(self.banks[number], torch.from_numpy(place[among]), n_times)
-                X[torch.from_numpy(among).to(X.device)] = got
+                X[onto(among, X.device)] = got
         return absent_zero(X, rows)
 
     def order(self, source: Ints, start: Ints, rng: np.random.Generator) -> Ints:

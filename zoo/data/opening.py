@@ -62,7 +62,16 @@ def _check_rates(stores: Sequence[Store], sfreq: npt.NDArray[np.float64], rates:
 
 
 class SignalPathWarning(DataWarning):
-    """Recordings of one dataset went different ways from the electrodes to the store."""
+    """Recordings of one dataset went different ways from the electrodes to the store.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from omfa.zoo import SignalPathWarning, open_dataset
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", SignalPathWarning)
+    ...     data = open_dataset("dreamer.zarr", 2.0)  # one path: no error
+    """
 
 
 def _check_paths(sources: Sequence[Source], where: str, allow_mixed: bool) -> None:
@@ -250,9 +259,18 @@ def open_dataset(
     Warns
     -----
     TrialsLeftOut
-        If some trials are shorter than a window; ``left_out`` of the dataset has the figures.
+        If some trials are shorter than a window; ``left_out`` of the dataset has the figures. Of
+        windows cut from recordings, if all pieces of some are.
     SignalPathWarning
         If recordings differ in what was done to them, at their sources or at ingest.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> X, present, y = data.take([0, 1])
+    >>> X.shape, present.all(axis=1), data.classes
+    ((2, 14, 256), array([ True,  True]), ('low', 'high'))
     """
     opened = _opened(stores, storage_options)
     where = ", ".join(store.path for store in opened)
@@ -281,6 +299,16 @@ def open_dataset(
     # Between trials are breaks of every length: what is too short there is no trial that is lost.
     if without.too_short and cut_from == "trials":
         warnings.warn(f"Opening {where}: {without}", TrialsLeftOut, stacklevel=2)
+    if cut_from == "recordings":
+        heard = set(trials["recording"].to_numpy()[np.unique(cuts.trial)])
+        if silent := [one for i, one in enumerate(sources) if i not in heard]:
+            named = [f"{one.recorded.dataset}/{one.recording}" for one in silent]
+            warnings.warn(
+                f"Opening {where}: {len(silent)} of {len(sources)} recordings have no piece of "
+                f"{window_seconds:g} s and give no windows: {some(named)}.",
+                TrialsLeftOut,
+                stacklevel=2,
+            )
     cuts = cuts[made.keep[cuts.trial]]  # without the trials that the target's rule leaves out
     rows, ids = _montages(sources, channels, union, common, where, mask_bad)
     folder = Path(cache_dir).expanduser() if cache_dir else default_cache_dir()

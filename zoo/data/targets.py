@@ -8,6 +8,7 @@ is opened, ``labels_of`` gives the classes that an evaluation uses.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ from omfa.zoo.data.rules import (
     parse_rule,
     rule_text,
 )
-from omfa.zoo.data.trials import OWN_COLUMNS
+from omfa.zoo.data.trials import OWN_COLUMNS, TrialsLeftOut
 from omfa.zoo.protocols.windows import Dataset
 
 TargetSpec = OneTarget | Mapping[str, OneTarget] | None
@@ -105,9 +106,18 @@ def _is_number(values: pd.Series) -> bool:
     return pd.api.types.is_float_dtype(values) and bool((values % 1 != 0).any())
 
 
+# BIDS writes n/a where a value is missing, and other tables have learned it from there.
+_NO_LABEL = ("", "n/a")
+
+
+def _gaps(values: pd.Series) -> pd.Series:
+    """Return which rows have no label."""
+    return values.isna() | values.astype(str).str.strip().isin(_NO_LABEL)
+
+
 def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
     """Raise a DataError that names the subjects with rows that have no label."""
-    gaps = values.isna() | values.astype(str).str.strip().eq("")
+    gaps = _gaps(values)
     if not gaps.any():
         return
     subjects = metadata.loc[gaps, ["dataset", "subject"]].drop_duplicates()
@@ -115,7 +125,8 @@ def _refuse_gaps(doing: str, metadata: pd.DataFrame, values: pd.Series) -> None:
     raise DataError(
         doing,
         f"{int(gaps.sum())} windows have no label ({some(names)})",
-        "Choose a column that every trial has, or open the dataset without these recordings",
+        "Choose a column that every trial has, or name the classes, which leaves out all else "
+        "('event:happy,sad'), or open the dataset without these recordings",
     )
 
 
@@ -156,10 +167,10 @@ def _merge(doing: str, values: pd.Series, merged: Merged) -> Target:
     lost = set(code) - set(texts)
     if merged.some_missing:
         lost = {v for _, members in merged.groups for v in members if lost.issuperset(members)}
-    if lost := sorted(lost):
+    if named := sorted(lost):
         raise DataError(
             doing,
-            f"no window is {lost[0]!r}; there are {some(sorted(set(texts)), 8)}",
+            f"no window is {named[0]!r}; there are {some(sorted(set(texts)), 8)}",
             "Name these",
         )
     codes = np.asarray(texts.map(code).fillna(-1), np.int64)
@@ -225,7 +236,8 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
             "Choose one of these",
         )
     values = metadata[column]
-    _refuse_gaps(doing, metadata, values)
+    if not isinstance(target, Merged):  # which takes the values that it names
+        _refuse_gaps(doing, metadata, values)
     if isinstance(target, Rating):
         labels = _binarise(values, target)
     elif isinstance(target, Merged):
@@ -253,19 +265,36 @@ def _one_target(trials: pd.DataFrame, target: OneTarget, where: str) -> Target:
     column = asked if isinstance(asked, str) else asked.column
     labels = [name for name in trials if name not in OWN_COLUMNS - {"stimulus"}]
     for dataset, part in trials.groupby("dataset", observed=True):
-        if column not in labels or part[column].isna().all():
+        if column not in labels or _gaps(part[column]).all():
             theirs = [name for name in labels if part[name].notna().any()]
             raise DataError(
                 f"Making the target {column!r} of {where}",
                 f"{dataset} has no such label; it has {', '.join(map(str, theirs))}",
                 "Choose one of these, or name one for each dataset",
             )
-    values = trials[column]
-    # Numbers with gaps go on to make_labels, whose error names the subjects.
-    if isinstance(asked, str) and _is_number(values) and values.notna().all():
-        numbers = values.to_numpy(np.float32)
+    gaps = _gaps(trials[column]).to_numpy()
+    if gaps.any() and not isinstance(asked, Merged):  # which takes the values that it names
+        _say_unlabelled(trials[gaps], column, where)
+        made = _one_target(trials[~gaps], target, where)
+        values = np.full(len(trials), -1, made.values.dtype)
+        keep = np.zeros(len(trials), bool)
+        values[~gaps], keep[~gaps] = made.values, made.keep
+        return Target(values, keep, made.classes, made.rule)
+    if isinstance(asked, str) and _is_number(trials[column]):
+        numbers = trials[column].to_numpy(np.float32)
         return Target(numbers, np.ones(len(trials), bool), (), f"the numbers of {column!r}")
     return make_labels(trials, asked)
+
+
+def _say_unlabelled(trials: pd.DataFrame, column: str, where: str) -> None:
+    """Warn of trials that have no value in a column: their windows are left out."""
+    people = (trials["dataset"].astype(str) + "/" + trials["subject"].astype(str)).unique()
+    warnings.warn(
+        f"Opening {where}: {len(trials)} trials have no {column!r} and are left out "
+        f"({some(people)}).",
+        TrialsLeftOut,
+        stacklevel=4,
+    )
 
 
 def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Target:
@@ -290,8 +319,12 @@ def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Targ
     Raises
     ------
     DataError
-        If a dataset has no such label, a trial has no value, one class only is left, or datasets
-        have different classes.
+        If a dataset has no such label, one class only is left, or datasets have different classes.
+
+    Warns
+    -----
+    TrialsLeftOut
+        Of trials that have no value.
     """
     if target is None:
         nothing = np.full(len(trials), -1)

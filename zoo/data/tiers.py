@@ -17,7 +17,7 @@ import os
 import shutil
 import threading
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +107,18 @@ class Tier(Protocol):
         """
 
 
+def onto(values: npt.NDArray[Any] | torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return values of the host as a tensor on a device.
+
+    The host does not wait for a CUDA device, which would first have to finish all that it was
+    given: the copy is made from memory that the system leaves in its place.
+    """
+    here = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
+    if device.type == "cuda" and here.device.type == "cpu":
+        return here.pin_memory().to(device, non_blocking=True)
+    return here.to(device)
+
+
 def fresh(*shape: int) -> torch.Tensor:
     """Return a tensor of float32 of that shape whose memory is not set.
 
@@ -161,7 +173,7 @@ def selected(
         Or ``out``, if it is given.
     """
     if table.device.type != "cpu":
-        return table.index_select(0, rows.to(table.device)).float()
+        return table.index_select(0, onto(rows, table.device)).float()
     n, width = len(rows), table.shape[1]
     X = fresh(n, width) if out is None else out
     if table.dtype == torch.float32 and at is None:
@@ -228,7 +240,7 @@ def absent_zero(X: torch.Tensor, rows: Ints) -> torch.Tensor:
     """
     absent = rows < 0
     if absent.any():
-        X[torch.from_numpy(absent).to(X.device)] = 0
+        X[onto(absent, X.device)] = 0
     return X
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from omfa.zoo.data.sources import Ints, Source, has_gaps
-from omfa.zoo.data.tiers import absent_zero, selected, window_key
+from omfa.zoo.data.tiers import absent_zero, onto, selected, window_key
 
 SHORTEST = 32
 """Samples of a tile below which rows (``flat.py``) are used: a window would be many short reads."""
@@ -65,7 +65,7 @@ class Tiled:
         for number in np.unique(banks).tolist():
             among = np.flatnonzero(banks == number)
             got = self._gather(number, first[among], source[among], rows[among])
-            X[torch.from_numpy(among).to(device)] = got
+            X[onto(among, device)] = got
         return X
 
     def _gather(self, number: int, first: Ints, source: Ints, rows: Ints) -> torch.Tensor:

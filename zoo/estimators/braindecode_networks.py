@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from omfa.models.front_end import resample, resampling_kernel
+from omfa.models.front_end import kernel_like, resample
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import nearest, some
 from omfa.zoo.estimators.embeddings import signal_arguments
@@ -59,8 +59,8 @@ class _Standardised(nn.Module):
         z = ((x - self.mean[:, None]) / self.sd[:, None]).clamp(-20, 20)
         z = torch.where(present[..., None], z, 0.0)
         if self.up != self.down:
-            kernel, reach = resampling_kernel(self.up, self.down)
-            rows = resample(z.flatten(0, 1), kernel.to(z), reach, self.up, self.down)
+            kernel, reach = kernel_like(z, self.up, self.down)
+            rows = resample(z.flatten(0, 1), kernel, reach, self.up, self.down)
             z = rows.unflatten(0, z.shape[:2])
         return self.network(z, **self.arguments)
 

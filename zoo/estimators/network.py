@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omfa.pipeline.errors import DataError
+from omfa.zoo.data.tiers import onto
 from omfa.zoo.estimators.device import ONE_AT_A_TIME, choose_device, threads
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
 from omfa.zoo.estimators.schedule import adamw_and_schedule
@@ -79,6 +80,13 @@ class Network(Estimator):
         By which logits are divided before the softmax; 1 where none is fitted.
     best_ : dict
         The entry of the epoch whose weights were kept, or whose number a refit took.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Network
+    >>> from omfa.zoo.estimators.omfa_networks import omfa
+    >>> isinstance(omfa(seed=0, preset="tiny"), Network)
+    True
     """
 
     def __init__(
@@ -188,7 +196,7 @@ class Network(Estimator):
             # Summed on the device: reading each step's loss would make the CPU wait for a GPU.
             total = torch.zeros((), device=self.device)
             for rows in np.array_split(order.permutation(len(y)), n_steps):
-                total += self._step(inputs(rows), y[rows], weight, optimizer)
+                total += self._step(inputs(rows), y[onto(rows, self.device)], weight, optimizer)
                 schedule.step()
             row: dict[str, float] = {"epoch": epoch, "loss": total.item() / n_steps}
             if not math.isfinite(row["loss"]):
@@ -304,7 +312,7 @@ class Network(Estimator):
                 x = known[rows].astype(np.float32)
                 # Features of an absent channel are NaN throughout; the first one tells.
                 present = np.isfinite(x[..., 0])
-            return torch.from_numpy(x).to(self.device), torch.from_numpy(present).to(self.device)
+            return onto(x, self.device), onto(present, self.device)
 
         return inputs
 

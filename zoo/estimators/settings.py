@@ -168,6 +168,12 @@ class Training:
     threads : int
         Threads of the CPU in a fit. They decide the order of sums, and so the result; folds are
         what runs in parallel.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Training
+    >>> Training(epochs=10).batch_size
+    32
     """
 
     epochs: int = 40

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from omfa.pipeline import cluster
 from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.progress import bar
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
 from omfa.zoo.estimators.names import Factory
@@ -198,9 +199,7 @@ def run_folds(
 def _bar(done: Iterator[Any], total: int, unit: str, progress: bool) -> Iterator[Any]:
     if not progress:
         return done
-    from tqdm.auto import tqdm
-
-    shown: Iterator[Any] = tqdm(done, total=total, unit=unit, disable=None)
+    shown: Iterator[Any] = bar(done, total=total, unit=unit)
     return shown
 
 

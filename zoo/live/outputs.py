@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import some
 from omfa.zoo.live.decoder import Answer
 
@@ -64,7 +65,7 @@ class Terminal:
 
     def event(self, what: str, **facts: Any) -> None:
         """Say it on standard error, below the line."""
-        print("\n" * self._moves + f"omfa-zoo: {what}", file=sys.stderr)
+        LOG.warning("\n" * self._moves + f"omfa-zoo: {what}")
 
     def close(self) -> None:
         """Leave the line."""
@@ -93,7 +94,7 @@ class JsonLines:
 
     def event(self, what: str, **facts: Any) -> None:
         """Write ``event`` and its facts, and say it on standard error."""
-        print(f"omfa-zoo: {what}", file=sys.stderr)
+        LOG.warning(f"omfa-zoo: {what}")
         self._write({"event": what, **facts})
 
     def _write(self, line: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -49,6 +50,9 @@ BASELINES = (
 """Models that every corpus of a table is also run with: without them an accuracy says little."""
 
 SOURCE = "arXiv 2511.08444, abstract"
+
+_LONGEST = 30
+"""Letters of the corpora's names in that of a pre-training: a card's name has 64 in all."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,11 @@ class Stage1:
         """Return its name in folders, cards and tables."""
         kind = [self.encoder, self.resampling.replace("+", "_")]
         kind += ["intersection"] if self.channels == "intersection" else []
-        return "-".join(["_".join(self.corpora), *kind])
+        sources = "_".join(self.corpora)
+        if len(sources) > _LONGEST:
+            digest = hashlib.sha256(sources.encode()).hexdigest()[:8]
+            sources = f"{len(self.corpora)}_corpora_{digest}"
+        return "-".join([sources, *kind])
 
 
 @dataclass(frozen=True)

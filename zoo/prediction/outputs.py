@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.progress import bar
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.prediction.page import write_page
 from omfa.zoo.prediction.predictor import Prediction, Predictor
@@ -118,12 +119,18 @@ def predict_all(
     pandas.DataFrame
         What ``summary.csv`` holds: ``recording``, ``windows``, ``answered``, ``p_<class>`` averaged
         over the windows, ``share_present``, ``warnings``, ``error``.
-    """
-    from tqdm.auto import tqdm
 
+    Examples
+    --------
+    >>> from omfa.zoo import Predictor, predict_all
+    >>> predictor = Predictor.from_checkpoint("mood")
+    >>> table = predict_all(predictor, ["raw/S01_raw.fif"], "answers", report=lambda line: None)
+    >>> len(table)
+    1
+    """
     out, rows, stems = Path(out), list[dict[str, Any]](), set[str]()
-    bar = tqdm(list(_every(given)), unit="recording", disable=None if progress else True)
-    for name, recording in bar:
+    shown = None if progress else False
+    for name, recording in bar(list(_every(given)), unit="recording", shown=shown):
         try:
             if isinstance(recording, DataError):
                 raise recording

@@ -15,7 +15,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from omfa.models.front_end import resample, resampling_kernel
+from omfa.models.front_end import kernel_like, resample
 from omfa.zoo.pretraining.settings import Augmentations
 
 RATES = (100.0, 160.0, 200.0, 250.0)
@@ -95,9 +95,9 @@ def change_rate(x: Tensor, sfreq: float, wanted: float) -> tuple[Tensor, float]:
     if ratio == 1:
         return x, sfreq
     up, down = ratio.numerator, ratio.denominator
-    kernel, reach = resampling_kernel(up, down)
+    kernel, reach = kernel_like(x, up, down)
     # The rate that was reached: the ratio is a rounded one.
-    return resample(x, kernel.to(x), reach, up, down), sfreq * up / down
+    return resample(x, kernel, reach, up, down), sfreq * up / down
 
 
 def change_spectrum(x: Tensor, sfreq: float, band_stop: float, phase: float) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from omfa.models.encoders import make_encoder
+from omfa.models.front_end import full_precision
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.words import some
 from omfa.zoo.data.dataset import Batch, Loader, StoreDataset
@@ -30,9 +32,38 @@ from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, codes
 
 _UNITS = {"dataset": ("dataset",), "subject": SUBJECT}
 
+COMPILED = ("stem", "layers", "embed", "blocks", "readout")
+"""Parts of encoders that ``compile_layers`` compiles, as far as an encoder has them."""
+
 # Few, since uniformity is over all pairs of them.
 N_WATCHED = 512
 """Rows of a batch that alignment, uniformity and effective rank are taken of."""
+
+
+class Compared(NamedTuple):
+    """What a step of stage 1 computed.
+
+    Attributes
+    ----------
+    loss, accuracy, negatives : Tensor, shape ()
+        As ``nt_xent`` returns them.
+    z : Tensor, shape (2, batch_size, 128)
+        Projections of both views.
+    h : Tensor, shape (batch_size, dim)
+        Embeddings of the first.
+    data : StoreDataset
+        What the windows were read from.
+    windows : Tensor of int64
+        Their positions there.
+    """
+
+    loss: Tensor
+    accuracy: Tensor
+    negatives: Tensor
+    z: Tensor
+    h: Tensor
+    data: StoreDataset
+    windows: Tensor
 
 
 class Contrastive(L.LightningModule):
@@ -43,11 +74,17 @@ class Contrastive(L.LightningModule):
     settings : Settings
     reads : mapping
         Arguments of ``open_reads``.
+    compiled : bool
+        Compile the encoder's layers, and in one process the loss.
     """
 
-    def __init__(self, settings: Settings, reads: Mapping[str, Any]) -> None:
+    def __init__(
+        self, settings: Settings, reads: Mapping[str, Any], *, compiled: bool = False
+    ) -> None:
         super().__init__()
-        self.settings, self.reads = settings, dict(reads)
+        self.settings, self.reads, self.compiled = settings, dict(reads), compiled
+        # Losses that were not looked at: the event of their coming, on a CUDA device.
+        self._expected: deque[tuple[Any, Tensor, int, StoreDataset, Tensor]] = deque()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.encoder = make_encoder(
@@ -59,16 +96,44 @@ class Contrastive(L.LightningModule):
             )
             dim = int(self.encoder.dim)  # type: ignore[arg-type]
             self.projector = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 128))
+        self.loss: Callable[..., tuple[Tensor, Tensor, Tensor]] = nt_xent
+
+    def compile_layers(self, **options: Any) -> None:
+        """Compile the encoder's layers and the loss, each when it is first run.
+
+        Not the encoder as a whole: views come at a dozen rates, and each would be compiled again.
+        Behind the front end they differ in length alone, and from the tokens on in nothing. The
+        weights keep their names.
+
+        Parameters
+        ----------
+        **options
+            Of ``torch.compile``.
+        """
+        for name in COMPILED:
+            part = getattr(self.encoder, name, None)
+            for layer in part if isinstance(part, nn.ModuleList) else [part] if part else []:
+                layer.compile(**options)
+        self.projector.compile(**options)
+        if self.trainer.world_size == 1:  # in several, the loss gathers what the others have
+            self.loss = torch.compile(nt_xent, **options)
 
     def setup(self, stage: str) -> None:
-        """Open the stores in this process."""
+        """Open the stores in this process, and compile."""
+        if self.compiled:
+            self.compile_layers()
         self.data = open_reads(device=self.trainer.strategy.root_device, **self.reads)
         check_batches(self.data, self.settings, self.trainer.world_size)
         names = self.data.metadata
         start = names["i_start_in_trial"].to_numpy(np.float64)
-        self._recording = torch.from_numpy(codes(names, RECORDING))
-        self._unit = torch.from_numpy(codes(names, _UNITS[self.settings.negatives_from]))
-        self._start = torch.from_numpy(start)
+        device = self.data.device
+        self.recording_of = torch.from_numpy(codes(names, RECORDING)).to(device)
+        self.unit_of = torch.from_numpy(codes(names, _UNITS[self.settings.negatives_from])).to(
+            device
+        )
+        # Samples in float64: float32 counts up to 2**24 of them, 4.7 hours at 1000 Hz.
+        seconds = torch.from_numpy(start / self.data.rates[self.data.source])
+        self.start_of = seconds.to(device, torch.float32)
         self.clips: SharedClips | None = None
         if self.settings.same_clip:
             of_trials = open_reads(
@@ -105,8 +170,12 @@ class Contrastive(L.LightningModule):
         # Not 0: multinomial refuses a row of zeros, which a window without any channel would be.
         weights = batch.present.float().clamp(min=1e-9)
         # With repeats where a window has fewer channels, so that small montages are used as well.
-        again = int(batch.present.sum(1).min()) < k
-        channel = torch.multinomial(weights, k, replacement=again)
+        if batch.n_present < k:
+            channel = torch.multinomial(weights, k, replacement=True)
+        else:
+            # What multinomial does without repeats; but it looks at the weights before, and the
+            # host would wait for them.
+            channel = (weights / torch.empty_like(weights).exponential_()).topk(k).indices
         # The next of those drawn is the other channel of each: no more is read than is trained on.
         beside = channel.roll(1, 1)
         low, high = (round(seconds * batch.sfreq) for seconds in settings.lag_seconds)
@@ -117,7 +186,7 @@ class Contrastive(L.LightningModule):
             lag = ((2 * draw[0] - 1) * 0.25 * batch.sfreq).long()
         first = (-lag).clamp(min=0)
         room = span - n_times - lag.abs()
-        first = first + (draw[1] * (room + 1)).long().clamp(max=int(room.max())).minimum(room)
+        first = first + (draw[1] * (room + 1)).long().minimum(room)
         start = torch.stack((first, first + lag))  # (2, n_windows, k)
         start = torch.where(draw[2] < 0.5, start, start.flip(0))  # no arrow of time
         row = torch.arange(n_windows, device=batch.X.device)[:, None] * n_chans
@@ -130,25 +199,47 @@ class Contrastive(L.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        settings, step = self.settings, self.trainer.global_step
+        step = self.trainer.global_step
+        self._stop_if_not_finite(wait=False)
+        done = self.compare(batch, step, self.global_rank)
+        self._expect(done, step)
+        self.log("loss", done.loss, prog_bar=True)
+        self.log("accuracy", done.accuracy, prog_bar=True)
+        if step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self._watch(done)
+        return done.loss
+
+    def compare(self, batch: Batch, step: int, rank: int = 0) -> Compared:
+        """Make views of a batch, encode and compare them; on an accelerator nothing is waited for.
+
+        Parameters
+        ----------
+        batch : Batch
+            On the module's device.
+        step, rank : int
+            With the seed they decide all that is random.
+        """
+        settings = self.settings
         # In every step, so that a run that was killed goes on with the same views. Python's hash of
         # numbers, unlike that of text, is the same in every process.
-        torch.manual_seed(hash((settings.seed, step, self.global_rank)) % 2**63)
+        torch.manual_seed(hash((settings.seed, step, rank)) % 2**63)
         # Not by rank: all processes compare views of one kind.
         if self.clips and random.Random(hash((settings.seed, step))).random() < settings.same_clip:
             rng = np.random.default_rng(torch.randint(2**31, (2,)).tolist())
             drawn = self.clips.draw(settings.n_windows, settings.channels_per_window, rng)
-            data, windows = self.clips.data, drawn.windows.ravel()
+            data, windows = self.clips.data, torch.from_numpy(drawn.windows.ravel())
             x, other, sfreq, time = drawn.x, drawn.other, drawn.sfreq, drawn.start
             # Other people at a near second of a clip are no negatives either.
             unit, recording = drawn.unit, drawn.clip
         else:
             x, other, start = self.views(batch)
-            data, windows = self.data, batch.windows.cpu().numpy()
-            each = torch.from_numpy(windows.repeat(settings.channels_per_window))
-            sfreq, unit, recording = batch.sfreq, self._unit[each], self._recording[each]
-            # Samples in float64: float32 counts up to 2**24 of them, 4.7 hours at 1000 Hz.
-            time = (self._start[each] / sfreq).to(start.device, torch.float32) + start
+            data, windows, sfreq = self.data, batch.windows, batch.sfreq
+            unit, recording, time = (
+                # One after another, since repeat_interleave by a number needs no look at values.
+                table[windows].repeat_interleave(settings.channels_per_window)
+                for table in (self.unit_of, self.recording_of, self.start_of)
+            )
+            time = time + start
         h, side = [], []
         for view, beside in zip(x, other, strict=True):
             seen, rate = augment(view, sfreq, beside, settings.augmentations)
@@ -156,26 +247,52 @@ class Contrastive(L.LightningModule):
             h.append(encoded.h)
             side.append(encoded.side[:, :-1])  # but the rate, which is one for the batch
         z = torch.stack([self.projector(each) for each in h])
-        loss, accuracy, negatives = nt_xent(
-            z,
-            unit=unit.to(z.device),
-            recording=recording.to(z.device),
-            time=time,
-            temperature=settings.temperature,
-            side=torch.stack(side),
-            match_width=settings.match_width,
-        )
-        if not torch.isfinite(loss.detach()):
-            raise self._not_finite(loss.item(), data.metadata.iloc[windows])
-        self.log("loss", loss, prog_bar=True)
-        self.log("accuracy", accuracy, prog_bar=True)
-        if step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self._watch(z.detach(), h[0].detach(), negatives)
-        return loss
+        with full_precision(z):
+            loss, accuracy, negatives = self.loss(
+                z,
+                unit=unit.to(z.device),
+                recording=recording.to(z.device),
+                time=time,
+                temperature=settings.temperature,
+                side=torch.stack(side),
+                match_width=settings.match_width,
+            )
+        return Compared(loss, accuracy, negatives, z.detach(), h[0].detach(), data, windows)
 
-    def _watch(self, z: Tensor, h: Tensor, negatives: Tensor) -> None:
+    def _expect(self, done: Compared, step: int) -> None:
+        """Ask for the value of a loss; on a CUDA device it is looked at when it has come."""
+        loss = done.loss.detach()
+        came: Any = None
+        if loss.is_cuda:
+            here = torch.empty((), dtype=loss.dtype, pin_memory=True)
+            loss, came = here.copy_(loss, non_blocking=True), torch.cuda.Event()
+            came.record()
+        self._expected.append((came, loss, step, done.data, done.windows))
+        self._stop_if_not_finite(wait=False)
+
+    def _stop_if_not_finite(self, *, wait: bool) -> None:
+        """Stop the run at a loss that is not finite, of those that have come or of all."""
+        while self._expected:
+            came, loss, step, data, windows = self._expected[0]
+            if came is not None:
+                if not (wait or came.query()):
+                    return
+                came.synchronize()
+            self._expected.popleft()
+            if not torch.isfinite(loss):
+                raise self._not_finite(loss.item(), step, data.metadata.iloc[windows.cpu().numpy()])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to keep weights of which a loss was not finite."""
+        self._stop_if_not_finite(wait=True)
+
+    def on_train_end(self) -> None:
+        """Look at the last losses."""
+        self._stop_if_not_finite(wait=True)
+
+    def _watch(self, done: Compared) -> None:
         """Log figures that show a collapse, and the share of time that data are waited for."""
-        few = z[:, :N_WATCHED]
+        few, h, negatives = done.z[:, :N_WATCHED], done.h, done.negatives
         steps: _Steps = self.trainer.train_dataloader  # type: ignore[assignment]
         self.log_dict(
             {
@@ -190,10 +307,11 @@ class Contrastive(L.LightningModule):
             }
         )
 
-    def _not_finite(self, loss: float, windows: pd.DataFrame) -> DataError:
+    @staticmethod
+    def _not_finite(loss: float, step: int, windows: pd.DataFrame) -> DataError:
         rows = windows[list(RECORDING)].drop_duplicates().astype(str).to_numpy()
         return DataError(
-            f"Pre-training, step {self.trainer.global_step}",
+            f"Pre-training, step {step}",
             f"the loss is {loss} (windows of {some(['/'.join(row) for row in rows])})",
             "Run again with a lower --lr; the last checkpoint is kept",
         )

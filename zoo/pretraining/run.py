@@ -28,13 +28,14 @@ import lightning as L
 import pandas as pd
 import torch
 from lightning.fabric.utilities.warnings import PossibleUserWarning
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import nn
 
 from omfa.models import OMFA
 from omfa.pipeline.errors import DataError, DataWarning
+from omfa.pipeline.progress import bar
 from omfa.pipeline.writing import set_aside, staged, write_whole
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.pretraining.module import Contrastive, check_batches, open_reads
@@ -49,10 +50,32 @@ TIMED_STEPS = 8
 """Of a dry run."""
 
 
-class _Bar(TQDMProgressBar):
-    def get_metrics(self, *args: Any) -> dict[str, int | str | float | dict[str, float]]:
-        """Leave out the number of the log."""
-        return {key: value for key, value in super().get_metrics(*args).items() if key != "v_num"}
+class _Bar(L.Callback):
+    """Counts the steps of a run, beside its newest loss."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin where an earlier run ended."""
+        self.counted = bar(
+            total=trainer.max_steps,
+            initial=trainer.global_step,
+            what="pre-training",
+            unit="step",
+            shown=None if trainer.is_global_zero else False,
+        )
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        """Count a step."""
+        if trainer.global_step % self.every == 0:
+            found = {name: float(value) for name, value in trainer.progress_bar_metrics.items()}
+            self.counted.set_postfix(found, refresh=False)
+        self.counted.update(trainer.global_step - self.counted.n)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave it."""
+        self.counted.close()
 
 
 def pretrain_encoder(
@@ -68,6 +91,7 @@ def pretrain_encoder(
     devices: int | str = RunSettings.devices,
     num_nodes: int = RunSettings.num_nodes,
     precision: str | None = RunSettings.precision,
+    compile: bool = RunSettings.compile,
     checkpoint_every: int = RunSettings.checkpoint_every,
     log_every: int = RunSettings.log_every,
     probe_every: int = 0,
@@ -98,6 +122,8 @@ def pretrain_encoder(
         its share of the batches and all see the negatives of all.
     precision : str, optional
         Lightning's; by default ``"bf16-mixed"`` on a GPU that has it, else ``"32-true"``.
+    compile : bool
+        Compile the encoder's layers, and in one process the loss.
     checkpoint_every, log_every : int
         Steps.
     probe_every : int
@@ -138,7 +164,7 @@ def pretrain_encoder(
     # A checkpoint's folder gets its name when it is whole, so this run is finished.
     if (done / "card.json").exists():
         return done
-    model = Contrastive(settings, reads)
+    model = Contrastive(settings, reads, compiled=compile)
     probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets, hold_out)
     run = RunSettings(
         accelerator=accelerator,
@@ -187,8 +213,13 @@ def _trainer(
         gradient_clip_val=1.0,
         log_every_n_steps=min(run.log_every, steps),
         logger=[CSVLogger(out, "logs"), TensorBoardLogger(out, "logs")],
-        callbacks=[kept, *callbacks, *([_Bar()] if progress else [])],
-        enable_progress_bar=progress,
+        # A number in the bar is waited for: on a GPU no more often than those of the logs.
+        callbacks=[
+            kept,
+            *callbacks,
+            *([_Bar(every=run.log_every if on_gpu else 1)] if progress else []),
+        ],
+        enable_progress_bar=False,  # ours is a line of the log where there is no terminal
         enable_model_summary=False,
         use_distributed_sampler=False,  # the loader deals out batches by rank itself
         num_sanity_val_steps=0,
@@ -436,6 +467,12 @@ def learning_curve(run: str | Path) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per logged step, by ``step``.
+
+    Examples
+    --------
+    >>> from omfa.zoo import learning_curve
+    >>> learning_curve("run").columns.tolist()[:2]
+    ['loss', 'chance_loss']
     """
     files = sorted(
         Path(run).glob("logs/version_*/metrics.csv"),

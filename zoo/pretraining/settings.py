@@ -214,6 +214,9 @@ class RunSettings:
     precision : str or None
         Lightning's: 32-true, bf16-mixed, ... By default bf16-mixed on a GPU that has it, else
         32-true.
+    compile : bool
+        Compile the encoder's layers and the loss before the first steps, which then are faster;
+        their last digits differ.
     checkpoint_every : int
         Steps from one checkpoint, which a run that was killed goes on from, to the next.
     log_every : int
@@ -229,6 +232,8 @@ class RunSettings:
     devices: str | int = 1
     num_nodes: int = 1
     precision: str | None = None
+    # A minute or two of a run that may last minutes; and other last digits than without.
+    compile: bool = False
     checkpoint_every: int = 500
     log_every: int = 20
     probe_every: int = 2000

@@ -186,13 +186,11 @@ def _read_raw(key: Key, doing: str, *, auxiliary: bool) -> Recording:
     rest = [name for name in RAW_AUXILIARY if name in file.channels] if auxiliary else []
     picks = release.pick(file.channels, [*CHANNELS, *rest], doing)
     n_eeg = len(CHANNELS)
-    scales = file.scale[picks[:n_eeg]]
-    # The format has no checksum: BioSemi has one scale for all, and another is damage.
-    if scales.max() > scales.min():
-        raise _wrong(doing, "its EEG channels have different scales")
+    file.check_scales(picks[:n_eeg], doing=doing)
     # The status channel is the last in all three layouts, with a label or without.
-    signal, codes = file.read(picks, status=len(file.channels) - 1)
+    signal, status = file.read(picks, status=len(file.channels) - 1)
     ratings = _presented_ratings(key, doing)
+    codes = status & np.uint16(0xFF)  # all that the release documents
     onset, shown = _video_onsets(codes, subject, doing)
     ends = np.append(onsets(codes, AFTER_CODE), len(codes))
     end = ends[np.searchsorted(ends, onset, side="right")]
@@ -231,7 +229,7 @@ def _read_raw(key: Key, doing: str, *, auxiliary: bool) -> Recording:
 
 
 def _video_onsets(
-    codes: npt.NDArray[np.uint8], subject: int, doing: str
+    codes: npt.NDArray[np.uint16], subject: int, doing: str
 ) -> tuple[npt.NDArray[np.int64], list[int]]:
     """Return where videos begin, and which presentations, from 0, these are."""
     onset = onsets(codes, VIDEO_CODE)

@@ -16,28 +16,21 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from omfa.pipeline import matlab
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.corpora import release
-from omfa.pipeline.readers.neuroscan import open_cnt
-from omfa.pipeline.recording import Auxiliary, Key, Recording
-from omfa.pipeline.words import some
-
-# fmt: off
-CHANNELS = (
-    "FP1", "FPZ", "FP2", "AF3", "AF4", "F7", "F5", "F3", "F1", "FZ", "F2", "F4", "F6", "F8", "FT7",
-    "FC5", "FC3", "FC1", "FCZ", "FC2", "FC4", "FC6", "FT8", "T7", "C5", "C3", "C1", "CZ", "C2",
-    "C4", "C6", "T8", "TP7", "CP5", "CP3", "CP1", "CPZ", "CP2", "CP4", "CP6", "TP8", "P7", "P5",
-    "P3", "P1", "PZ", "P2", "P4", "P6", "P8", "PO7", "PO5", "PO3", "POZ", "PO4", "PO6", "PO8",
-    "CB1", "O1", "OZ", "O2", "CB2",
+from omfa.pipeline.readers.corpora.seed_family import CHANNELS as CHANNELS
+from omfa.pipeline.readers.corpora.seed_family import (
+    RAW_SFREQ,
+    check_trials,
+    cut_recording,
+    in_a_row,
+    open_session,
+    read_trials,
+    wrong,
 )
-# fmt: on
-"""The rows of the preprocessed arrays."""
-
-SFREQ = 200.0
-"""Sampling rate of the preprocessed release, Hz."""
+from omfa.pipeline.recording import Key, Recording
 
 DATES = (
     ("20131027", "20131030", "20131107"),
@@ -68,12 +61,6 @@ PREFIXES = (
 
 SEX = "MFFMFMFFMFMMFMF"
 
-RAW_SFREQ = 1000.0
-"""Sampling rate of the raw release, Hz."""
-
-AUXILIARY = ("M1", "M2", "VEO", "HEO", "ECG")
-"""Channels of the raw recordings that are not among the 62; not all are in every file."""
-
 # fmt: off
 TIME_TXT = (
     (27000, 290000, 551000, 784000, 1050000, 1262000, 1484000, 1748000, 1993000, 2287000, 2551000,
@@ -92,10 +79,7 @@ NEUROLM = (
 
 _LABELS = (-1, 0, 1)
 _MAX_LABELS = 999
-_MAX_SAMPLES = 62 * 200 * 4 * 3600  # of all channels: four hours, four times a session
 _FILE = r"(?P<who>\d+|[a-z]+)_(?P<date>\d{8})\.mat"
-_TRIAL = re.compile(r"(?:^|_)eeg_?(\d+)$")
-_FEATURE = re.compile(r"^(?:de|psd|dasm|rasm|asm|dcau)_")
 
 
 @dataclass(frozen=True)
@@ -193,60 +177,27 @@ def _person(file: Path) -> int | str:
 
 
 def _read_preprocessed(key: Key, doing: str) -> Recording:
-    trials: dict[int, npt.NDArray[np.float32]] = {}
-    labels = None
-    for variable in matlab.variables(key.paths[0], doing=doing):
-        if match := _TRIAL.search(variable.name):
-            number = int(match[1])
-            if number in trials:
-                raise _wrong(doing, f"it holds trial {number} twice")
-            trials[number] = _trial(variable, number, doing)
-            if sum(trial.size for trial in trials.values()) > _MAX_SAMPLES:
-                raise _wrong(doing, "its trials are longer than four hours together")
-        elif variable.name in ("label", "labels"):
-            labels = _labels(variable, doing)
-        elif _FEATURE.match(variable.name):
-            raise _wrong(
-                doing,
-                f"it holds extracted features ({variable.name}), no signals",
-                "Give the folder Preprocessed_EEG",
-            )
+    inside: list[npt.NDArray[np.int64]] = []
+
+    def other(variable: matlab.Matrix) -> None:
+        if variable.name in ("label", "labels"):
+            inside.append(_labels(variable, doing))
+
+    trials = read_trials(key.paths[0], doing=doing, folder="Preprocessed_EEG", other=other)
     if len(key.paths) > 1:
         labels = read_labels(key.paths[1], doing)
-    if labels is None:
+    elif inside:
+        labels = inside[-1]
+    else:
         raise _no_labels(doing)
-    if sorted(trials) != list(range(1, len(labels) + 1)):
-        missing = sorted(set(range(1, len(labels) + 1)) - set(trials))
-        raise _wrong(
-            doing,
-            f"{len(trials)} trials, expected {len(labels)}"
-            + (f"; {some(missing, 5)} missing" if missing else ""),
-            "Download the file and label.mat again",
-        )
-    numbers = sorted(trials)
-    return Recording(
-        key=key,
-        channels=list(CHANNELS),
-        sfreq=SFREQ,
-        segments=[trials[number] for number in numbers],
-        trials=pd.DataFrame(
-            {
-                "segment": np.arange(len(numbers)),
-                "onset": 0,
-                "length": [trials[number].shape[1] for number in numbers],
-                "baseline_onset": 0,
-                "baseline_length": 0,
-                "stimulus": [str(number) for number in numbers],
-                "emotion": labels,
-            }
-        ),
+    numbers = range(1, len(labels) + 1)
+    check_trials(trials, numbers, doing, "Download the file and label.mat again")
+    return cut_recording(
+        key,
+        [trials[number] for number in numbers],
+        {"stimulus": [str(number) for number in numbers], "emotion": labels},
         participant=_participant(key),
-        source={
-            "variant": "preprocessed",
-            "reference": "unknown",
-            "band": [0.0, 75.0],
-            "timing": "cut by the corpus's authors",
-        },
+        source={"band": [0.0, 75.0]},
     )
 
 
@@ -262,65 +213,27 @@ def _raw_keys(root: str | Path, *, with_table: bool) -> list[Key]:
 
 
 def _read_raw(key: Key, doing: str, *, timing: str, auxiliary: bool) -> Recording:
-    file = open_cnt(key.paths[0], doing=doing)
-    if file.sfreq != RAW_SFREQ:
-        raise _wrong(doing, f"it was sampled at {file.sfreq:g} Hz, expected {RAW_SFREQ:g} Hz")
-    upper = [name.upper() for name in file.channels]
-    rest = [name for name in AUXILIARY if name in upper] if auxiliary else []
-    picks = release.pick(file.channels, [*CHANNELS, *rest], doing)
-    n_eeg = len(CHANNELS)
-    scales = file.scale[picks[:n_eeg]] / np.median(file.scale[picks[:n_eeg]])
-    # The format has no checksum: a scale unlike the others is a sign of damage.
-    if scales.min() < 0.5 or scales.max() > 2:
-        raise _wrong(doing, "its EEG channels have scales that differ more than twofold")
+    session = open_session(key.paths[0], doing=doing, auxiliary=auxiliary)
     tables = {path.name.lower(): path for path in key.paths[1:]}
     starts, ends, table = _bounds(tables.get("time.txt"), timing, doing)
     if "label.mat" not in tables:
         raise _no_labels(doing)
     labels = read_labels(tables["label.mat"], doing)
     if len(labels) != len(starts):
-        raise _wrong(
+        raise wrong(
             doing,
             f"{len(starts)} trials in the timing table and {len(labels)} labels in label.mat",
             "Take both files from one release",
         )
-    if ends[-1] > file.n_times:
-        raise _wrong(
-            doing,
-            f"it ends after {file.n_times / RAW_SFREQ:g} s, and the last trial at "
-            f"{ends[-1] / RAW_SFREQ:g} s",
-            "Download the file again, or choose the other timing",
-        )
-    signal = file.signal(picks)
-    first = float(file.events[:, 0].min() / RAW_SFREQ) if len(file.events) else None
-    return Recording(
-        key=key,
-        channels=list(CHANNELS),
-        sfreq=RAW_SFREQ,
-        segments=[signal[:n_eeg]],
-        trials=pd.DataFrame(
-            {
-                "segment": 0,
-                "onset": starts,
-                "length": ends - starts,
-                "baseline_onset": 0,
-                "baseline_length": 0,
-                "stimulus": [str(number) for number in range(1, len(starts) + 1)],
-                "emotion": labels,
-            }
-        ),
-        auxiliary=[Auxiliary(tuple(rest), ("uV",) * len(rest), RAW_SFREQ, [signal[n_eeg:]])]
-        if rest
-        else [],
+    stimuli = [str(number) for number in range(1, len(starts) + 1)]
+    return session.recording(
+        key,
+        starts,
+        ends,
+        {"stimulus": stimuli, "emotion": labels},
         participant=_participant(key),
-        source={
-            "variant": "raw",
-            "reference": "unknown",
-            "band": None,
-            "timing": table,
-            "first_start": float(starts[0] / RAW_SFREQ),
-            "first_trigger": first,
-        },
+        timing=table,
+        otherwise=", or choose the other timing",
     )
 
 
@@ -339,9 +252,8 @@ def _bounds(
     found = dict(re.findall(r"(start|end)_point_list\s*=\s*\[([\d,.\s]*)\]", text))
     lists = [[int(float(n)) for n in re.findall(r"[\d.]+", found.get(w, ""))] for w in _ENDS]
     starts, ends = (np.array(points, dtype=np.int64) for points in lists)
-    in_a_row = len(starts) == len(ends) and (np.diff(np.ravel([starts, ends], "F")) > 0).all()
-    if not len(starts) or not in_a_row:
-        raise _wrong(
+    if not in_a_row(starts, ends):
+        raise wrong(
             doing,
             f"{path.name} has {len(starts)} starts and {len(ends)} ends, which are no trials in "
             "a row",
@@ -353,29 +265,18 @@ def _bounds(
 _ENDS = ("start", "end")
 
 
-def _trial(variable: matlab.Matrix, number: int, doing: str) -> npt.NDArray[np.float32]:
-    if len(variable.shape) != 2 or variable.shape[0] != len(CHANNELS) or variable.shape[1] < 2:
-        raise _wrong(
-            doing,
-            f"trial {number} is {' x '.join(map(str, variable.shape))}, "
-            f"expected {len(CHANNELS)} x samples",
-        )
-    # In rows of channels, as `align` needs it: it would make another copy of columns.
-    return variable.array(np.float32, order="C", most=_MAX_SAMPLES)
-
-
 def read_labels(path: Path, doing: str) -> npt.NDArray[np.int64]:
     """Read ``label.mat``: 1, 0 or -1 for each trial."""
     for variable in matlab.variables(path, doing=f"{doing}: {path.name}"):
         if variable.name in ("label", "labels"):
             return _labels(variable, doing)
-    raise _wrong(doing, f"{path.name} holds no variable 'label'", "Download label.mat again")
+    raise wrong(doing, f"{path.name} holds no variable 'label'", "Download label.mat again")
 
 
 def _labels(variable: matlab.Matrix, doing: str) -> npt.NDArray[np.int64]:
     values = variable.array(most=_MAX_LABELS).ravel()
     if not (values.size and np.isin(values, _LABELS).all()):
-        raise _wrong(doing, "its labels are not all -1, 0 or 1", "Download label.mat again")
+        raise wrong(doing, "its labels are not all -1, 0 or 1", "Download label.mat again")
     return values.astype(np.int64)
 
 
@@ -385,12 +286,8 @@ def _participant(key: Key) -> dict[str, str]:
 
 
 def _no_labels(doing: str) -> DataError:
-    return _wrong(
+    return wrong(
         doing,
         "there is no label.mat in its folder or beside it",
         "Copy label.mat from the release's Preprocessed_EEG into its folder",
     )
-
-
-def _wrong(doing: str, found: str, action: str = "Download the file again") -> DataError:
-    return DataError(doing, found, action)

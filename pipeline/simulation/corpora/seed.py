@@ -2,42 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from omfa.pipeline.channels import UCS
-from omfa.pipeline.simulation.formats import (
-    CNT_STEP,
-    DISCLAIMER,
-    MatElement,
-    mat_doubles,
-    mat_numbers,
-    write_cnt,
-    write_mat,
+from omfa.pipeline.simulation.corpora.seed_family import (
+    CAP,
+    RECORDED,
+    bounds_of,
+    cnt_writer,
+    gaps_of,
+    mat_writer,
+    piece_of,
 )
+from omfa.pipeline.simulation.formats import DISCLAIMER, mat_numbers, write_mat
 from omfa.pipeline.simulation.plan import (
     Corpus,
     Plan,
     Settings,
-    Tick,
-    Write,
-    eye_channels,
-    quantized,
     recording_truth,
     text_file,
     words,
-)
-from omfa.pipeline.simulation.signals import (
-    BASELINE,
-    Mixture,
-    Piece,
-    heartbeat,
-    record,
-    rng,
 )
 
 SEED_PREFIXES = words("djc jl jj lqj ly mhw phl sxy wk ww wsf wyw xyl ys zjy")
@@ -80,17 +64,6 @@ def _trials(settings: Settings, subject: int, session: int) -> list[dict[str, An
     ]
 
 
-def _piece(settings: Settings, trial: Mapping[str, Any]) -> Piece:
-    return settings.piece(
-        trial["seconds"],
-        trial["subject"],
-        trial["session"],
-        trial["trial"],
-        "trial",
-        {"valence": trial["code_emotion"]},
-    )
-
-
 def _add_labels(plan: Plan, folder: str) -> None:
     plan.targets["emotion"] = "1 positive, 0 neutral, -1 negative"
     plan.planted["emotion"] = "valence"
@@ -105,73 +78,52 @@ def _add_labels(plan: Plan, folder: str) -> None:
 
 def plan_preprocessed(settings: Settings) -> Plan:
     """Plan the preprocessed release."""
-    plan = Plan(sfreq=200.0, channels=UCS.names[:62])
+    plan = Plan(sfreq=200.0, channels=CAP)
     folder = _top(settings.quirks) + "Preprocessed_EEG/"
     for subject in settings.subjects:
         for session in settings.sessions:
             name = folder + _file(subject, session, settings.quirks)
             mixture = settings.mixture(plan.channels, subject, session)
             trials = _trials(settings, subject, session)
-            pieces = {trial["trial"]: _piece(settings, trial) for trial in trials}
+            pieces = {t["trial"]: piece_of(settings, t, t["code_emotion"]) for t in trials}
             plan.trials += trials
             plan.recordings.append(recording_truth(name, subject, session, mixture, pieces))
-            plan.files[name] = _writer(settings, subject, mixture, list(pieces.values()))
+            prefix = SEED_PREFIXES[subject - 1]
+            named = {f"{prefix}_eeg{n}": (mixture, piece) for n, piece in pieces.items()}
+            # Both end points are kept.
+            plan.files[name] = mat_writer(settings, named, band=(0.0, 75.0), n_last=1)
     _add_labels(plan, folder)
     return plan
 
 
-def _writer(settings: Settings, subject: int, mixture: Mixture, pieces: Sequence[Piece]) -> Write:
-    def element(trial: int, piece: Piece, tick: Tick) -> MatElement:
-        def make() -> npt.NDArray[np.float64]:
-            (block,) = record(
-                mixture,
-                [piece],
-                sfreq=200.0,
-                band=(0.0, 75.0),
-                effect=settings.effect,
-                line_uv=1.0,
-                n_last=1,  # both end points are kept
-            )
-            tick()
-            return quantized(block, CNT_STEP)
-
-        shape = (62, round(200 * piece.seconds) + 1)
-        return mat_doubles(shape, make, f"{SEED_PREFIXES[subject - 1]}_eeg{trial}")
-
-    def write(path: Path, tick: Tick) -> None:
-        write_mat(path, (element(i, piece, tick) for i, piece in enumerate(pieces, start=1)))
-
-    return write
-
-
 def plan_raw(settings: Settings) -> Plan:
     """Plan the recordings as the amplifier wrote them."""
-    eeg = [*UCS.names[:32], "M1", *UCS.names[32:41], "M2", *UCS.names[41:62]]
-    plan = Plan(sfreq=1000.0, channels=UCS.names[:62])
+    plan = Plan(sfreq=1000.0, channels=CAP)
     folder = _top(settings.quirks) + "SEED_RAW_EEG/"
-    lengths = settings.lengths(SEED_SECONDS)
-    gaps = list(_GAPS) if settings.seconds is None else [2] * len(_GAPS)
-    starts = [1000 * (sum(gaps[: i + 1]) + sum(lengths[:i])) for i in range(15)]
-    ends = [start + 1000 * length for start, length in zip(starts, lengths, strict=True)]
+    gaps = gaps_of(settings, _GAPS)
+    bounds = bounds_of(settings.lengths(SEED_SECONDS), gaps)
+    starts, ends = ([1000 * seconds for seconds in ends] for ends in zip(*bounds, strict=True))
     for subject in settings.subjects:
         for session in settings.sessions:
             name = f"{folder}{subject}_{session}.cnt"
-            mixture = settings.mixture(eeg, subject, session)
+            mixture = settings.mixture(RECORDED, subject, session)
             trials = _trials(settings, subject, session)
-            pieces = {trial["trial"]: _piece(settings, trial) for trial in trials}
+            pieces = {t["trial"]: piece_of(settings, t, t["code_emotion"]) for t in trials}
             plan.trials += trials
             plan.recordings.append(recording_truth(name, subject, session, mixture, pieces))
-            pauses = [
-                settings.piece(gap, subject, session, i, "pause", BASELINE)
-                for i, gap in enumerate(gaps, start=1)
-            ]
-            plan.files[name] = _cnt_writer(
+            # The trigger comes later than the table has it, by an amount of the recording's own.
+            late = int(settings.rng(subject, session, "events").integers(50, 600))
+            pairs = zip(starts, ends, strict=True)
+            plan.files[name] = cnt_writer(
                 settings,
                 mixture,
-                [p for pair in zip(pauses, pieces.values(), strict=False) for p in pair]
-                + pauses[15:],
-                list(zip(starts, ends, strict=True)),
-                settings.rng(subject, session, "events"),
+                list(pieces.values()),
+                gaps,
+                subject=subject,
+                session=session,
+                events=[(at + late, code) for pair in pairs for code, at in enumerate(pair, 1)],
+                ecg="ecg" in settings.quirks,
+                known_length="no_sample_count" not in settings.quirks,
             )
     plan.files[folder + "time.txt"] = text_file(
         f"start_point_list = {str(starts).replace(' ', '')};#1000Hz\r\n"
@@ -179,56 +131,6 @@ def plan_raw(settings: Settings) -> Plan:
     )
     _add_labels(plan, _top(settings.quirks) + "Preprocessed_EEG/")
     return plan
-
-
-def _cnt_writer(
-    settings: Settings,
-    mixture: Mixture,
-    pieces: Sequence[Piece],
-    bounds: Sequence[tuple[int, int]],
-    draw: np.random.Generator,
-) -> Write:
-    sfreq = 1000
-    names = [*(name.upper() for name in mixture.channels), "VEO", "HEO"]
-    names += ["ECG"] if "ecg" in settings.quirks else []
-    positions = UCS.positions(mixture.channels)
-    plan_of_head = dict.fromkeys(names, (0.0, 0.0))
-    plan_of_head |= {
-        name: (float(x), float(y)) for name, (x, y, _) in zip(names, positions, strict=False)
-    }
-    # The trigger comes later than the timing table has it, by an amount of the recording's own.
-    late = int(draw.integers(50, 600))
-    events = [(at + late, code) for start, end in bounds for at, code in ((start, 1), (end, 2))]
-
-    def blocks(tick: Tick) -> Iterator[npt.NDArray[np.int32]]:
-        signal = record(
-            mixture,
-            pieces,
-            sfreq=sfreq,
-            band=(0.0, 200.0),
-            effect=settings.effect,
-            line_uv=4.0,
-        )
-        for i, (piece, eeg) in enumerate(zip(pieces, signal, strict=True)):
-            other = eye_channels(piece, eeg.shape[1], sfreq)
-            if "ecg" in settings.quirks:
-                beats = heartbeat(eeg.shape[1], sfreq, draw=rng(*piece.purpose, "heart"))
-                other = np.vstack([other, 800 * beats])
-            yield np.round(np.vstack([eeg, other]) / CNT_STEP).astype(np.int32)
-            if i % 2:
-                tick()
-
-    def write(path: Path, tick: Tick) -> None:
-        write_cnt(
-            path,
-            plan_of_head,
-            blocks(tick),
-            sfreq=sfreq,
-            events=events,
-            known_length="no_sample_count" not in settings.quirks,
-        )
-
-    return write
 
 
 CORPUS = Corpus(

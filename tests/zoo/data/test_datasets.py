@@ -269,8 +269,18 @@ def test_labels_that_are_missing(lay_store, rated, tmp_path):
     ):
         open_dataset(rated, 1.0, target="arousal>5")
     gaps = lay_store(tmp_path / "g.zarr", labels={"valence": [1.0, np.nan, 9.0]})
-    with pytest.raises(DataError, match="no label"):
-        open_dataset(gaps, 1.0, target="valence>5")
+    with pytest.warns(
+        TrialsLeftOut,
+        match=r"2 trials have no 'valence' and are left out \(tiny/sub-01, tiny/sub-02",
+    ):
+        data = open_dataset(gaps, 1.0, target="valence>5", cache="stream")
+    assert sorted(data.metadata["trial"].unique()) == [1, 3]
+    assert set(data.y) == {0, 1}
+    assert data.left_out.by_rule == 2
+    none = lay_store(tmp_path / "n.zarr", labels={"valence": [np.nan] * 3, "mood": ["", "", ""]})
+    for column in ("valence", "mood"):
+        with pytest.raises(DataError, match="tiny has no such label"):
+            open_dataset(none, 1.0, target=column)
     with pytest.raises(DataError, match="all windows that are left are in one class"):
         open_dataset(rated, 1.0, target="valence>9")
 
@@ -652,20 +662,6 @@ def test_torchs_own_loader(store, opened, workers):
     seen = [(X, y) for X, y, _ in loader]
     assert np.array_equal(torch.cat([X for X, _ in seen]), data.take(np.arange(len(data)))[0])
     assert torch.cat([y for _, y in seen]).dtype == torch.int64
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("cache", TIERS)
-def test_batches_on_the_device(two, opened, cache):
-    data = opened(two, 1.0, target="emotion", cache=cache, device="cuda")
-    host = opened(two, 1.0, target="emotion", cache="memory")
-    for batch in data.loader(8, shuffle=True):
-        assert batch.X.is_cuda
-        X, present, y = host.take(batch.windows.cpu())
-        assert np.array_equal(batch.X.cpu(), X)
-        assert np.array_equal(batch.present.cpu(), present)
-        assert np.array_equal(batch.y.cpu(), y)
 
 
 def test_the_package_is_imported_lazily():

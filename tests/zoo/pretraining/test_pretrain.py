@@ -204,7 +204,8 @@ def ramp(n_windows=3, n_chans=6, span=1000, absent=()):
     present = torch.ones(n_windows, n_chans, dtype=torch.bool)
     present[:, list(absent)] = False
     nothing = torch.zeros(n_windows, dtype=torch.long)
-    return Batch(X, present, nothing, torch.zeros(n_windows, n_chans), nothing, 100.0)
+    few = int(present.sum(1).min())
+    return Batch(X, present, nothing, torch.zeros(n_windows, n_chans), nothing, 100.0, few)
 
 
 @pytest.mark.parametrize("lag", [(1.0, 2.0), (2.0, 2.0), (0.0, 0.0)])
@@ -340,7 +341,7 @@ def test_the_commands_of_the_docs_run(corpora, tmp_path, monkeypatch, capsys):
     assert len(commands) == 4
     small = "--preset tiny --steps 4 --batch-size 16 --channels-per-window 4 --probe-every 3"
     for command in commands:
-        arguments = shlex.split(command.replace("--devices 2", ""))
+        arguments = shlex.split(command.replace("--devices 2", ""), comments=True)
         assert main([*arguments[1:], *small.split()]) == 0
         told = capsys.readouterr().out
         assert "Checkpoint: runs/" in told or "pairs/s on this machine" in told

@@ -27,6 +27,8 @@ def test_patterns_and_the_benchmarks_name_leave_people_out():
     assert both == {"ssvep/sub-09", "ssvep/sub-10", "other/sub-09"}
     with pytest.raises(DataError, match=r"'benchmark'; there are other/sub-09\. Ingest these"):
         left_out(["other/sub-09"], ["benchmark"], doing="Trying")
+    # A store that was made without them, as those that travel: there is nobody to leave out.
+    assert left_out(["ssvep/sub-01", "other/sub-09"], ["benchmark"], doing="Trying") == set()
     with pytest.raises(DataError, match="nobody is called 'a/sub-1'"):
         left_out(known, ["a/sub-1"], doing="Trying")
 

@@ -393,6 +393,7 @@ def test_dropped_windows_are_on_no_side(make_table):
     [
         ([1, 2, None], r"1 windows have no label \(set0/sub-00\)"),
         (["joy", "", "fear"], "1 windows have no label"),
+        (["joy", "n/a", "fear"], "1 windows have no label"),
         ([1.5, 2.5, 3.5], "ratings between 1.5 and 3.5"),
         ([1, 1, 1], "one class"),
     ],
@@ -402,6 +403,14 @@ def test_labels_that_cannot_be_used(values, found):
     with pytest.raises(DataError, match=found) as error:
         make_labels(metadata)
     in_three_parts(error)
+
+
+def test_classes_that_are_named_leave_out_what_has_no_label():
+    values = ["joy", "n/a", "fear", "", None, "joy"]
+    metadata = pd.DataFrame({"event": values, "dataset": "d", "subject": "s"})
+    labels = make_labels(metadata, "event:joy,fear")
+    assert labels.classes == ("joy", "fear")
+    assert labels.codes.tolist() == [0, -1, 1, -1, -1, 0]
 
 
 def test_a_column_that_is_not_there(make_table):
