@@ -87,6 +87,7 @@ html_theme_options = {
 # Pages are written to be read in the repository, too: their links lead to its files.
 PAGE_OF = {"../CONTRIBUTING.md": "contributing.md", "../CHANGELOG.md": "changelog.md"}
 TUTORIAL = re.compile(r"\]\(tutorials/(plot_\w+)\.py\)")
+OF_TESTS = re.compile(r"\[([^\]]*)\]\((?:\.\./)?tests/[^)]*\)")
 INCLUDED = re.compile(r":::\{include\} \.\./(\w+\.md)\n:::\n")
 
 
@@ -98,6 +99,7 @@ def links_to_pages(app: Any, page: str, source: list[str]) -> None:
         app.env.note_dependency(str(file))
         text = file.read_text(encoding="utf-8").replace("](docs/", "](")
         text = re.sub(r"\]\((?=[A-Z]+\.md)", "](../", text)
+    text = OF_TESTS.sub(r"\1", text)
     text = TUTORIAL.sub(r"](gallery/\1.rst)", text)
     for file_name, name in PAGE_OF.items():
         text = text.replace(f"]({file_name}", f"]({name}")
