@@ -188,8 +188,10 @@ def _reads_elsewhere(case: Case) -> Broken:
         "import pickle, sys; reader, key = pickle.load(sys.stdin.buffer); "
         "print(reader.read(key).n_times, *(m for m in ('torch', 'dask') if m in sys.modules))"
     )
-    home = str(Path(sys.modules[type(case.reader).__module__].__file__ or "").parent)
-    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), home]
+    module = type(case.reader).__module__
+    paths = [*filter(None, sys.path)]
+    if "." not in module and (file := getattr(sys.modules[module], "__file__", None)):
+        paths.append(str(Path(file).parent))  # a module of one file, wherever it was imported from
     done = subprocess.run(
         [sys.executable, "-c", code],
         input=pickle.dumps((case.reader, case.keys[0])),
