@@ -31,7 +31,8 @@ store.recordings[["subject", "n_chans", "sfreq", "n_trials", "bad_channels"]]
 # %%
 # A recording
 # -----------
-# Its trials, its channels, its signal. Bad channels are marked and not repaired: they are orange here.
+# Its trials, its channels, its signal. Bad channels are marked and not repaired: they are orange
+# here.
 
 recording = store[0]
 print(f"{recording.recording}: {len(recording.channels)} channels, {recording.sfreq:g} Hz")
