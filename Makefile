@@ -1,24 +1,32 @@
 # make demo   simulated corpora, from raw files to stores, and on to a table of results
 # make test   everything that CI runs
-# Both make .venv first. Another Python: make PYTHON=python3.12 demo
+# make docs   the site, into build/docs, its tutorials run
+# All make .venv first. Another Python: make PYTHON=python3.12 demo
 
 PYTHON ?= python3
 # Named exactly: a range may pull several gigabytes of another build.
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 
-.PHONY: demo test test-fast pytest lint types format clean
+.PHONY: demo test test-fast pytest docs lint types format clean
 
 demo: .venv/dev
 	$(BIN)/omfa-ingest demo demo
 	$(BIN)/omfa-zoo demo demo
 
-# mypy takes a core for a quarter of a minute, beside the tests.
+# mypy takes a core for a quarter of a minute, beside the tests. The site, which uses two cores,
+# comes after them; it runs the tutorials, so that the tests leave them out.
 test: .venv/dev lint
 	$(MAKE) --no-print-directory --jobs=2 types pytest
+	$(MAKE) --no-print-directory docs
 
 pytest: .venv/dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal --ignore=tests/test_tutorials.py
+
+# A tutorial that fails, a link to nowhere and any other warning are errors.
+docs: .venv/dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+	@echo "build/docs/index.html"
 
 test-fast: .venv/dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal -m "not slow"
@@ -55,8 +63,8 @@ format: .venv/dev
 .venv/dev: .venv/base
 	@echo "Installing models, zoo and developer tools into .venv"
 	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet "$(TORCH)"
-	@$(BIN)/python -m pip install -qq --editable ".[all]" --group dev
+	@$(BIN)/python -m pip install -qq --editable ".[all]" --group dev --group docs
 	@touch $@
 
 clean:
-	rm -rf .venv build demo *.egg-info
+	rm -rf .venv build demo *.egg-info docs/api docs/gallery docs/sg_execution_times.rst

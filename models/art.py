@@ -57,6 +57,14 @@ class Encoded(NamedTuple):
     side : Tensor
         (batch, 7), the power that scaling removed: log spread (of microvolts, about 10), log power
         of delta, theta, alpha, beta, gamma relative to the spread, and log(min(sfreq, 128) / 128).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from omfa.models import ART
+    >>> found = ART()(torch.randn(2, 512), sfreq=128.0)
+    >>> found.times.shape, found.side.shape
+    (torch.Size([2, 8]), torch.Size([2, 7]))
     """
 
     h: Tensor
@@ -487,6 +495,14 @@ class ART(nn.Module):
     -----
     Method: this project's reading of ART in Li, Li & Zhang (2025), "One Model for All", arXiv
     2511.08444; rotary phases after Su et al. (2021), SwiGLU after Shazeer (2020).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from omfa.models import ART
+    >>> found = ART()(torch.randn(2, 512), sfreq=128.0)
+    >>> found.h.shape, found.tokens.shape
+    (torch.Size([2, 256]), torch.Size([2, 8, 256]))
     """
 
     def __init__(

@@ -11,7 +11,7 @@ channel is first taken against its neighbours (Hjorth 1975, Electroencephalogr. 
 39, 526-530): against a common reference nearly all coherency is the reference's own.
 
 The paper's abstract names a graph attention network and no features of pairs of channels. Giving it
-their coherency is this project's choice; ``docs/results.md`` has what it is worth.
+their coherency is this project's choice; ``docs/log.md`` has what it is worth.
 
 Annotations here are evaluated (there is no ``from __future__ import annotations``), because
 TorchScript cannot read them as text.

@@ -219,6 +219,14 @@ def make_encoder(
     ValueError
         If the name or the preset is unknown, or an encoder other than ART is to place its tokens by
         content.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from omfa.models import make_encoder
+    >>> encoder = make_encoder("art", "tiny", sfreq=128.0)
+    >>> encoder(torch.randn(2, 512)).h.shape
+    torch.Size([2, 64])
     """
     size = size_of(preset)
     if name not in ENCODERS:

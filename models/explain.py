@@ -39,6 +39,16 @@ def channel_attention(model: Any, x: Tensor, **options: Any) -> Tensor:
     ------
     ValueError
         If the model's head has no attention between channels.
+
+    Examples
+    --------
+    >>> import mne, torch
+    >>> from omfa.models import OMFA, channel_attention
+    >>> info = mne.create_info(["Fp1", "C3", "C4", "O2"], 128.0, "eeg")
+    >>> chs_info = info.set_montage("standard_1005", verbose="error")["chs"]
+    >>> model = OMFA(n_outputs=2, chs_info=chs_info, n_times=256, sfreq=128.0, preset="tiny").eval()
+    >>> channel_attention(model, 20 * torch.randn(3, 4, 256)).shape
+    torch.Size([3, 4])
     """
     if not isinstance(model.head, GATHead):
         raise ValueError(
@@ -91,6 +101,17 @@ def attention_topomap(
     ------
     ValueError
         If the head does not attend between channels, or a position is unknown.
+
+    Examples
+    --------
+    >>> import mne, torch
+    >>> from omfa.models import OMFA, attention_topomap
+    >>> info = mne.create_info(["Fp1", "Fp2", "C3", "C4", "O1", "O2"], 128.0, "eeg")
+    >>> chs_info = info.set_montage("standard_1005", verbose="error")["chs"]
+    >>> model = OMFA(n_outputs=2, chs_info=chs_info, n_times=256, sfreq=128.0, preset="tiny").eval()
+    >>> figure, weights = attention_topomap(model, 20 * torch.randn(3, 6, 256))
+    >>> weights.shape
+    (6,)
     """
     import matplotlib.pyplot as plt
     import mne
@@ -148,6 +169,14 @@ def token_density(
     ------
     ValueError
         If the encoder has no adaptive resampler.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from omfa.models import ART, token_density
+    >>> figure, times, density = token_density(ART(), 20 * torch.randn(512), sfreq=128.0)
+    >>> times.shape
+    torch.Size([8])
     """
     import matplotlib.pyplot as plt
 

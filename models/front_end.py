@@ -56,11 +56,37 @@ precision stays below, and channels of a recording are never so alike.
 
 
 class UnitWarning(UserWarning):
-    """A signal looks as if it were in another unit than microvolts."""
+    """A signal looks as if it were in another unit than microvolts.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import torch
+    >>> from omfa.models import OMFA, UnitWarning
+    >>> warnings.simplefilter("ignore")
+    >>> model = OMFA(n_outputs=2, n_chans=4, n_times=256, sfreq=128.0, preset="tiny").eval()
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     logits = model(2e-5 * torch.randn(1, 4, 256))  # volts
+    >>> said[-1].category.__name__
+    'UnitWarning'
+    """
 
 
 class PlaceWarning(UserWarning):
-    """The place of a channel is not known."""
+    """The place of a channel is not known.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from omfa.models import OMFA, PlaceWarning
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     somewhere = [{"ch_name": "X1"}, {"ch_name": "X2"}]
+    ...     model = OMFA(n_outputs=2, chs_info=somewhere, n_times=256, sfreq=128.0, preset="tiny")
+    >>> any(issubclass(one.category, PlaceWarning) for one in said)
+    True
+    """
 
 
 def may_look(device: str, *, training: bool, looked: bool) -> bool:

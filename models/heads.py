@@ -598,6 +598,12 @@ def make_head(
     ------
     ValueError
         If there is no such head, or it has nothing to read.
+
+    Examples
+    --------
+    >>> from omfa.models import make_head
+    >>> type(make_head("gat", 64)).__name__
+    'GATHead'
     """
     if name not in HEADS:
         raise ValueError(f"OMFA: head {name!r} is unknown; known: {', '.join(HEADS)}.")

@@ -172,6 +172,14 @@ class OMFA(EEGModuleMixin, nn.Module):
        EEG based Emotion Recognition across Heterogeneous Datasets and Paradigms. arXiv:2511.08444.
 
     .. versionadded:: 0.1
+
+    Examples
+    --------
+    >>> import torch
+    >>> from omfa.models import OMFA
+    >>> model = OMFA(n_outputs=3, n_chans=14, n_times=512, sfreq=128.0, preset="tiny").eval()
+    >>> model(20 * torch.randn(2, 14, 512)).shape
+    torch.Size([2, 3])
     """
 
     _HUB_NOTES_TEMPLATE = _HUB_NOTES
@@ -463,6 +471,14 @@ def register_with_braindecode() -> None:
     """Register OMFA with braindecode by name, for ``EEGClassifier("OMFA", ...)`` and its configs.
 
     Calling it again does nothing.
+
+    Examples
+    --------
+    >>> from omfa.models import register_with_braindecode
+    >>> register_with_braindecode()
+    >>> from braindecode.models.util import models_dict
+    >>> "OMFA" in models_dict
+    True
     """
     # braindecode has no public way to add a model, and none to its table, which it reads only once.
     from braindecode.models.util import _summary_table, models_dict, models_mandatory_parameters

@@ -12,6 +12,7 @@ from .ingestion import plan as plan
 from .outcomes import Outcome as Outcome
 from .outcomes import Summary as Summary
 from .preprocess import Preprocessing as Preprocessing
+from .reader_checks import check_reader as check_reader
 from .recording import Auxiliary as Auxiliary
 from .recording import Key as Key
 from .recording import Reader as Reader

@@ -47,7 +47,14 @@ SOFTWARE = ("omfa", "numpy", "scipy", "zarr", "numcodecs")
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a recording looks like in the store."""
+    """Everything that decides what a recording looks like in the store.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import recipe_for
+    >>> recipe_for("dreamer").dtype
+    'auto'
+    """
 
     reader: Reader
     preprocessing: Preprocessing
@@ -152,6 +159,13 @@ def recipe_for(
         At least 8 channels need a name of the schema, or an alias.
     **options
         The reader's own, such as ``variant="raw"``.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import Preprocessing, recipe_for
+    >>> recipe = recipe_for("dreamer", preprocessing=Preprocessing(sfreq=100.0, band=(4.0, 40.0)))
+    >>> recipe.preprocessing.sfreq
+    100.0
     """
     if isinstance(source, str):
         source = reader_for(source, keep_auxiliary=keep_auxiliary, options=options)

@@ -90,6 +90,16 @@ class ChannelSchema:
         Whose positions CB1 and CB2 take.
     aliases : tuple of (str, str)
         Names of the user's own, each with the canonical one it stands for.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import UCS
+    >>> UCS.canonicalize(["FP1", "T3", "EEG Oz-Ref"])
+    ['Fp1', 'T7', 'Oz']
+    >>> UCS.ids(["Fp1", "Oz"])
+    array([ 0, 59], dtype=int32)
+    >>> UCS.in_order(["O2", "Fp1"])
+    ['Fp1', 'O2']
     """
 
     names: tuple[str, ...]

@@ -72,11 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = parser_for(argv)
+    of_source = parser.get_default("source") is not None
+    return parser.parse_args(argv[1:] if of_source else argv or ["--help"])
+
+
+def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of a command line: of its source, or of the program with all its verbs."""
     sources = OWN_SOURCES | {
         entry.name: f"from {entry.value}" for entry in entry_points(group="omfa.readers")
     }
     if argv and argv[0] in sources:
-        return _source_parser(argv[0], sources[argv[0]]).parse_args(argv[1:])
+        return _source_parser(argv[0], sources[argv[0]])
     width = max(map(len, sources))
     listing = "\n".join(f"  {name:{width}}  {text}" for name, text in sources.items())
     parser = argparse.ArgumentParser(
@@ -101,7 +108,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     simulator.add_argument("raw", type=Path, metavar="RAW", help="an empty or new folder")
     simulator.set_defaults(run=_simulate, interrupted="Remove the folder and run it again.")
-    if argv[:1] == ["simulate"]:  # importing the simulator is not for every --help
+    if [*argv[:1]] == ["simulate"]:  # importing the simulator is not for every --help
         _simulate_flags(simulator)
     add_output_flags(simulator)
     for name, run, text in (
@@ -143,7 +150,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             f"there is no source or verb {argv[0]!r}; sources are {', '.join(sources)}, "
             f"verbs are {', '.join(verbs.choices)}"
         )
-    return parser.parse_args(argv or ["--help"])
+    return parser
 
 
 # ---------------------------------------------------------------------------------- ingesting

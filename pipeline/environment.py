@@ -25,6 +25,12 @@ def sys_info() -> str:
     str
         Versions of omfa, Python and the packages that it uses, the platform, cores, memory, and the
         GPUs that torch sees, where torch is imported already.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import sys_info
+    >>> sys_info()  # doctest: +ELLIPSIS
+    omfa ...
     """
     import psutil
 

@@ -16,6 +16,12 @@ class DataError(ValueError):
         What was found.
     action : str
         What to do next, without a full stop.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import DataError
+    >>> print(DataError("Reading 7_happy.csv", "it has 3 columns", "Write one for each electrode"))
+    Reading 7_happy.csv: it has 3 columns. Write one for each electrode.
     """
 
     def __init__(self, doing: str, found: str, action: str) -> None:

@@ -51,6 +51,12 @@ class Plan:
         The recording that was processed, without storing it, for the estimate.
     notes : tuple of str
         As a ``Summary`` has them.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import plan
+    >>> plan("dreamer", "DREAMER", "dreamer.zarr").states
+    {'sub-01_ses-1_run-1': 'current', 'sub-02_ses-1_run-1': 'current'}
     """
 
     states: Mapping[str, State]
@@ -235,6 +241,13 @@ def ingest(
     DataError
         If the source is not there or has no name, or the store was made with other settings. What
         is wrong with single recordings is in the summary and in the store, and is not raised.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import ingest
+    >>> summary = ingest("dreamer", "DREAMER", "fresh.zarr", serial=True, progress=False)
+    >>> [outcome.status for outcome in summary.outcomes]
+    ['stored', 'stored']
     """
     started = time.perf_counter()
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
@@ -282,6 +295,12 @@ def plan(
     """Return what ``ingest`` with the same arguments would do, and do none of it.
 
     One recording is processed without storing it, to estimate size and time from.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import plan
+    >>> plan("dreamer", "DREAMER", "not-yet.zarr").states
+    {'sub-01_ses-1_run-1': 'missing', 'sub-02_ses-1_run-1': 'missing'}
     """
     recipe, location = recipe_for(source, **options), locate(store, storage_options)
     keys, notes = _discover(recipe.reader, raw, subjects)

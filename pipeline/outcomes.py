@@ -25,6 +25,13 @@ class Outcome:
     bytes_in : int
         Size of its source files; a file's share where it holds several recordings.
     warnings : tuple of str
+
+    Examples
+    --------
+    >>> from omfa.pipeline import ingest
+    >>> again = ingest("dreamer", "DREAMER", "dreamer.zarr", serial=True, progress=False)
+    >>> again.outcomes[0].status
+    'kept'
     """
 
     recording: str
@@ -49,6 +56,13 @@ class Summary:
     notes : tuple of str
         What is so of the source as a whole: files that were left out, recordings of the store whose
         files are gone.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import ingest
+    >>> summary = ingest("dreamer", "DREAMER", "dreamer.zarr", serial=True, progress=False)
+    >>> [outcome.status for outcome in summary.outcomes]
+    ['kept', 'kept']
     """
 
     store: str

@@ -98,6 +98,12 @@ class Preprocessing:
     ------
     DataError
         If a setting is impossible.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import Preprocessing
+    >>> Preprocessing(band=(4.0, 45.0), reference="average").sfreq
+    128.0
     """
 
     sfreq: float | None = 128.0

@@ -60,6 +60,12 @@ class Key:
         Paths of every file the recording is read from, relative to ``root``, the signal's first.
     root : str
         The folder that ``discover`` was given.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import Key
+    >>> Key("07", session="2", run="film", files=("s07.edf",), root="/data/raw").recording
+    'sub-07_ses-2_run-film'
     """
 
     subject: str
@@ -103,6 +109,14 @@ class Auxiliary:
         Hz; may differ from the EEG's.
     segments : list of ndarray, each (n_auxiliary, n_times)
         One per segment of the EEG and over the same time.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from omfa.pipeline import Auxiliary
+    >>> pulse = Auxiliary(names=["PPG"], units=["uV"], sfreq=64.0, segments=[np.zeros((1, 640))])
+    >>> pulse.names
+    ['PPG']
     """
 
     names: tuple[str, ...]
@@ -148,6 +162,14 @@ class Recording:
     notes : sequence of str
         What was left out of the recording or read otherwise than the source has it, in sentences
         that name the event or the channel. They are shown after a run and stored.
+
+    Examples
+    --------
+    >>> from omfa.pipeline.readers import get_reader
+    >>> reader = get_reader("dreamer")
+    >>> recording = reader.read(reader.discover("DREAMER")[0]).check()
+    >>> recording.channels[:3], recording.sfreq, recording.labels
+    (['AF3', 'F7', 'F3'], 128.0, ['valence', 'arousal', 'dominance'])
     """
 
     key: Key
@@ -301,6 +323,16 @@ class Reader(Protocol):
     returns what the store calls the data in place of ``name``. What a reader leaves out of a folder
     is a ``SourceWarning`` of ``discover``; a recording that is not there is listed and fails when
     it is read. An option that is added to a reader in use has ``metadata={"quiet": True}``.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import Reader
+    >>> from omfa.pipeline.readers import get_reader
+    >>> reader = get_reader("dreamer")
+    >>> isinstance(reader, Reader)
+    True
+    >>> [key.recording for key in reader.discover("DREAMER")]
+    ['sub-01_ses-1_run-1', 'sub-02_ses-1_run-1']
     """
 
     @property

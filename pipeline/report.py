@@ -503,6 +503,11 @@ def write_report(
     ------
     DataError
         If there is no store to report, or the file cannot be written.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import open_store, write_report
+    >>> path = write_report([open_store("dreamer.zarr")], "quality.html")
     """
     if not page.is_address(out):
         out = Path(out)

@@ -102,6 +102,15 @@ class Store:
     location : Location
     settings : dict
         How the store was made: source, reader, preprocessing, channel rules, software.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import open_store
+    >>> store = open_store("dreamer.zarr")
+    >>> len(store), len(store.channels)
+    (2, 14)
+    >>> store[0].recording
+    'sub-01_ses-1_run-1'
     """
 
     location: Location
@@ -265,7 +274,18 @@ class Store:
 
 @dataclass(frozen=True, repr=False)
 class StoredRecording:
-    """One recording of a store; arrays are read when asked for."""
+    """One recording of a store; arrays are read when asked for.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import open_store
+    >>> recording = open_store("dreamer.zarr")["sub-01_ses-1_run-1"]
+    >>> recording.signal().dtype, recording.channels[:2]
+    (dtype('float32'), ['AF3', 'AF4'])
+    >>> list(recording.trials.columns[:2])
+    ['onset', 'length']
+    >>> raw = recording.to_raw(trial=0)
+    """
 
     location: Location = field(repr=False)
     recording: str
@@ -687,6 +707,13 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
     ------
     DataError
         If there is no store, or it has another format or channel schema version.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import open_store
+    >>> store = open_store("dreamer.zarr")
+    >>> list(store.recordings["subject"])
+    ['01', '02']
     """
     location = locate(address, storage_options)
     doing = f"Opening {address}"

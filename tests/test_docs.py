@@ -2,8 +2,11 @@
 
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -143,3 +146,42 @@ def test_every_file_in_a_drawing_of_the_architecture_is_there():
     }
     files = re.findall(r"\b\w+\.(?:py|csv)\b|\b\w+(?=/)", " ".join(drawings))
     assert [file for file in files if file not in known] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", ["index.md", "ten-minutes.md"])
+def test_the_first_steps_run_as_they_stand(page, tmp_path):
+    code = "\n".join(
+        block
+        for kind, block in BLOCK.findall((ROOT / "docs" / page).read_text())
+        if kind == "python"
+    )
+    (tmp_path / "steps.py").write_text(code)
+    run = subprocess.run([sys.executable, "steps.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "within-subject" in run.stdout
+
+
+def test_every_page_of_the_site_is_in_a_table_of_contents():
+    pages = {page.stem for page in ROOT.glob("docs/*.md")} - {"index"}
+    trees = re.findall(r":::+\{toctree\}(.*?):::", "".join(p.read_text() for p in PAGES), re.DOTALL)
+    listed = {line.strip() for tree in trees for line in tree.splitlines()}
+    assert pages - listed == set()
+
+
+@pytest.mark.parametrize("program", ["omfa-ingest", "omfa-zoo"])
+def test_the_pages_of_commands_have_every_command(program):
+    pytest.importorskip("docutils")
+    spec = importlib.util.spec_from_file_location(
+        "commands", ROOT / "docs" / "_ext" / "commands.py"
+    )
+    commands = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(commands)
+    parsers = dict(commands.PROGRAMS[program]())
+    known = {"omfa-ingest": {"seed", "verify", "demo"}, "omfa-zoo": {"evaluate", "predict"}}
+    assert known[program] <= set(parsers)
+    for parser in parsers.values():
+        flags = {flag for action in parser._actions for flag in action.option_strings}  # noqa: SLF001
+        assert flags >= {"--help"}
+    shown = commands._arguments(parsers["verify"], set())  # noqa: SLF001
+    assert shown

@@ -10,8 +10,9 @@ import pytest
 
 TUTORIALS = Path(__file__).parents[1] / "docs" / "tutorials"
 NEEDS = {
-    "plot_2_live": ("mne_lsl",),
-    "plot_3_exported_model": ("onnx", "onnxscript", "onnxruntime"),
+    "plot_08_cluster": ("dask_jobqueue", "moto", "s3fs"),
+    "plot_11_live": ("mne_lsl",),
+    "plot_12_exported_model": ("onnx", "onnxscript", "onnxruntime"),
 }
 
 

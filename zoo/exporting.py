@@ -58,6 +58,13 @@ class Exported:
         The largest difference between its answers and torch's that the check found.
     metadata : dict
         What the file says of itself.
+
+    Examples
+    --------
+    >>> from omfa.zoo import export
+    >>> found = export("mood", "mood-again.onnx")
+    >>> found.difference < 1e-3, found.metadata["classes"]
+    (True, ['calm', 'tense'])
     """
 
     path: Path
@@ -172,6 +179,12 @@ def export(
     DataError
         If there is no such checkpoint or format, the checkpoint is only pre-trained, the file is
         there already, a package is missing, or the answers of the file are not those of torch.
+
+    Examples
+    --------
+    >>> from omfa.zoo import export
+    >>> export("mood", "mood.onnx").path.name
+    'mood.onnx'
     """
     doing = f"Exporting the checkpoint {name_or_folder}"
     if format not in SUFFIXES:

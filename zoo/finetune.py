@@ -88,6 +88,14 @@ def fine_tune(
     DataError
         If the dataset has no classes, validation cannot be set apart, the parameters do not fit,
         or the folder is taken.
+
+    Examples
+    --------
+    >>> from omfa.zoo import fine_tune, open_dataset
+    >>> data = open_dataset("lab.zarr", 2.0, target="event")
+    >>> small = {"preset": "tiny", "epochs": 1}
+    >>> fine_tune(data, "calm", parameters=small, calibrate=False).name
+    'calm'
     """
     from omfa.zoo.checkpoints.cards import source_commit
     from omfa.zoo.checkpoints.decision import as_stored

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -464,6 +465,10 @@ def write_table(path: str | Path, entries: Mapping[str, Entry]) -> None:
     write_whole(path, text)
 
 
+_ASKED = re.compile(r"(classes by .*?(?:, windows of [\d.]+ s)?)(?=, \d+ epochs|$)")
+"""The part of a result's note that says which classes were told apart, in which windows."""
+
+
 def table(entries: Mapping[str, Entry]) -> str:
     """Return the tables of ``docs/checkpoints.md``: the checkpoints, and their results."""
     if not entries:
@@ -491,17 +496,22 @@ def _dash(edges: Sequence[float | None], unit: str) -> str:
 
 
 def _results(cards: Sequence[Card]) -> str:
-    head = (
-        "| checkpoint | dataset | protocol | model | metric | score | 95 % | |\n"
-        "|---|---|---|---|---|---|---|---|\n"
-    )
-    return head + "".join(
-        f"| `{card.name}` | {row.get('dataset', '')} | {row.get('protocol', '')} "
-        f"| {row.get('model', '')} | {str(row.get('metric', '')).replace('_', ' ')} "
-        f"| {row['score']:.3f} | {_interval(row)} | {row.get('note', '')} |\n"
-        for card in cards
-        for row in card.results
-    )
+    """Return a table for each checkpoint and question; what its rows share stands above it."""
+    tables: dict[str, list[str]] = {}
+    for card in cards:
+        for row in card.results:
+            note = str(row.get("note", ""))
+            asked = _ASKED.search(note)
+            shared = [row.get("protocol", ""), str(row.get("metric", "")).replace("_", " ")]
+            shared += [asked[1]] if asked else []
+            title = f"`{card.name}` on {row.get('dataset', '')}: {'; '.join(filter(None, shared))}."
+            parts = (note[: asked.start()], note[asked.end() :]) if asked else (note,)
+            rest = ", ".join(filter(None, (part.strip(", ") for part in parts)))
+            tables.setdefault(title, []).append(
+                f"| {row.get('model', '')} | {row['score']:.3f} | {_interval(row)} | {rest} |\n"
+            )
+    head = "| model | score | 95 % | |\n|---|---|---|---|\n"
+    return "\n".join(f"{title}\n\n{head}{''.join(rows)}" for title, rows in tables.items())
 
 
 def _interval(row: Mapping[str, Any]) -> str:

@@ -18,6 +18,9 @@ CHANNELS = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2"]
 TRIAL = 4.0
 """Seconds from one state to the other."""
 
+COMMAND = "fine_tune(), as the function learn() of lab.py, in omfa's tutorials, calls it"
+"""What the card says of how the model was made."""
+
 
 def record(seed: int, trials: int = 6) -> mne.io.RawArray:
     """Return a simulated recording at 256 Hz, in volts as MNE has it, annotated."""
@@ -52,4 +55,4 @@ def learn(folder: Path) -> Path:
     )
     dataset = open_dataset(folder / "lab.zarr", window_seconds=2.0, target="event")
     training = {"preset": "tiny", "epochs": 12, "lr": 3e-3, "device": "cpu"}
-    return fine_tune(dataset, folder / "mood", parameters=training)
+    return fine_tune(dataset, folder / "mood", parameters=training, command=COMMAND)

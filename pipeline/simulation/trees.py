@@ -90,6 +90,13 @@ def simulate(
     ------
     DataError
         If an argument is unknown, or the folder holds anything but an earlier simulated tree.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import simulate
+    >>> truth = simulate("dreamer", "simulated", subjects=1, seconds=4, progress=False)
+    >>> truth.files
+    ('DREAMER.mat',)
     """
     _known("Simulating a corpus", "source", source, CORPORA)
     corpus = CORPORA[source]

@@ -47,6 +47,13 @@ class Truth:
     best_accuracy : dict
         Per target and window (seconds, or ``"trial"``) the ``accuracy`` and ``balanced`` accuracy
         of a decoder that sees the true sources and knows how they were made.
+
+    Examples
+    --------
+    >>> from omfa.pipeline import simulate
+    >>> truth = simulate("dreamer", "planted", subjects=1, seconds=4, progress=False)
+    >>> truth.source, truth.effect_kind, sorted(truth.targets)
+    ('dreamer', 'power', ['arousal', 'valence'])
     """
 
     source: str

@@ -3,11 +3,9 @@
 import builtins
 import io
 import os
-import pickle
 import re
 import shutil
-import subprocess
-import sys
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -15,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from omfa.pipeline import DataError, Key, Recording, simulate
-from omfa.pipeline.readers import READERS, get_reader, reader_names
-from omfa.pipeline.recording import TRIAL_COLUMNS, SourceWarning, plausible_unit
+from omfa.pipeline import DataError, Key, Recording, check_reader, simulate
+from omfa.pipeline.reader_checks import CHECKS, Case, run_check
+from omfa.pipeline.readers import READERS, folder, get_reader, reader_names
+from omfa.pipeline.recording import TRIAL_COLUMNS, SourceWarning
 
 
 def simulated(source, **options):
@@ -118,35 +117,190 @@ def case(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recording(case):
+def tried(case, tmp_path_factory):
+    """Return the reader and its tree as the checks take them."""
     reader, root, _ = case
-    return reader.read(reader.discover(root)[0])
+    return Case(reader, root, tmp_path_factory.mktemp("checked"))
 
 
-def test_discover_is_sorted_unique_and_names_files_that_exist(case):
-    reader, root, own_files = case
-    keys = list(reader.discover(root))
-    assert keys
-    assert keys == sorted(keys)
-    assert len({key.recording for key in keys}) == len(keys)
-    assert all(isinstance(key, Key) and key.files for key in keys)
-    assert all(path.is_file() for key in keys for path in key.paths)
-    if own_files:
-        assert len({key.files[0] for key in keys}) == len(keys)
-    assert keys == list(reader.discover(str(root)))  # a str, and again
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_reader_keeps_what_readers_promise(tried, check):
+    assert run_check(check, tried) == []
 
 
-def test_discover_needs_no_signal(case, tmp_path):
-    reader, root, own_files = case
-    if not own_files:
-        pytest.skip("the one file tells how many recordings it holds")
-    keys = reader.discover(root)
-    for key in keys:
-        for i, (name, path) in enumerate(zip(key.files, key.paths, strict=True)):
-            target = tmp_path / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes()[: None if i else 2048])
-    assert [key.recording for key in reader.discover(tmp_path)] == [key.recording for key in keys]
+def test_the_sweep_knows_which_readers_have_a_file_for_each_recording(case, tried):
+    assert tried.own_files == case[2]
+
+
+def test_ratings_are_not_made_into_classes(tried):
+    tables = [tried.recording.trials]
+    if len(tables[0]) == 1:  # a recording for each trial
+        tables = [tried.reader.read(key).trials for key in tried.keys]
+    for label in {"valence", "arousal"} & set(tried.recording.labels):
+        assert pd.concat(tables)[label].nunique() > 2
+
+
+# A reader that breaks a promise
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A folder of SUBJECT_EMOTION.csv as readers.md has it, with a fault."""
+
+    fault: str = ""
+    name: str = field(default="tables", init=False)
+
+    def discover(self, root):
+        if self.fault == "listing":
+            raise RuntimeError("no route to host")
+        files = [
+            path
+            for path in folder.walk(Path(root))
+            if re.fullmatch(r"\d+_[a-z]+\.csv", path.name.lower()) or self.fault == "copies"
+        ] if Path(root).is_dir() else []  # fmt: skip
+        if self.fault == "service":
+            files = sorted(Path(root).rglob("*.csv"))
+        if self.fault == "suffix":
+            files = [path for path in files if path.suffix == ".csv"]
+        if not files and self.fault == "other folders":
+            return []
+        if not files:
+            raise DataError(f"tables reader: {root}", "no SUBJECT_EMOTION.csv", "Give another")
+        if Path(root).is_dir() and self.fault != "silence":
+            others = set(folder.walk(Path(root))) - set(files)
+            if others:
+                folder.left_out(f"tables: {root}", others, "have another name")
+        if self.fault == "signals":
+            [len(pd.read_csv(path)) > 200 or files.remove(path) for path in [*files]]
+        if self.fault == "order":
+            files = files[::-1]
+        names = [(path, *path.stem.lower().split("_")[:2]) for path in files]
+        return [
+            Key(who, run="1" if self.fault == "names" else what.split()[0], root=str(root),
+                files=(str(path.relative_to(root)),))
+            for path, who, what in names
+        ]  # fmt: skip
+
+    def read(self, key):
+        path = key.paths[0]
+        if self.fault == "lost" and not path.exists():
+            raise FileNotFoundError(path)
+        if self.fault != "left":
+            folder.check_there(path, where=f"tables: {path.name}")
+        try:
+            table = pd.read_csv(path, dtype=np.float64 if self.fault == "type" else np.float32)
+        except (OSError, ValueError) as error:
+            raise DataError(f"tables: {path.name}", "unreadable", "Correct it") from error
+        signal = np.ascontiguousarray(table.to_numpy().T)
+        if self.fault == "unit":
+            signal = signal * np.float32(1e-6)
+        if self.fault == "again":
+            signal = signal + np.random.default_rng().normal(0, 1, signal.shape).astype(np.float32)
+        if self.fault == "torch":
+            import dask  # noqa: F401
+        trial = dict.fromkeys(TRIAL_COLUMNS, 0) | {"length": len(table), "stimulus": ""}
+        return Recording(
+            key=key,
+            channels=list(table.columns),
+            sfreq=128.0,
+            segments=[signal],
+            trials=pd.DataFrame([trial | {"emotion": " sad" * (self.fault == "blanks") or "sad"}]),
+            source={"files": np.int64(1)} if self.fault == "facts" else {},
+        )
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    root = tmp_path_factory.mktemp("tables")
+    values = np.random.default_rng(0).normal(0, 20, (2, 300, 2)).round(3)
+    for who, signal in zip(("7_happy", "7_sad"), values, strict=True):
+        pd.DataFrame(signal, columns=["Fp1", "O2"]).to_csv(root / f"{who}.csv", index=False)
+    return root
+
+
+def test_a_reader_that_keeps_everything_has_no_finding(tables):
+    before = sorted(tables.rglob("*"))
+    assert check_reader(Tables(), tables) == []
+    assert sorted(tables.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "level", "check"),
+    [
+        ("listing", "must", "lists recordings that are there"),
+        ("order", "must", "lists recordings that are there"),
+        ("names", "must", "lists recordings that are there"),
+        ("signals", "must", "lists without reading signals"),
+        ("torch", "must", "reads in another process"),
+        ("unit", "must", "reads a sound recording"),
+        ("type", "must", "reads a sound recording"),
+        ("blanks", "must", "has a trial table"),
+        ("again", "must", "reads the same again"),
+        ("facts", "must", "gives plain facts"),
+        ("other folders", "must", "refuses other folders"),
+        ("lost", "must", "names a lost file"),
+        ("service", "should", "passes service folders by"),
+        ("left", "should", "says what was not fetched"),
+        ("suffix", "should", "takes a suffix in any case"),
+        ("copies", "should", "leaves copies out, and says so"),
+        ("silence", "should", "leaves copies out, and says so"),
+    ],
+)
+def test_a_broken_promise_is_found_by_its_check(tables, fault, level, check):
+    found = check_reader(Tables(fault), tables)
+    assert (level, check) in {(one.level, one.check) for one in found}, found
+    assert all(str(one).startswith(f"{one.level} {one.check}: ") for one in found)
+
+
+def test_a_folder_that_cannot_be_tried_is_refused(tmp_path):
+    with pytest.raises(DataError, match="it is no folder"):
+        check_reader(Tables(), tmp_path / "absent")
+
+
+# The registry
+
+
+def test_every_listed_reader_can_be_made():
+    assert reader_names()[: len(READERS)] == list(READERS)
+    for name in ("seed", "deap", "dreamer"):
+        assert get_reader(name).name == name
+
+
+def test_an_unknown_reader_is_told_the_known_ones():
+    with pytest.raises(DataError, match=r"there are seed, .*deap, dreamer, .*bids"):
+        get_reader("sead")
+
+
+def test_an_unknown_option_or_choice_is_told_the_known_ones():
+    with pytest.raises(DataError, match="no option sfreq; it has variant, timing, auxiliary"):
+        get_reader("seed", sfreq=1000)
+    with pytest.raises(DataError, match=r"no variant 'rwa'.*Choose one of preprocessed, raw"):
+        get_reader("deap", variant="rwa")
+    with pytest.raises(DataError, match=r"no timing 'x'.*time\.txt, neurolm"):
+        get_reader("seed", timing="x")
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    def register(*entries):
+        found = [EntryPoint(name, value, "omfa.readers") for name, value in entries]
+        monkeypatch.setattr("omfa.pipeline.readers.entry_points", lambda group: found)
+
+    return register
+
+
+def test_another_package_can_register_a_reader(registered):
+    registered(("mine", "omfa.pipeline.readers.corpora.dreamer:DreamerReader"))
+    assert reader_names()[-1] == "mine"
+    assert get_reader("mine", auxiliary=False).auxiliary is False
+
+
+def test_registering_twice_is_an_error_for_that_name_only(registered):
+    registered(("seed", "other.package:Reader"), ("two", "a:A"), ("two", "b:B"))
+    for name in ("seed", "two"):
+        with pytest.raises(DataError, match="registered twice"):
+            get_reader(name)
+    assert get_reader("deap").name == "deap"
 
 
 def copied(root, target):
@@ -156,77 +310,6 @@ def copied(root, target):
 
 def listed(reader, root):
     return [(key.recording, key.files) for key in reader.discover(root)]
-
-
-SERVICE = (
-    *(".git/annex", ".snapshot", ".ipynb_checkpoints", "@eaDir", "$RECYCLE.BIN", "derivatives"),
-    *("__MACOSX", "#snapshot", "~snapshot", "@Recycle", "RECYCLER", "System Volume Information"),
-    "__pycache__",
-)
-
-
-def test_service_folders_hold_no_recordings(case, tmp_path):
-    reader, root, _ = case
-    there = copied(root, tmp_path / "raw")
-    for name in SERVICE:
-        copied(root, there / name / "copy")
-    assert listed(reader, there) == listed(reader, root)
-
-
-def test_links_to_folders_are_followed_once(case, tmp_path):
-    reader, root, _ = case
-    there = tmp_path / "raw"
-    there.mkdir()
-    for path in root.iterdir():
-        (there / path.name).symlink_to(path)
-    (there / "loop").symlink_to(there)
-    (there / "out").symlink_to(tmp_path)
-    assert listed(reader, there) == listed(reader, root)
-    key = reader.discover(there)[0]
-    reader.read(key).check()
-
-
-LEFT = {
-    "pointer": (b"/annex/objects/MD5E-s9--0.edf\n", "was not fetched"),
-    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "was not fetched"),
-    "gzip": (b"\x1f\x8b\x08" + bytes(99), "is compressed by gzip"),
-    "zip": (b"PK\x03\x04" + bytes(99), "is a ZIP archive"),
-    "page": (b"<!DOCTYPE html><p>Sign in", "is a web page"),
-}
-
-
-@pytest.mark.parametrize("left", ["link", *LEFT])
-def test_a_recording_that_was_not_fetched_is_listed_and_fails_by_name(case, tmp_path, left):
-    reader, root, _ = case
-    there = copied(root, tmp_path / "raw")
-    file = reader.discover(there)[0].paths[0]
-    file.unlink()
-    if left == "link":
-        file.symlink_to("../.git/annex/objects/x/y/MD5E-s9--0.edf/MD5E-s9--0.edf")
-    else:
-        file.write_bytes(LEFT[left][0])
-    what = LEFT.get(left, ("", "was not fetched"))[1]
-
-    def first():
-        keys = reader.discover(there)
-        assert [key.recording for key in keys] == [key.recording for key in reader.discover(root)]
-        return reader.read(keys[0])
-
-    with pytest.raises(DataError, match=rf"{re.escape(file.name)}.*{what}"):
-        first()
-
-
-def test_the_case_of_a_suffix_does_not_matter(case, tmp_path):
-    reader, root, _ = case
-    there = copied(root, tmp_path / "raw")
-    file = reader.discover(there)[0].paths[0]
-    file.rename(file.with_suffix(file.suffix.upper()))
-    keys = reader.discover(there)
-    assert [key.recording for key in keys] == [key.recording for key in reader.discover(root)]
-    found, expected = reader.read(keys[0]), reader.read(reader.discover(root)[0])
-    assert found.channels == expected.channels
-    for one, other in zip(found.segments, expected.segments, strict=True):
-        np.testing.assert_array_equal(one, other)
 
 
 def is_of_a_corpus(reader):
@@ -342,171 +425,3 @@ def test_a_folder_that_may_not_be_listed_is_named(case, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(DataError, match=rf"{re.escape(str(folder))} cannot be read"):
         reader.discover(root)
-
-
-def test_a_copy_that_is_named_otherwise_is_left_out_and_named(case, tmp_path):
-    reader, root, _ = case
-    there = copied(root, tmp_path / "raw")
-    file = reader.discover(there)[0].paths[0]
-    copy = file.with_name(f"{file.stem} (1){file.suffix}")
-    shutil.copy(file, copy)
-    with pytest.warns(SourceWarning, match=re.escape(copy.name)):
-        found = listed(reader, there)
-    assert found == listed(reader, root)
-
-
-def test_reader_and_keys_pickle(case):
-    reader, root, _ = case
-    keys = reader.discover(root)
-    again, same_keys = pickle.loads(pickle.dumps((reader, keys)))
-    assert again == reader
-    assert same_keys == keys
-    assert hash(again) == hash(reader)
-
-
-def test_a_reader_without_its_options_is_the_same_in_another_process(case):
-    reader, root, _ = case
-    key = reader.discover(root)[0]
-    code = (
-        "import pickle, sys; reader, key = pickle.load(sys.stdin.buffer); "
-        "print(reader.read(key).n_times, 'torch' in sys.modules, 'dask' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], input=pickle.dumps((reader, key)), capture_output=True
-    )
-    n_times, torch, dask = done.stdout.split()
-    assert int(n_times) == reader.read(key).n_times
-    assert (torch, dask) == (b"False", b"False")
-
-
-def test_read_gives_a_sound_recording_in_microvolts(recording):
-    assert isinstance(recording, Recording)
-    assert recording.check() is recording
-    assert plausible_unit(recording) is None
-    assert {segment.dtype for segment in recording.segments} == {np.dtype(np.float32)}
-
-
-def test_trials_have_every_column_and_raw_labels(recording):
-    assert set(TRIAL_COLUMNS) <= set(recording.trials.columns)
-    assert len(recording.trials)
-    assert all(isinstance(stimulus, str) for stimulus in recording.trials["stimulus"])
-    for name in recording.trials:  # blanks around a text are no part of it
-        texts = [text for text in recording.trials[name] if isinstance(text, str)]
-        assert texts == [text.strip() for text in texts]
-    assert all(isinstance(note, str) for note in recording.notes)
-
-
-def test_ratings_are_not_made_into_classes(case, recording):
-    reader, root, _ = case
-    tables = [recording.trials]
-    if len(recording.trials) == 1:  # a recording for each trial
-        tables = [reader.read(key).trials for key in reader.discover(root)]
-    for label in {"valence", "arousal"} & set(recording.labels):
-        assert pd.concat(tables)[label].nunique() > 2
-
-
-def test_auxiliary_channels_run_beside_the_segments(recording):
-    for group in recording.auxiliary:
-        assert len(group.names) == len(group.units)
-        assert not set(group.names) & set(recording.channels)
-        for rest, segment in zip(group.segments, recording.segments, strict=True):
-            assert rest.shape[0] == len(group.names)
-            seconds = segment.shape[1] / recording.sfreq
-            assert abs(rest.shape[1] / group.sfreq - seconds) <= 1 / recording.sfreq
-
-
-def test_a_second_read_is_equal(case, recording):
-    reader, _, _ = case
-    again = reader.read(recording.key)
-    for a, b in zip(again.segments, recording.segments, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert again.trials.equals(recording.trials)
-    assert (again.channels, again.source) == (recording.channels, recording.source)
-
-
-def test_read_each_equals_read(case):
-    reader, root, _ = case
-    if not hasattr(reader, "read_each"):
-        pytest.skip("one recording a file")
-    keys = list(reader.discover(root))
-    found = dict(reader.read_each(keys))
-    assert list(found) == keys
-    for key in keys:
-        for one, other in zip(found[key].segments, reader.read(key).segments, strict=True):
-            np.testing.assert_array_equal(one, other)
-
-
-def test_the_participant_and_the_history_are_plain(recording):
-    import json
-
-    json.dumps([dict(recording.participant), dict(recording.source)])
-
-
-@pytest.mark.parametrize("what", ["absent", "empty", "other"])
-def test_a_folder_of_something_else_is_told_in_three_parts(case, tmp_path, what):
-    reader, _, _ = case
-    root = tmp_path / what
-    if what != "absent":
-        root.mkdir()
-    if what == "other":
-        (root / "holiday.txt").write_text("nothing of EEG")
-    with pytest.raises(DataError) as caught:
-        reader.discover(root)
-    doing, found, action = caught.value.args
-    assert str(root) in doing + found
-    assert found
-    assert action
-
-
-def test_a_file_that_went_away_is_a_data_error(case):
-    reader, root, _ = case
-    key = reader.discover(root)[0]
-    lost = Key(key.subject, key.session, key.run, ("nowhere/s99.xyz", *key.files[1:]), str(root))
-    with pytest.raises(DataError):
-        reader.read(lost)
-
-
-# The registry
-
-
-def test_every_listed_reader_can_be_made():
-    assert reader_names()[: len(READERS)] == list(READERS)
-    for name in ("seed", "deap", "dreamer"):
-        assert get_reader(name).name == name
-
-
-def test_an_unknown_reader_is_told_the_known_ones():
-    with pytest.raises(DataError, match=r"there are seed, .*deap, dreamer, .*bids"):
-        get_reader("sead")
-
-
-def test_an_unknown_option_or_choice_is_told_the_known_ones():
-    with pytest.raises(DataError, match="no option sfreq; it has variant, timing, auxiliary"):
-        get_reader("seed", sfreq=1000)
-    with pytest.raises(DataError, match=r"no variant 'rwa'.*Choose one of preprocessed, raw"):
-        get_reader("deap", variant="rwa")
-    with pytest.raises(DataError, match=r"no timing 'x'.*time\.txt, neurolm"):
-        get_reader("seed", timing="x")
-
-
-@pytest.fixture
-def registered(monkeypatch):
-    def register(*entries):
-        found = [EntryPoint(name, value, "omfa.readers") for name, value in entries]
-        monkeypatch.setattr("omfa.pipeline.readers.entry_points", lambda group: found)
-
-    return register
-
-
-def test_another_package_can_register_a_reader(registered):
-    registered(("mine", "omfa.pipeline.readers.corpora.dreamer:DreamerReader"))
-    assert reader_names()[-1] == "mine"
-    assert get_reader("mine", auxiliary=False).auxiliary is False
-
-
-def test_registering_twice_is_an_error_for_that_name_only(registered):
-    registered(("seed", "other.package:Reader"), ("two", "a:A"), ("two", "b:B"))
-    for name in ("seed", "two"):
-        with pytest.raises(DataError, match="registered twice"):
-            get_reader(name)
-    assert get_reader("deap").name == "deap"

@@ -98,6 +98,13 @@ class Card:
     ------
     DataError
         If a field has an invalid value.
+
+    Examples
+    --------
+    >>> from omfa.zoo import load_card
+    >>> card = load_card("omfa-tiny-openeeg")
+    >>> card.preset, card.input["sfreq"], card.licence
+    ('tiny', 128.0, 'BSD-3-Clause')
     """
 
     name: str

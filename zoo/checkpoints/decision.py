@@ -59,6 +59,12 @@ class Decision:
         ``"source"`` (whatever the recordings had), ``"average"`` or names of channels.
     simulated : bool
         Whether it learned from simulated signals.
+
+    Examples
+    --------
+    >>> from omfa.zoo import read_decision
+    >>> read_decision("mood").rule
+    "the values of 'event'"
     """
 
     checkpoint: str
@@ -230,6 +236,13 @@ def read_decision(name_or_folder: str | Path) -> Decision:
     ------
     DataError
         As ``decision_of``, or if there is no such checkpoint.
+
+    Examples
+    --------
+    >>> from omfa.zoo import read_decision
+    >>> decision = read_decision("mood")
+    >>> decision.classes, decision.sfreq, decision.window_seconds
+    (('calm', 'tense'), 128.0, 2.0)
     """
     from omfa.zoo.checkpoints.folder import obtain
 

@@ -309,6 +309,12 @@ def download(name: str, *, progress: bool = False) -> Path:
     ------
     DataError
         If no source has it; the message says how each failed.
+
+    Examples
+    --------
+    >>> from omfa.zoo import download
+    >>> download("omfa-tiny-openeeg").name  # it comes with the package
+    'omfa-tiny-openeeg'
     """
     entry = find(name)
     for folder in entry.folders:

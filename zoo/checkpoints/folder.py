@@ -86,6 +86,12 @@ def save_checkpoint(folder: str | Path, model: OMFA, card: Card) -> Path:
     ------
     DataError
         If the folder holds something else, or ``load`` would refuse the model's arguments.
+
+    Examples
+    --------
+    >>> from omfa.zoo import load, load_card, save_checkpoint
+    >>> save_checkpoint("copy", load("mood"), load_card("mood")).name
+    'copy'
     """
     from safetensors.torch import save
 
@@ -401,6 +407,12 @@ def load_card(name_or_folder: str | Path) -> Card:
     ------
     DataError
         If there is no such checkpoint, or its card is invalid.
+
+    Examples
+    --------
+    >>> from omfa.zoo import load_card
+    >>> load_card("omfa-tiny-openeeg").stage
+    'pretrained'
     """
     folder = locate(name_or_folder)
     if folder is None:
@@ -409,7 +421,14 @@ def load_card(name_or_folder: str | Path) -> Card:
 
 
 def list_checkpoints() -> dict[str, Card]:
-    """Return the cards of the checkpoints that can be loaded by name."""
+    """Return the cards of the checkpoints that can be loaded by name.
+
+    Examples
+    --------
+    >>> from omfa.zoo import list_checkpoints
+    >>> "omfa-tiny-openeeg" in list_checkpoints()
+    True
+    """
     return {name: entry.card for name, entry in entries().items()}
 
 
@@ -463,6 +482,13 @@ def load(
     -----
     InputWarning
         If the signals differ from those of its training, and the model can read them still.
+
+    Examples
+    --------
+    >>> from omfa.zoo import load
+    >>> model = load("mood")
+    >>> model.n_outputs, model.training
+    (2, False)
     """
     files = obtain(name_or_folder, progress=progress)
     card = Card.from_json(files[CARD])
@@ -507,6 +533,12 @@ def verify(name_or_folder: str | Path) -> str:
     ------
     DataError
         If a file is missing, changed or invalid, or a name has no files on this machine.
+
+    Examples
+    --------
+    >>> from omfa.zoo import verify
+    >>> verify("omfa-tiny-openeeg")  # doctest: +ELLIPSIS
+    'omfa-tiny-openeeg: ... weights in their places; its files are those published'
     """
     folder = locate(name_or_folder)
     doing = f"Verifying the checkpoint {name_or_folder}"

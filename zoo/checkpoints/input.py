@@ -39,7 +39,18 @@ Band = Sequence[float | None]
 
 
 class InputWarning(DataWarning):
-    """Signals differ from those of a checkpoint's training, but the model can read them."""
+    """Signals differ from those of a checkpoint's training, but the model can read them.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from omfa.zoo import InputWarning, load
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     model = load("omfa-tiny-openeeg", n_outputs=2, sfreq=256.0)
+    >>> any(issubclass(one.category, InputWarning) for one in said)
+    True
+    """
 
 
 def check_signal(
@@ -112,6 +123,11 @@ def check_input(card: Card, dataset: Dataset) -> None:
     -----
     InputWarning
         If it differs and the model can read it.
+
+    Examples
+    --------
+    >>> from omfa.zoo import check_input, load_card, open_dataset
+    >>> check_input(load_card("omfa-tiny-openeeg"), open_dataset("dreamer.zarr", 2.0))
     """
     from omfa.pipeline.channels import UCS
     from omfa.zoo.protocols.windows import as_dataset

@@ -105,8 +105,8 @@ def _warnings_in_a_line() -> Iterator[None]:
         yield
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Read a command line of at least one word; wrong use ends the process with code 2."""
+def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser of a command line; only the command that it names has its flags."""
     parser = argparse.ArgumentParser(
         prog="omfa-zoo",
         description="Pre-train, fine-tune, evaluate and use models of EEG.",
@@ -125,7 +125,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
             f"there is no command {argv[0]!r}{nearest(argv[0], COMMANDS)}; "
             f"there are {', '.join(COMMANDS)}"
         )
-    return parser.parse_args(argv)
+    return parser
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line of at least one word; wrong use ends the process with code 2."""
+    return parser_for(argv).parse_args(argv)
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:

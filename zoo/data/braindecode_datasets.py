@@ -46,6 +46,13 @@ def to_microvolts(X: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     -------
     ndarray of float32, of the same shape
         Microvolts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from omfa.zoo import to_microvolts
+    >>> to_microvolts(np.float32([[2e-5]])).round(3)
+    array([[20.]], dtype=float32)
     """
     return X * np.float32(1e6)
 
@@ -188,6 +195,13 @@ def to_braindecode(
     -----
     TrialsLeftOut
         How many trials of the stores are in no window, and why, if some are too short for one.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset, to_braindecode
+    >>> windows = to_braindecode(open_dataset("dreamer.zarr", 2.0, target="valence>3"))
+    >>> len(windows.datasets)
+    2
     """
     if dataset.left_out.too_short:
         warnings.warn(

@@ -71,6 +71,14 @@ class Batch(NamedTuple):
         Hz.
     n_present : int
         Channels of the window that has the fewest. On the host, where reading it waits for nothing.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> batch = next(iter(data.loader(8)))
+    >>> batch.X.shape, batch.present.shape, batch.sfreq
+    (torch.Size([8, 14, 256]), torch.Size([8, 14]), 128.0)
     """
 
     X: torch.Tensor
@@ -112,6 +120,16 @@ class StoreDataset(Dataset, TorchDataset[tuple[npt.NDArray[np.float32], Any, lis
         The channel schema, with the positions that the stores chose for CB1 and CB2.
     left_out : LeftOut
         How many trials of the stores no window comes from, and why.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> data.n_times, data.sfreq, data.rule
+    (256, 128.0, 'valence > 3')
+    >>> X, y, groups = data.to_numpy()
+    >>> X.dtype, len(set(groups))
+    (dtype('float32'), 2)
     """
 
     tier: Tier = field(repr=False)

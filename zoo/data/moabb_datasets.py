@@ -79,6 +79,13 @@ class UCSStore(BaseDataset):
     ------
     DataError
         As ``open_dataset``, or if the target is a number.
+
+    Examples
+    --------
+    >>> from omfa.zoo import UCSStore
+    >>> dataset = UCSStore("dreamer.zarr", target="valence>3", window_seconds=2)
+    >>> dataset.subject_list, dataset.event_id
+    ([1, 2], {'low': 1, 'high': 2})
     """
 
     def __init__(
@@ -186,6 +193,13 @@ class EmotionParadigm(BaseParadigm):
     scorer : optional
         A scorer as moabb takes it; by default balanced accuracy, since classes of ratings are
         seldom of one size.
+
+    Examples
+    --------
+    >>> from omfa.zoo import EmotionParadigm, UCSStore
+    >>> dataset = UCSStore("dreamer.zarr", target="valence>3", window_seconds=2)
+    >>> EmotionParadigm().is_valid(dataset)
+    True
     """
 
     def __init__(
@@ -256,6 +270,12 @@ def trial_folds(n_splits: int = 5, *, seed: int = 0) -> dict[str, Any]:
     -------
     dict
         ``cv_class``, ``cv_kwargs`` and ``groups``.
+
+    Examples
+    --------
+    >>> from omfa.zoo import trial_folds
+    >>> sorted(trial_folds(3))
+    ['cv_class', 'cv_kwargs', 'groups']
     """
     return {
         "cv_class": StratifiedGroupKFold,

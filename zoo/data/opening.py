@@ -62,7 +62,16 @@ def _check_rates(stores: Sequence[Store], sfreq: npt.NDArray[np.float64], rates:
 
 
 class SignalPathWarning(DataWarning):
-    """Recordings of one dataset went different ways from the electrodes to the store."""
+    """Recordings of one dataset went different ways from the electrodes to the store.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from omfa.zoo import SignalPathWarning, open_dataset
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", SignalPathWarning)
+    ...     data = open_dataset("dreamer.zarr", 2.0)  # one path: no error
+    """
 
 
 def _check_paths(sources: Sequence[Source], where: str, allow_mixed: bool) -> None:
@@ -254,6 +263,14 @@ def open_dataset(
         windows cut from recordings, if all pieces of some are.
     SignalPathWarning
         If recordings differ in what was done to them, at their sources or at ingest.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> X, present, y = data.take([0, 1])
+    >>> X.shape, present.all(axis=1), data.classes
+    ((2, 14, 256), array([ True,  True]), ('low', 'high'))
     """
     opened = _opened(stores, storage_options)
     where = ", ".join(store.path for store in opened)

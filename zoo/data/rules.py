@@ -49,6 +49,13 @@ class Rating:
     DataError
         If there is no such rule, or the margin is negative or given with another rule than
         ``"drop-middle"``.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Rating, open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target=Rating("valence", ">=", 3))
+    >>> data.rule, data.classes
+    ('valence >= 3', ('low', 'high'))
     """
 
     column: str
@@ -113,6 +120,13 @@ class Merged:
     ------
     DataError
         If there are fewer than two classes, or a name or a value is there twice.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset
+    >>> data = open_dataset("lab.zarr", 2.0, target="event:calm=at rest,tense=at work")
+    >>> data.classes
+    ('at rest', 'at work')
     """
 
     column: str
@@ -154,6 +168,13 @@ class Levels:
     ------
     DataError
         If the edges do not ascend, or names are not one more, or one is there twice.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence<=2.5<=3.5=low,middle,high")
+    >>> type(data.target).__name__, data.classes
+    ('Target', ('low', 'middle', 'high'))
     """
 
     column: str

@@ -218,7 +218,18 @@ class Cuts:
 
 
 class TrialsLeftOut(DataWarning):
-    """Trials that are shorter than a window give none."""
+    """Trials that are shorter than a window give none.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from omfa.zoo import TrialsLeftOut, open_dataset
+    >>> with warnings.catch_warnings(record=True) as said:
+    ...     warnings.simplefilter("always")
+    ...     data = open_dataset("dreamer.zarr", 4.0)
+    >>> said[0].category.__name__, data.left_out.too_short
+    ('TrialsLeftOut', 24)
+    """
 
 
 @dataclass(frozen=True)

@@ -385,6 +385,12 @@ class FeatureClassifier(Estimator):
     smooth : {"average", "lds"}, optional
         Smooth what ``prepare`` gives over the windows of each trial on a side (``smoothed``), in
         training and in prediction: then the class of a window needs those after it.
+
+    Examples
+    --------
+    >>> from omfa.zoo import BASELINES, FeatureClassifier
+    >>> isinstance(BASELINES["relative-band-power+logistic"](seed=0), FeatureClassifier)
+    True
     """
 
     features: Extract

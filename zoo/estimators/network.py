@@ -80,6 +80,13 @@ class Network(Estimator):
         By which logits are divided before the softmax; 1 where none is fitted.
     best_ : dict
         The entry of the epoch whose weights were kept, or whose number a refit took.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Network
+    >>> from omfa.zoo.estimators.omfa_networks import omfa
+    >>> isinstance(omfa(seed=0, preset="tiny"), Network)
+    True
     """
 
     def __init__(

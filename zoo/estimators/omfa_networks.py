@@ -287,6 +287,12 @@ def controls(parameters: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     ------
     DataError
         If there is no checkpoint, or it is of another architecture than asked for.
+
+    Examples
+    --------
+    >>> from omfa.zoo import controls
+    >>> sorted(controls({"checkpoint": "omfa-tiny-openeeg", "freeze": "encoder"}))
+    ['omfa:random', 'omfa:scratch']
     """
     shared = dict(parameters)
     checkpoint = shared.pop("checkpoint", None)

@@ -117,7 +117,7 @@ class OmfaSettings:
     drop_prob: float = 0.1
     drop_path_prob: float = 0.1
     # With none dropped simulated phase falls from .813 to .788, and .4 of the channels has .825;
-    # on EEGMAT the differences are noise (docs/results.md).
+    # on EEGMAT the differences are noise (docs/log.md).
     channel_drop_prob: float = 0.2
     edge_drop_prob: float = 0.1
 
@@ -168,17 +168,23 @@ class Training:
     threads : int
         Threads of the CPU in a fit. They decide the order of sums, and so the result; folds are
         what runs in parallel.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Training
+    >>> Training(epochs=10).batch_size
+    32
     """
 
     epochs: int = 40
     # A third of lr, batches of 128, smoothing by .3, fewer epochs and more decay were no better
-    # on EEGMAT (docs/results.md).
+    # on EEGMAT (docs/log.md).
     lr: float = 1e-3
     weight_decay: float = 0.05
     label_smoothing: float = 0.1
     batch_size: int = 32
     # Chosen on three validation subjects an epoch costs more than it gives; on more it has not
-    # been measured (docs/results.md).
+    # been measured (docs/log.md).
     patience: int | None = None
     warm_up: float = 0.1
     clip: float = 1.0

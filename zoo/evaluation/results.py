@@ -77,6 +77,14 @@ class Result:
         as ``p_<class>``.
     path : Path or None
         Where it is stored.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, Result, evaluate, open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> result = evaluate("majority", data, Protocol("within-subject", n_folds=3), out="results")
+    >>> Result.load(result.path).label, result.classes, result.leaky
+    ('within-subject', ('low', 'high'), False)
     """
 
     config: dict[str, Any]
@@ -470,6 +478,15 @@ def compare(first: Seeds, second: Seeds, metric: str = "balanced_accuracy") -> C
     ------
     DataError
         If the folds or the true classes differ: then a difference is not the models' alone.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, compare, evaluate, open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> protocol = Protocol("within-subject", n_folds=3)
+    >>> power = evaluate("relative-band-power+logistic", data, protocol)
+    >>> compare(power, evaluate("majority", data, protocol)).n_subjects
+    2
     """
     one, other = _as_seeds(first), _as_seeds(second)
     _check_same_folds([*one, *other])
@@ -494,6 +511,15 @@ def inflation(leaky: Seeds, honest: Seeds, metric: str = "balanced_accuracy") ->
     ------
     DataError
         If they are no twins.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, evaluate, inflation, open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> honest = evaluate("majority", data, Protocol("within-subject", n_folds=3))
+    >>> leaky = evaluate("majority", data, Protocol("leaky-window", n_folds=3))
+    >>> inflation(leaky, honest).n_subjects
+    2
     """
     one, other = _as_seeds(leaky), _as_seeds(honest)
     if not are_twins(one[0], other[0]):
@@ -668,6 +694,14 @@ def compare_table(
         test as it is and by Holm's correction over all rows of this table, the least p that so many
         people can give, the effect size and the difference that could have been shown. Where there
         are leaky runs with their honest twins, also the columns of ``inflations``.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, compare_table, evaluate, open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> result = evaluate("majority", data, Protocol("within-subject", n_folds=3))
+    >>> compare_table([result])["model"].tolist()
+    ['majority']
     """
     rows: list[dict[str, Any]] = []
     tests: list[Comparison | None] = []

@@ -157,6 +157,14 @@ def evaluate(
         tested subjects, the model does not take the parameters or the windows, or has no name to
         be run again by although ``out`` is given. At the end: if folds failed (the others are
         kept).
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, evaluate, open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> result = evaluate("majority", data, Protocol("within-subject", n_folds=3))
+    >>> result.subjects["balanced_accuracy"].round(2).tolist()
+    [0.42, 0.5]
     """
     run = prepare(estimator, dataset, protocol, needs_name=out is not None, **deciding)
     return run.run(out=out, n_jobs=n_jobs, scheduler=scheduler, progress=progress)
@@ -197,6 +205,14 @@ def rerun(
     ------
     DataError
         If the data or the checkpoint are not those of the file, or it names code.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, evaluate, open_dataset, rerun
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> result = evaluate("majority", data, Protocol("within-subject", n_folds=3), out="results")
+    >>> rerun(result.path, data).predictions.equals(result.predictions)
+    True
     """
     old = Result.load(path)
     doing = f"Running {Path(path).name} again"
@@ -290,6 +306,14 @@ class Plan:
         Folds that are left to run.
     seconds : float
         Expected, from work done on real windows on this machine; networks may stop earlier.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, open_dataset, plan
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> found = plan("majority", data, Protocol("within-subject", n_folds=3), timed=False)
+    >>> len(found.folds)
+    18
     """
 
     config: dict[str, Any]
@@ -336,6 +360,13 @@ def plan(
     ------
     DataError
         All that ``evaluate`` raises before it trains anything.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, open_dataset, plan
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> plan("majority", data, Protocol("within-subject", n_folds=3), timed=False).n_fits
+    6
     """
     run = prepare(estimator, dataset, protocol, needs_name=out is not None, **deciding)
     return run.plan(out=out, n_jobs=n_jobs, timed=timed)

@@ -127,6 +127,14 @@ def predict_all(
     ------
     DataError
         If the folder cannot be written into.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Predictor, predict_all
+    >>> predictor = Predictor.from_checkpoint("mood")
+    >>> table = predict_all(predictor, ["raw/S01_raw.fif"], "answers", report=lambda line: None)
+    >>> len(table)
+    1
     """
     out, rows, stems = Path(out), list[dict[str, Any]](), set[str]()
     _check_writable(out)

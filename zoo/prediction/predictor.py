@@ -64,6 +64,13 @@ class Prediction:
         Channels of the recording that are none of the checkpoint's.
     warnings : list of str
         In what the recording differs from what the model learned from.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Predictor
+    >>> found = Predictor.from_checkpoint("mood").predict("raw/S01_raw.fif")
+    >>> list(found.table.columns[:3]), len(found.annotations())
+    (['start', 'stop', 'class'], 12)
     """
 
     name: str
@@ -113,6 +120,13 @@ class Predictor:
     card : Card
     decision : Decision
     settings : PredictionSettings, optional
+
+    Examples
+    --------
+    >>> from omfa.zoo import Predictor
+    >>> found = Predictor.from_checkpoint("mood").predict("raw/S01_raw.fif")
+    >>> found.table["class"].tolist()[:4]
+    ['calm', 'calm', 'tense', 'tense']
     """
 
     def __init__(

@@ -44,6 +44,13 @@ class PredictionSettings:
         ``auto`` is the first GPU where there is one, else the CPU.
     threads : int
         Threads of the CPU.
+
+    Examples
+    --------
+    >>> from omfa.zoo import PredictionSettings, Predictor
+    >>> settings = PredictionSettings(stride_seconds=1.0)
+    >>> len(Predictor.from_checkpoint("mood", settings=settings).predict("raw/S01_raw.fif").table)
+    23
     """
 
     stride_seconds: float | None = None

@@ -467,6 +467,12 @@ def learning_curve(run: str | Path) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per logged step, by ``step``.
+
+    Examples
+    --------
+    >>> from omfa.zoo import learning_curve
+    >>> learning_curve("run").columns.tolist()[:2]
+    ['loss', 'chance_loss']
     """
     files = sorted(
         Path(run).glob("logs/version_*/metrics.csv"),

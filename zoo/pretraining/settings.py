@@ -50,7 +50,7 @@ class Augmentations:
     """
 
     # With half the noise and without rereference, stretch, band_stop, phase and drift a probe after
-    # 1000 steps was that of random weights; with all, after 1500, it was better (docs/results.md).
+    # 1000 steps was that of random weights; with all, after 1500, it was better (docs/log.md).
     rereference: float = 0.2
     rate: float = 0.3
     stretch: float = 0.3
@@ -123,22 +123,22 @@ class Settings:
     tokens_per_second: float = 2.0
     window_seconds: float = 4.0
     # States last a few seconds: positives 4 to 10 s away taught nothing of a 5 s flicker, nor did
-    # they of much beside band powers (docs/results.md).
+    # they of much beside band powers (docs/log.md).
     lag_seconds: tuple[float, float] = (0.0, 0.0)
     steps: int = 20_000
     batch_size: int = 1024
-    # On fists and flickers the greatest single gain of all that was tried (docs/results.md).
+    # On fists and flickers the greatest single gain of all that was tried (docs/log.md).
     match_width: float | None = 0.7
     # No others are read of a window: when all 64 were, tiny waited 8.8 % of its time for data
     # (docs/performance.md).
     channels_per_window: int = 16
-    # With `subject` the loss hardly leaves chance, and a probe is worse (docs/results.md).
+    # With `subject` the loss hardly leaves chance, and a probe is worse (docs/log.md).
     negatives_from: NegativesFrom = "dataset"
     # Not measured on real EEG: no corpus with clips was at hand.
     same_clip: float = 0.0
     lr: float | None = None
     weight_decay: float = 0.05
-    # Half and twice of it, three times the steps and 8 tokens/s do no better (docs/results.md).
+    # Half and twice of it, three times the steps and 8 tokens/s do no better (docs/log.md).
     temperature: float = 0.1
     warm_up: float = 0.05
     # Drop-path costs nothing; dropout in the encoder took a tenth of a step (docs/models.md).

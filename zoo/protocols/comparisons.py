@@ -44,6 +44,13 @@ def mean_interval(
     low, high : float
         NaN where there are fewer than two subjects, or all agree: then nothing tells how others
         would differ.
+
+    Examples
+    --------
+    >>> from omfa.zoo import mean_interval
+    >>> low, high = mean_interval([0.61, 0.55, 0.72, 0.66], bounds=(0, 1))
+    >>> round(low, 2), round(high, 2)
+    (0.51, 0.74)
     """
     known = _by_seed(values)
     return _interval(_known_mean(known), [known], level, bounds)
@@ -142,6 +149,16 @@ class Comparison:
     detectable : float
         The true difference that so many subjects would have shown, at p < .05 and before any
         correction, in 80 % of such studies, given the spread of the differences that was found.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, compare, evaluate, open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> protocol = Protocol("within-subject", n_folds=3)
+    >>> power = evaluate("relative-band-power+logistic", data, protocol)
+    >>> found = compare(power, evaluate("majority", data, protocol))
+    >>> found.metric, found.n_subjects
+    ('balanced_accuracy', 2)
     """
 
     metric: str
@@ -269,6 +286,12 @@ def holm(p: npt.ArrayLike) -> Floats:
     Returns
     -------
     ndarray of float, shape (n_comparisons,)
+
+    Examples
+    --------
+    >>> from omfa.zoo import holm
+    >>> holm([0.01, 0.04, 0.03])
+    array([0.03, 0.06, 0.06])
     """
     p = np.asarray(p, dtype=np.float64)
     corrected = np.full(p.shape, np.nan)

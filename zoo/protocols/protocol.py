@@ -98,6 +98,12 @@ class Protocol:
         of a smaller number are among those of a larger one. For curves of few labels.
     seed : int, default=0
         Of the split; a model has its own, so that seeds of a model meet the same folds.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol
+    >>> Protocol("within-subject", n_folds=3).n_folds
+    3
     """
 
     name: str
@@ -237,6 +243,14 @@ class Fold:
         What is tested: ``"deap/sub-01/ses-1/fold-0"``.
     train, validation, test : ndarray of int
         Positions in the metadata, ascending.
+
+    Examples
+    --------
+    >>> from omfa.zoo import open_dataset, split
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> fold = split(data.metadata, data.y, "within-subject")[0]
+    >>> fold.name
+    'dreamer/sub-01/ses-1/fold-0'
     """
 
     name: str
@@ -362,6 +376,13 @@ def check_fold(
         If a window is on two sides; if a trial, or a sample of overlapping windows, is, or the same
         recording under two names, and the protocol is not ``leaky-window``; if a session, subject,
         stimulus or dataset is that the protocol keeps apart.
+
+    Examples
+    --------
+    >>> from omfa.zoo import check_fold, open_dataset, split
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> fold = split(data.metadata, data.y, "within-subject")[0]
+    >>> check_fold(data.metadata, fold, "within-subject")  # no error: the sides share nothing
     """
     protocol = as_protocol(protocol)
     twins = [] if protocol.leaky else doubles(recorded)
@@ -462,6 +483,12 @@ class Pretraining:
     compared : {"names", "digests"}
         What a claim of a checkpoint rests on: the digests of everybody's recordings, or names
         alone for some, who would not be found under another name.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Pretraining
+    >>> Pretraining("dataset held out", seen=("seed", "deap")).kind
+    'dataset held out'
     """
 
     kind: Kind = "none"

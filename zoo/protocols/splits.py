@@ -361,6 +361,13 @@ def split(
     ------
     DataError
         If some subject, session or class does not allow the split; all of them are named.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Protocol, open_dataset, split
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> len(split(data.metadata, data.y, Protocol("within-subject", n_folds=3)))
+    6
     """
     protocol = as_protocol(protocol)
     y = np.asarray(y, dtype=np.int64)
@@ -459,6 +466,14 @@ def hold_out(metadata: pd.DataFrame, y: Rows, protocol: str | Protocol) -> Fold:
     ------
     DataError
         If nothing can be set apart, or the protocol is another.
+
+    Examples
+    --------
+    >>> from omfa.zoo import hold_out, open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> fold = hold_out(data.metadata, data.y, "within-subject")
+    >>> len(fold.test)
+    0
     """
     protocol = as_protocol(protocol)
     columns = {"within-subject": TRIAL, "cross-subject": SUBJECT}.get(protocol.name)

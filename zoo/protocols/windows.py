@@ -278,6 +278,18 @@ class ArrayDataset:
     channels : sequence of str
     present : ndarray of bool, shape (n_windows, n_chans), optional
         Which channels exist; all, if not given.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from omfa.zoo import ArrayDataset
+    >>> who = {"dataset": "mine", "subject": "01", "session": "1", "run": "1", "stimulus": ""}
+    >>> window = {"i_start_in_trial": 0, "i_stop_in_trial": 256, "target": 0}
+    >>> rows = pd.DataFrame([{**who, **window, "trial": i} for i in range(4)])
+    >>> X = np.zeros((4, 2, 256), np.float32)
+    >>> data = ArrayDataset(X, rows, sfreq=128.0, channels=["C3", "C4"])
+    >>> data.take([0, 1])[0].shape
+    (2, 2, 256)
     """
 
     def __init__(
@@ -325,6 +337,14 @@ class Windows:
         dataset.
     centred : {"subject", "session"} or None
         The group over whose windows on this side features are centred; signals stay as they are.
+
+    Examples
+    --------
+    >>> from omfa.zoo import Windows, open_dataset
+    >>> data = open_dataset("dreamer.zarr", 2.0, target="valence>3")
+    >>> windows = Windows(data, data.y.argsort()[:4], classes=data.classes)
+    >>> len(windows), windows.sfreq
+    (4, 128.0)
     """
 
     def __init__(

@@ -187,7 +187,11 @@ def test_commands_of_published_checkpoints_are_understood():
 def test_the_commands_of_the_docs_are_understood():
     root = Path(__file__).parents[3]
     found = 0
-    for page in (root / "README.md", root / "docs" / "zoo.md", root / "docs" / "results.md"):
+    pages = [
+        root / "README.md",
+        *(root / "docs" / f"{name}.md" for name in ("zoo", "results", "log")),
+    ]
+    for page in pages:
         for line in re.findall(r"^omfa-zoo .*$", page.read_text().replace("\\\n", " "), re.M):
             for part in line.split(" && "):
                 _, command, *more = shlex.split(part, comments=True)

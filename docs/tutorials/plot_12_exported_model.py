@@ -44,9 +44,9 @@ np.save(folder / "windows.npy", windows.swapaxes(0, 1))
 # ------------------------
 # Nothing below needs omfa.
 
-import json  # noqa: E402
+import json
 
-import onnxruntime  # noqa: E402
+import onnxruntime
 
 session = onnxruntime.InferenceSession(folder / "mood.onnx")
 says = json.loads(session.get_modelmeta().custom_metadata_map["omfa"])
