@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
-from omfa.pipeline.console import add_output_flags, run_command
+from omfa.pipeline.console import Parser, add_output_flags, run_command
 from omfa.pipeline.errors import DataWarning
 from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import nearest
@@ -106,7 +106,7 @@ def _warnings_in_a_line() -> Iterator[None]:
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read a command line of at least one word; wrong use ends the process with code 2."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="omfa-zoo",
         description="Pre-train, fine-tune, evaluate and use models of EEG.",
         epilog=EPILOG,

@@ -13,7 +13,7 @@ from typing import Any
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.folder import check_there, is_listed, is_service, left_out, text_of
 from omfa.pipeline.recording import Key
-from omfa.pipeline.words import some
+from omfa.pipeline.words import nearest, some
 
 
 def find(
@@ -195,7 +195,7 @@ def check_choice(corpus: str, what: str, given: str, choices: Sequence[str]) -> 
     if given not in choices:
         raise DataError(
             f"{corpus} reader: choosing the {what}",
-            f"there is no {what} {given!r}",
+            f"there is no {what} {given!r}{nearest(given, choices)}",
             f"Choose one of {', '.join(choices)}",
         )
 
