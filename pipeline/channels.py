@@ -266,6 +266,12 @@ class ChannelSchema:
                 "Give positions by --montage, or leave the channels out by --exclude",
             )
         anchors = np.flatnonzero(has_name & placed)
+        if placed.any() and _at_one_place(places[placed]):
+            raise DataError(
+                where,
+                "all channels have one measured position, by which none can be named",
+                "Give positions by --montage, or the names by --alias RAW=NAME",
+            )
         if len(anchors) < MIN_ANCHORS:
             raise DataError(
                 where,
@@ -333,9 +339,10 @@ class ChannelSchema:
         Heads differ in size and caps in seat, and a cap's spherical template is smaller than this
         schema's head. With eight electrodes or more, the measured ones are therefore first scaled
         and shifted onto the schema's by least squares, which an electrode or two in the wrong place
-        hardly changes; so are they turned from axes to the nose and the left ear. Electrodes all
-        at one distance from the origin are a template's, and are compared by direction. A unit
-        other than metres shows in the scale and is no fault.
+        hardly changes. From three electrodes on, axes to the nose and the left ear are tried too.
+        Electrodes all at one distance from the origin are a template's, and are compared by
+        direction. A unit other than metres shows in the scale and is no fault. Electrodes that all
+        lie at one place were not measured.
 
         Parameters
         ----------
@@ -348,7 +355,7 @@ class ChannelSchema:
         """
         known = np.isfinite(measured).all(1) & (np.abs(measured).max(1, initial=0) > 0)
         expected = self.positions(names)
-        if not known.any():
+        if not known.any() or _at_one_place(measured[known]):
             return
         readings = _readings(measured, expected, known)
         distances = [np.linalg.norm(reading - expected, axis=1) for reading in readings]
@@ -468,6 +475,11 @@ def _turned_onto(
     return turned
 
 
+def _at_one_place(measured: npt.NDArray[np.floating]) -> bool:
+    """Return whether several positions are one, as software writes where nothing was measured."""
+    return len(measured) > 1 and not np.ptp(measured, axis=0).any()
+
+
 # The sphere nearest to the template, metres.
 _CENTRE, _RADIUS = np.array([0.0, 0.0146, 0.0389]), 0.0989
 
@@ -480,16 +492,19 @@ def _readings(
     """Return what measured positions may be in the head frame, the likeliest first."""
     norm = np.linalg.norm(measured[known], axis=1)
     ratio = np.median(np.linalg.norm(expected[known], axis=1)) / np.median(norm)
-    if not 0.5 <= ratio <= 2:  # millimetres, centimetres, a sphere of radius 1
-        measured = measured * 10.0 ** np.round(np.log10(ratio))
+    many = known.sum() >= 8
+    if not 0.5 <= ratio <= 2:  # millimetres, centimetres, inches, a sphere of radius 1
+        # The size of a few says less of their unit, which then is a power of ten.
+        measured = measured * (ratio if many else 10.0 ** np.round(np.log10(ratio)))
     turned = np.stack([-measured[:, 1], measured[:, 0], measured[:, 2]], axis=1)
-    if known.sum() >= 8:
-        return [_fitted(each, expected, known) for each in (measured, turned)]
-    readings = [np.asarray(measured, np.float64)]
+    # One or two that are turned may as well be misnamed.
+    readings = [measured, turned] if known.sum() >= 3 else [measured]
+    if many:
+        return [_fitted(each, expected, known) for each in readings]
     if np.ptp(norm) <= 0.01 * norm.max():
-        direction = measured / np.linalg.norm(measured, axis=1, keepdims=True).clip(1e-12)
-        readings.append(_CENTRE + _RADIUS * direction)
-    return readings
+        directions = [e / np.linalg.norm(e, axis=1, keepdims=True).clip(1e-12) for e in readings]
+        readings += [_CENTRE + _RADIUS * direction for direction in directions]
+    return [np.asarray(each, np.float64) for each in readings]
 
 
 def _fitted(

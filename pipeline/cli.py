@@ -12,10 +12,10 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omfa.pipeline.console import add_output_flags, run_command
+from omfa.pipeline.console import Parser, add_output_flags, run_command
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.progress import LOG, bar
-from omfa.pipeline.words import duration, size
+from omfa.pipeline.words import duration, nearest, size
 
 if TYPE_CHECKING:
     from omfa.pipeline.ingestion import Plan
@@ -86,7 +86,7 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
         return _source_parser(argv[0], sources[argv[0]])
     width = max(map(len, sources))
     listing = "\n".join(f"  {name:{width}}  {text}" for name, text in sources.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="omfa-ingest",
         usage="omfa-ingest SOURCE RAW STORE [options]\n"
         "       omfa-ingest {corpora,simulate,inspect,verify,report,demo} ...\n"
@@ -146,8 +146,9 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     add_output_flags(demo)
     demo.set_defaults(run=_demo, interrupted="Run it again to go on.")
     if argv and not argv[0].startswith("-") and argv[0] not in verbs.choices:
+        near = nearest(argv[0], (*sources, *verbs.choices))
         parser.error(
-            f"there is no source or verb {argv[0]!r}; sources are {', '.join(sources)}, "
+            f"there is no source or verb {argv[0]!r}{near}; sources are {', '.join(sources)}, "
             f"verbs are {', '.join(verbs.choices)}"
         )
     return parser
@@ -157,7 +158,7 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _source_parser(source: str, text: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"omfa-ingest {source}",
         description=f"Read {text}. Turn it into a UCS store.",
         epilog="Run the same command again to go on where it ended.",
@@ -392,7 +393,6 @@ def _simulate(args: argparse.Namespace) -> int:
 
 def _corpora(args: argparse.Namespace) -> int:
     from omfa.pipeline import catalogue
-    from omfa.pipeline.words import nearest
 
     if args.markdown:
         print(catalogue.markdown(), end="")

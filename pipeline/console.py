@@ -15,6 +15,7 @@ from typing import Any
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.progress import LOG, logged
+from omfa.pipeline.words import nearest
 
 _ZOO = (
     *("torch", "braindecode", "lightning", "sklearn", "pyriemann", "joblib", "safetensors"),
@@ -31,6 +32,38 @@ _EXTRAS = {
 
 _CLIENTS = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp")
 """Packages whose errors are an object store's answers, or its silence."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that names, beside a choice or a flag that it does not know, those nearest to it."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, and end the process where anything is left over.
+
+        A command's own parser knows the flags that may have been meant; the one above it, which
+        would refuse what is left, does not.
+        """
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            actions = [action for action in self._actions if action.help != argparse.SUPPRESS]
+            flags = {flag.lstrip("-"): flag for each in actions for flag in each.option_strings}
+            told = (
+                text + nearest(text.partition("=")[0].lstrip("-"), flags, flags)
+                if text.startswith("--")
+                else text
+                for text in rest
+            )
+            self.error(f"unrecognized arguments: {' '.join(told)}")
+        return found, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(
+                action,
+                f"invalid choice: {str(value)!r}{nearest(str(value), known)}; "
+                f"choose from {', '.join(known)}",
+            )
 
 
 def add_output_flags(parser: argparse.ArgumentParser) -> None:

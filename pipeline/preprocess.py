@@ -39,6 +39,7 @@ import scipy  # its parts load when first used: signal alone takes 0.6 s
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.recording import Segment
+from omfa.pipeline.words import nearest
 
 Float32 = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -128,6 +129,12 @@ class Preprocessing:
         set_(self, "notch", tuple(float(frequency) for frequency in self.notch))
         if self.reference not in ("source", "average"):
             names = (self.reference,) if isinstance(self.reference, str) else self.reference
+            for name in names:
+                if name not in UCS:
+                    near = nearest(name, ("source", "average", *UCS.names))
+                    found = f"it is no reference and no channel of the schema{near}"
+                    action = "Give source, average, or channels by their names"
+                    raise _impossible("reference", name, found, action)
             set_(self, "reference", tuple(UCS.canonicalize(names, where="Setting reference")))
             if not names:
                 raise _impossible("reference", names, "it names no channel", "Name one")

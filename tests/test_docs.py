@@ -89,6 +89,8 @@ def test_every_link_leads_somewhere(page):
     text = BLOCK.sub("", page.read_text())
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", text):
         there = (page.parent / target).resolve() if target else page
+        if there.parent == ROOT / "docs" / "gallery":  # of the site's build, which checks it
+            continue
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), f"{target}#{anchor}"
 

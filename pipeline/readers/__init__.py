@@ -9,6 +9,7 @@ from typing import Any
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.recording import Reader
+from omfa.pipeline.words import nearest
 
 READERS = {
     "seed": "omfa.pipeline.readers.corpora.seed:SeedReader",
@@ -58,9 +59,10 @@ def get_reader(source: str, /, **options: Any) -> Reader:
     """
     made = reader_class(source)
     if unknown := sorted(set(options) - set(known := reader_options(made))):
+        each = ", ".join(f"{name}{nearest(name, known)}" for name in unknown)
         raise DataError(
             f"Making the reader {source!r}",
-            f"it has no option {', '.join(unknown)}; it has {', '.join(known) or 'none'}",
+            f"it has no option {each}; it has {', '.join(known) or 'none'}",
             "Leave the option out, or spell it as listed",
         )
     return made(**options)
@@ -80,7 +82,8 @@ def reader_class(name: str) -> type[Reader]:
     if not targets:
         raise DataError(
             f"Finding the reader {name!r}",
-            f"there is none of that name; there are {', '.join(reader_names())}",
+            f"there is none of that name{nearest(name, reader_names())}; "
+            f"there are {', '.join(reader_names())}",
             "Choose one of them, or install the package that registers it",
         )
     if len(targets) > 1:

@@ -36,7 +36,7 @@ from omfa.pipeline.readers.opening import companions, open_raw
 from omfa.pipeline.readers.raw import check_unique, to_recording
 from omfa.pipeline.readers.tables import MISSING, Pairs, numbers, pairs, plain, seconds
 from omfa.pipeline.recording import TRIAL_COLUMNS, Key, Recording
-from omfa.pipeline.words import some
+from omfa.pipeline.words import nearest, some
 
 if TYPE_CHECKING:
     import mne
@@ -136,7 +136,7 @@ class BidsReader:
             if (chosen := getattr(self, name)) not in choices:
                 raise DataError(
                     f"bids reader: choosing {name}",
-                    f"there is no {chosen!r}",
+                    f"there is no {chosen!r}{nearest(chosen, choices)}",
                     f"Choose one of {', '.join(choices)}",
                 )
         object.__setattr__(self, "events", pairs(self.events))

@@ -21,6 +21,7 @@ from omfa.pipeline.simulation.signals import (
     best_accuracy,
 )
 from omfa.pipeline.simulation.truth import Truth
+from omfa.pipeline.words import nearest
 from omfa.pipeline.writing import is_draft
 
 WINDOWS = (1, 2, 4, 10)
@@ -147,7 +148,8 @@ def simulate(
 def _known(doing: str, what: str, given: object, choices: Collection[object]) -> None:
     if given not in choices:
         listed = ", ".join(map(str, choices)) or "none"
-        raise DataError(doing, f"unknown {what} {given!r}", f"Choose from: {listed}")
+        near = nearest(str(given), map(str, choices))
+        raise DataError(doing, f"unknown {what} {given!r}{near}", f"Choose from: {listed}")
 
 
 def _chosen(

@@ -31,11 +31,20 @@ from omfa.pipeline.simulation.corpora.deap import DEAP_GENEVA as DEAP
 EMOTIV = ["AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4"]
 RULES = QualityRules()
 
-SOURCES = (
-    ("deap", {"subjects": 8, "seconds": 20}),
-    ("dreamer", {"subjects": 12, "seconds": 20}),
-    ("seed", {"subjects": 3, "sessions": 2, "seconds": 20}),
-)
+SOURCES = {
+    "deap": {"subjects": 8, "seconds": 20},
+    "dreamer": {"subjects": 12, "seconds": 20},
+    "seed": {"subjects": 3, "sessions": 2, "seconds": 20},
+    "seed-iv": {"subjects": 2, "seconds": 12},
+    "seed-v": {"subjects": 2, "seconds": 12},
+    "seed-vii": {"subjects": 1, "seconds": 12},
+    "faced": {"subjects": 8, "seconds": 12},
+    "mahnob-hci": {"subjects": 6, "seconds": 12},
+    "amigos": {"subjects": 8, "seconds": 12},
+    "eav": {"subjects": 1, "seconds": 8},
+    "thu-ep": {"subjects": 1, "seconds": 12},
+}
+"""How much of each is simulated: trials are short, since the limits judge a person's channels."""
 
 
 def judge(recordings: Iterable[Recording], what: str) -> None:
@@ -113,12 +122,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--real", type=Path, nargs="*", default=[])
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
+    parser.add_argument("--sources", nargs="*", choices=SOURCES, default=list(SOURCES))
     args = parser.parse_args()
     for seed in args.seeds:
-        for source, size in SOURCES:
+        for source in args.sources:
             with tempfile.TemporaryDirectory() as folder:
                 root = Path(folder) / "raw"
-                simulate(source, root, bad_channels=0, seed=seed, progress=False, **size)
+                simulate(source, root, bad_channels=0, seed=seed, progress=False, **SOURCES[source])
                 judge(read_all(source, root), f"simulated {source}, seed {seed}")
     for root in args.real:
         judge(read_all("files", root), str(root))

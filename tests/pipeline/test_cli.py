@@ -130,7 +130,31 @@ def test_exit_codes_tell_whole_partial_and_wrong(seed_tree, tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["sed", str(raw), str(tmp_path / "t.zarr")])
     assert stop.value.code == 2
-    assert "there is no source or verb 'sed'" in capsys.readouterr().err
+    assert "there is no source or verb 'sed' (nearest: seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "near"),
+    [
+        ("inspct a.zarr", "'inspct' (nearest: inspect)"),
+        ("simulate deep x", "'deep' (nearest: deap)"),
+        ("deap a b --variant rav", "'rav' (nearest: raw)"),
+        ("deap a b --bnd=1 2", "--bnd=1 (nearest: --band) 2"),
+        ("files a b --zzzzz", "unrecognized arguments: --zzzzz\n"),
+    ],
+)
+def test_words_that_are_nearly_right_are_suggested(line, near, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == 2
+    assert near in capsys.readouterr().err
+
+
+def test_a_reference_that_is_none_is_told_the_words_and_the_channels(capsys):
+    assert main(["deap", "a", "b", "--reference", "averag"]) == 2
+    told = capsys.readouterr().err
+    assert "no channel of the schema (nearest: average). Give source, average, or channels" in told
+    assert "--alias" not in told
 
 
 def test_inspect_and_verify(store, capsys):

@@ -384,17 +384,28 @@ MONTAGE = ["Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2", "Cz", "
 def test_positions_in_another_unit_are_recognised(scale):
     for names in (MONTAGE, MONTAGE[:3]):
         UCS.check_positions(names, scale * UCS.positions(names), where="")
+    # The scale of many is measured; that of a few is a power of ten.
+    UCS.check_positions(MONTAGE, UCS.positions(MONTAGE) / 0.0254, where="")
     swapped = scale * UCS.positions([*MONTAGE[:2][::-1], *MONTAGE[2:]])
     with pytest.raises(DataError, match=r"was measured .* --ignore-positions"):
         UCS.check_positions(MONTAGE, swapped, where="")
 
 
-def test_positions_with_axes_to_the_nose_are_recognised():
-    x, y, z = UCS.positions(MONTAGE).T
-    UCS.check_positions(MONTAGE, np.stack([y, -x, z], axis=1), where="")
+@pytest.mark.parametrize("names", [MONTAGE, MONTAGE[:3], ["Fp1", "Cz", "O1", "T8"]])
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_positions_with_axes_to_the_nose_are_recognised(names, scale):
+    x, y, z = scale * UCS.positions(names).T
+    UCS.check_positions(names, np.stack([y, -x, z], axis=1), where="")
     for mirrored in (np.stack([-x, y, z], axis=1), np.stack([x, -y, z], axis=1)):
         with pytest.raises(DataError, match="was measured"):
-            UCS.check_positions(MONTAGE, mirrored, where="")
+            UCS.check_positions(names, mirrored, where="")
+
+
+def test_one_place_for_all_electrodes_was_not_measured():
+    same = np.full((len(MONTAGE), 3), 0.03)
+    UCS.check_positions(MONTAGE, same, where="")
+    with pytest.raises(DataError, match=r"all channels have one measured position.*--montage"):
+        UCS.name_by_position([*MONTAGE[1:], "E7"], same, where="")
 
 
 @pytest.mark.parametrize("radius", [0.085, 0.095, 1.0])
@@ -687,7 +698,9 @@ CELLS = st.builds(
 @pytest.mark.parametrize(
     "end", ["events.tsv", "channels.tsv", "eeg.json", "electrodes.tsv", "participants.tsv"]
 )
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(content=st.binary(max_size=60) | CELLS)
 def test_a_bids_sidecar_of_anything_is_read_or_refused_by_name(tmp_path_factory, end, content):
     root = bids(tmp_path_factory.mktemp("fuzz") / "raw")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest
 from omfa.zoo.benchmark.tasks import TASKS
 from omfa.zoo.data.settings import Channels
 
@@ -70,7 +71,8 @@ class BenchmarkSettings:
         if self.split not in get_args(Split):
             raise DataError(doing, f"split={self.split!r}", f"Use {' or '.join(get_args(Split))}")
         if unknown := [name for name in self.tasks if name not in TASKS]:
-            raise DataError(doing, f"there is no task {unknown[0]!r}", f"Use {', '.join(TASKS)}")
+            found = f"there is no task {unknown[0]!r}{nearest(unknown[0], TASKS)}"
+            raise DataError(doing, found, f"Use {', '.join(TASKS)}")
         if self.people is not None and (self.split == "held-out" or self.people < 3):
             raise DataError(
                 doing,

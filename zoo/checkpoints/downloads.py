@@ -24,6 +24,7 @@ from urllib.request import url2pathname
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.progress import LOG, bar
+from omfa.pipeline.words import nearest
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.cards import FILES, Card
 
@@ -130,7 +131,7 @@ def find(name: str) -> Entry:
         names = ", ".join(known) or "none yet"
         raise DataError(
             f"Looking for the checkpoint {name}",
-            "there is neither a folder nor a checkpoint of that name",
+            f"there is neither a folder nor a checkpoint of that name{nearest(name, known)}",
             f"Give a folder, or one of these names: {names}",
         )
     return known[name]

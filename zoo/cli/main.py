@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TextIO
 
-from omfa.pipeline.console import add_output_flags, run_command
+from omfa.pipeline.console import Parser, add_output_flags, run_command
 from omfa.pipeline.errors import DataWarning
 from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import nearest
@@ -107,7 +107,7 @@ def _warnings_in_a_line() -> Iterator[None]:
 
 def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser of a command line; only the command that it names has its flags."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="omfa-zoo",
         description="Pre-train, fine-tune, evaluate and use models of EEG.",
         epilog=EPILOG,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from omfa.pipeline import flags
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.progress import LOG
+from omfa.pipeline.words import nearest
 from omfa.zoo.cli.flags import (
     STORES,
     add_parameters_flag,
@@ -219,7 +220,8 @@ def _of_subjects(metadata: pd.DataFrame, asked: Sequence[str]) -> npt.NDArray[np
         dataset, _, subject = name.rpartition("/")
         here = subjects.isin([subject, f"sub-{subject}"]) & (datasets.eq(dataset) | (not dataset))
         if not here.any():
-            known = ", ".join(sorted(set(datasets + "/" + subjects)))
-            raise DataError(f"Looking for the subject {name}", "there is none", f"Use of {known}")
+            known = sorted(set(datasets + "/" + subjects))
+            found = f"there is none{nearest(name, known)}"
+            raise DataError(f"Looking for the subject {name}", found, f"Use of {', '.join(known)}")
         chosen |= here.to_numpy()
     return chosen

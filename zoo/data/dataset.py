@@ -27,6 +27,7 @@ from omfa.pipeline import views
 from omfa.pipeline.channels import UCS, ChannelSchema
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.signal_path import SignalPath
+from omfa.pipeline.words import nearest
 from omfa.zoo.data.sources import Source
 from omfa.zoo.data.targets import Target
 from omfa.zoo.data.tiers import Tier, onto
@@ -628,7 +629,7 @@ class Loader:
             if self.by not in data.trials:
                 raise DataError(
                     f"Making batches of {data!r}",
-                    f"there is no column {self.by!r} to keep apart",
+                    f"there is no column {self.by!r} to keep apart{nearest(self.by, data.trials)}",
                     f"Choose one of {', '.join(map(str, data.trials))}",
                 )
             keys.append(pd.factorize(data.trials[self.by])[0][data.cuts.trial])

@@ -19,7 +19,7 @@ from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.signal_path import SignalPath, differences
 from omfa.pipeline.store import Store, open_store
-from omfa.pipeline.words import some
+from omfa.pipeline.words import nearest, some
 from omfa.zoo.data.dataset import StoreDataset, rates_in_words
 from omfa.zoo.data.flat import hold, map_sources
 from omfa.zoo.data.settings import Cache, Channels, WindowSettings
@@ -135,7 +135,7 @@ def _montages(
     if channels not in lists:
         raise DataError(
             f"Opening {where}",
-            f"channels={channels!r}",
+            f"channels={channels!r}{nearest(str(channels), lists)}",
             f"Use one of {', '.join(map(repr, lists))}",
         )
     width = max(map(len, lists[channels]))

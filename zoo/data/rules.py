@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Literal, get_args
 
 from omfa.pipeline.errors import DataError
+from omfa.pipeline.words import nearest
 
 Rule = Literal[">=", ">", "drop-middle"]
 
@@ -67,7 +68,7 @@ class Rating:
         if self.rule not in get_args(Rule):
             raise DataError(
                 f"Making classes of {self.column!r}",
-                f"there is no rule {self.rule!r}",
+                f"there is no rule {self.rule!r}{nearest(self.rule, get_args(Rule))}",
                 f"Use one of {', '.join(map(repr, get_args(Rule)))}",
             )
         if self.margin < 0 or (self.margin and self.rule != "drop-middle"):

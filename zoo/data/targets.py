@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.words import some
+from omfa.pipeline.words import nearest, some
 from omfa.zoo.data.common import is_common, targets_of, versioned
 from omfa.zoo.data.rules import (
     Levels,
@@ -233,7 +233,8 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
     if column not in metadata:
         raise DataError(
             doing,
-            f"there is no such column; the dataset has {', '.join(map(str, metadata.columns))}",
+            f"there is no such column{nearest(column, map(str, metadata.columns))}; "
+            f"the dataset has {', '.join(map(str, metadata.columns))}",
             "Choose one of these",
         )
     values = metadata[column]
@@ -268,10 +269,10 @@ def _one_target(trials: pd.DataFrame, target: OneTarget, where: str) -> Target:
     labels = [name for name in trials if name not in OWN_COLUMNS - {"stimulus"}]
     for dataset, part in trials.groupby("dataset", observed=True):
         if column not in labels or _gaps(part[column]).all():
-            theirs = [name for name in labels if part[name].notna().any()]
+            theirs = [str(name) for name in labels if part[name].notna().any()]
             raise DataError(
                 f"Making the target {column!r} of {where}",
-                f"{dataset} has no such label; it has {', '.join(map(str, theirs))}",
+                f"{dataset} has no such label{nearest(column, theirs)}; it has {', '.join(theirs)}",
                 "Choose one of these, or name one for each dataset",
             )
     gaps = _gaps(trials[column]).to_numpy()

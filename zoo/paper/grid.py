@@ -26,7 +26,7 @@ import pandas as pd
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, open_store
-from omfa.pipeline.words import duration
+from omfa.pipeline.words import duration, nearest
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset
@@ -104,7 +104,8 @@ class Grid:
         self.out, self.how = Path(out), how or GridSettings()
         self.workers, self.say = workers, say
         if unknown := [table for table in tables if table not in TABLES]:
-            raise DataError(doing, f"there is no table {unknown[0]!r}", f"Use {', '.join(TABLES)}")
+            found = f"there is no table {unknown[0]!r}{nearest(unknown[0], TABLES)}"
+            raise DataError(doing, found, f"Use {', '.join(TABLES)}")
         opened = [open_store(store) for store in stores]
         names = [store.name for store in opened]
         rates = dict(zip(names, map(_rate, opened), strict=True))
@@ -127,7 +128,8 @@ class Grid:
             self.rows += [row for row in rows if row.dataset in (self.how.datasets or names)]
             self.missing += missing
         if unknown := [name for name in self.how.datasets if name not in names]:
-            raise DataError(doing, f"there is no store of {unknown[0]}", f"Use {', '.join(names)}")
+            found = f"there is no store of {unknown[0]}{nearest(unknown[0], names)}"
+            raise DataError(doing, found, f"Use {', '.join(names)}")
         if not self.rows:
             found = "; ".join(self.missing) or "no table that is asked for has rows on the datasets"
             raise DataError(doing, found, "Give more stores, or other tables or datasets")

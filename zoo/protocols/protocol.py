@@ -126,7 +126,8 @@ class Protocol:
         object.__setattr__(self, "tested", tuple(self.tested))
         doing = f"Choosing the protocol {self.name!r}"
         if self.name not in PROTOCOLS:
-            raise DataError(doing, "there is none of that name", f"Use {', '.join(PROTOCOLS)}")
+            found = f"there is none of that name{nearest(self.name, PROTOCOLS)}"
+            raise DataError(doing, found, f"Use {', '.join(PROTOCOLS)}")
         # One fold is enough where only those named are tested: all others learn in it.
         fewest = 1 if self.tested else 2
         if (self.n_folds is not None and self.n_folds < fewest) or self.n_stimulus_folds < 2:

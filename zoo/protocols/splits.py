@@ -438,7 +438,7 @@ def _check_sides(fold: Fold, y: Rows) -> None:
         if not len(fold.side(side)):
             raise _Impossible(
                 f"nothing is left for {side} in {fold.name}",
-                "Use fewer folds, or leave it out",
+                "Use another number of folds, or leave it out",
             )
     lost = np.setdiff1d(y[fold.test], y[fold.train])
     if len(lost):

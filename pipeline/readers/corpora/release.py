@@ -20,7 +20,7 @@ from omfa.pipeline.readers.folder import (
     text_of,
 )
 from omfa.pipeline.recording import Key
-from omfa.pipeline.words import some
+from omfa.pipeline.words import nearest, some
 
 _ARCHIVES = (".zip", ".rar", ".7z", ".tar", ".tgz", ".gz")
 
@@ -311,7 +311,7 @@ def check_choice(corpus: str, what: str, given: str, choices: Sequence[str]) -> 
     if given not in choices:
         raise DataError(
             f"{corpus} reader: choosing the {what}",
-            f"there is no {what} {given!r}",
+            f"there is no {what} {given!r}{nearest(given, choices)}",
             f"Choose one of {', '.join(choices)}",
         )
 

@@ -14,6 +14,7 @@ import pytest
 
 from omfa.pipeline import DataError
 from omfa.zoo.checkpoints.downloads import PACKAGE, REGISTRY
+from omfa.zoo.checkpoints.folder import load_card
 from omfa.zoo.cli.flags import parameters_of, stage1_of
 from omfa.zoo.cli.main import COMMANDS, DEMO, main, parse
 from omfa.zoo.estimators import settings as stage2
@@ -211,6 +212,25 @@ def test_names_that_are_nearly_right_are_suggested(capsys):
         omfa_and_training_from({"freeze": "encodr"})
     with pytest.raises(DataError, match=r"stps \(nearest: steps"):
         with_changes(Settings(), {"stps": 3})
+    with pytest.raises(DataError, match=r"of that name \(nearest: omfa-small-openeeg"):
+        load_card("omfa-smal")
+
+
+@pytest.mark.parametrize(
+    ("line", "near"),
+    [
+        ("evaluate a.zarr --protocl within-subject", "--protocl (nearest: --protocol)"),
+        ("evaluate a.zarr --freeze encodr", "'encodr' (nearest: encoder)"),
+        ("pretrain a.zarr --out x --preset=smal", "'smal' (nearest: small)"),
+    ],
+)
+def test_flags_and_choices_that_are_nearly_right_are_suggested(line, near, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(line.split())
+    assert stop.value.code == 2
+    told = capsys.readouterr().err
+    assert near in told
+    assert f"omfa-zoo {line.split()[0]}" in told  # of the command, which knows its flags
 
 
 def test_a_setting_has_one_home():

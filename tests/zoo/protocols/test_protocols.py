@@ -313,6 +313,13 @@ def test_too_little_to_split(make_table, change, protocol, found):
     in_three_parts(error)
 
 
+def test_too_few_to_validate_on_is_told_what_can_help(make_table):
+    metadata = make_table(subjects=3)
+    with pytest.raises(DataError, match=r"nothing is left for validation.*another number of folds"):
+        folds_of(metadata, Protocol("cross-subject", n_folds=2))
+    folds_of(metadata, Protocol("cross-subject", n_folds=3))  # which is more, not fewer
+
+
 def test_unknown_stimulus(make_table):
     metadata = make_table(subjects=5)
     metadata.loc[3, "stimulus"] = ""
