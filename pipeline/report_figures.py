@@ -3,11 +3,11 @@
 Figures are drawn on ``Figure`` objects of their own, in matplotlib's default style whatever the
 caller's is, and carry no date and no version: the same numbers give the same bytes.
 
-Scalp maps are MNE's ``plot_topomap``. The other pictures are matplotlib's alone, because the
-libraries draw something else: MNE's ``plot_sensors`` colours by group only, writes names across
-neighbouring electrodes and lays the outer rows over one another; its plots of spectra and signals
-need the signal of every recording and average by the mean; seaborn's ``heatmap`` would save ten
-lines here for one more dependency.
+They are matplotlib's alone, because the libraries draw something else: MNE's ``plot_topomap``
+interpolates, and a fault of one electrode is no field that its neighbours share; its
+``plot_sensors`` colours by group only, writes names across neighbouring electrodes and lays the
+outer rows over one another; its plots of spectra and signals need the signal of every recording and
+average by the mean; seaborn's ``heatmap`` would save ten lines here for one more dependency.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
 from PIL import Image  # matplotlib depends on it
@@ -141,13 +141,12 @@ def _head(axes: Any) -> None:
 
 
 def _disc_radius(places: Float64) -> float:
-    """Return the radius at which most electrodes do not touch their neighbour."""
+    """Return the radius at which no electrode touches its neighbour."""
     if len(places) < 2:
         return 0.1
     apart = np.linalg.norm(places[:, None] - places[None], axis=2)
     apart[apart < 1e-3] = np.inf  # CB1 shares a place with PO9
-    # The 20th percentile: a single close pair must not shrink all discs.
-    return float(np.clip(0.5 * np.percentile(apart.min(axis=1), 20), 0.03, 0.1))
+    return float(np.clip(0.48 * apart.min(), 0.02, 0.1))
 
 
 def _discs(axes: Any, places: Float64, radius: float, **options: Any) -> PatchCollection:
@@ -193,6 +192,9 @@ def montages(
 def bad_share(channels: Sequence[str], share: Float64, positions: Float64) -> bytes:
     """Draw each channel by name, coloured by the share of recordings in which it is bad.
 
+    The colours reach from none to all recordings in every store, so that a channel that is bad
+    once does not look like one that is bad always.
+
     Parameters
     ----------
     channels : sequence of str
@@ -201,32 +203,13 @@ def bad_share(channels: Sequence[str], share: Float64, positions: Float64) -> by
     positions : ndarray, shape (n_chans, 3)
         Head frame, metres.
     """
-    places = flatten(positions)
-    radius = _disc_radius(places)
-    norm = Normalize(0, max(0.05, float(np.max(share))))
-    inches = 4.2 if len(channels) <= 40 else 5.2
-    diameter = 2 * radius * 72 * inches / 2.4  # in points
-    with style():
-        figure = Figure(figsize=(inches + 0.8, inches * 0.95), layout="constrained")
-        axes = figure.subplots()
-        _head(axes)
-        discs = _discs(axes, places, radius, edgecolor=MUTED, lw=0.5, cmap="Reds", norm=norm)
-        discs.set_array(share)
-        for (x, y), name, value in zip(places, channels, share, strict=True):
-            # Ink cannot be read on the dark end of Reds.
-            colour = "white" if norm(value) > 0.6 else INK
-            size = min(8, 1.4 * diameter / len(name))
-            axes.text(x, y, name, ha="center", va="center", fontsize=size, color=colour)
-        bar = figure.colorbar(discs, ax=axes, shrink=0.6, aspect=22, pad=0.02)
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
-        bar.set_label("recordings in which the channel is bad")
-        bar.outline.set_visible(False)
-        return png(figure)
+    label = "recordings in which the channel is bad (%)"
+    return named(channels, Discs(label, 100 * share, (0.0, 100.0)), positions)
 
 
 @dataclass(frozen=True)
-class Topography:
-    """A value of each channel over the scalp.
+class Discs:
+    """A value of each channel, to be drawn where its electrode is.
 
     Attributes
     ----------
@@ -234,7 +217,7 @@ class Topography:
     values : ndarray, shape (n_chans,)
         NaN where there is no answer.
     scale : (float, float)
-        The values of the first and the last colour, the same for every store.
+        The values of the first and the last colour.
     colours : str
         Of matplotlib's colour maps.
     log : bool
@@ -244,63 +227,108 @@ class Topography:
     title: str
     values: Float64
     scale: tuple[float, float]
-    colours: str
+    colours: str = "Reds"
     log: bool = False
 
+    @property
+    def norm(self) -> Normalize:
+        """The scale of the colours."""
+        return (LogNorm if self.log else Normalize)(*self.scale)
 
-def topographies(maps: Sequence[Topography], positions: Float64) -> bytes:
-    """Draw maps of the scalp, interpolated between the electrodes.
+    @property
+    def beyond(self) -> str:
+        """Which ends of the scale values pass: an arrow of the colour bar."""
+        known = self.values[np.isfinite(self.values)]
+        low, high = (known < self.scale[0]).any(), (known > self.scale[1]).any()
+        return "both" if low and high else "min" if low else "max" if high else "neither"
+
+
+def named(channels: Sequence[str], shown: Discs, positions: Float64) -> bytes:
+    """Draw one value of each channel, in discs that are large enough for their names.
 
     Parameters
     ----------
-    maps : sequence of Topography
+    channels : sequence of str
+    shown : Discs
+        The title is the name of the colour bar.
     positions : ndarray, shape (n_chans, 3)
         Head frame, metres.
     """
-    places = 0.095 * flatten(positions)  # MNE's head has a radius of 95 mm
-    # Of electrodes at one place, as CB1 and PO9, one is drawn: a map has one value there.
-    _, first = np.unique(places.round(5), axis=0, return_index=True)
+    places = flatten(positions)
+    radius = _disc_radius(places)
+    inches = 4.2 if len(channels) <= 40 else 6.6
+    diameter = 2 * radius * 72 * inches / 2.4  # in points
+    with style():
+        figure = Figure(figsize=(inches + 0.8, inches * 0.95), layout="constrained")
+        axes = figure.subplots()
+        discs = _coloured(axes, places, radius, shown)
+        for (x, y), name, value in zip(places, channels, shown.values, strict=True):
+            # Ink cannot be read on a dark ground, nor white on a pale one.
+            red, green, blue, _ = discs.cmap(discs.norm(value)) if np.isfinite(value) else (1,) * 4
+            colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else INK
+            size = min(8, 1.5 * diameter / len(name))
+            axes.text(x, y, name, ha="center", va="center", fontsize=size, color=colour)
+        bar = figure.colorbar(discs, ax=axes, shrink=0.6, aspect=22, pad=0.02, extend=shown.beyond)
+        bar.set_label(shown.title)
+        bar.outline.set_visible(False)
+        return png(figure)
+
+
+def _coloured(axes: Any, places: Float64, radius: float, shown: Discs) -> PatchCollection:
+    """Draw the head and its electrodes; those without an answer stay empty."""
+    _head(axes)
+    unknown = ~np.isfinite(shown.values)
+    _discs(axes, places[unknown], radius, facecolor="white", edgecolor="#c3cad2", lw=0.6, ls=":")
+    discs = _discs(
+        axes, places[~unknown], radius, edgecolor=MUTED, lw=0.5, cmap=shown.colours, norm=shown.norm
+    )
+    values = shown.values[~unknown]
+    # 0 has no logarithm; it is at the pale end like all that is below the scale.
+    discs.set_array(np.maximum(values, shown.scale[0] / 10) if shown.log else values)
+    return discs
+
+
+def electrodes(maps: Sequence[Discs], channels: Sequence[str], positions: Float64) -> bytes:
+    """Draw heads side by side, a disc for each electrode, with the median and the worst by name.
+
+    Parameters
+    ----------
+    maps : sequence of Discs
+    channels : sequence of str
+    positions : ndarray, shape (n_chans, 3)
+        Head frame, metres.
+    """
+    places = flatten(positions)
+    radius = _disc_radius(places)
     columns = min(len(maps), 4)
     rows = -(-len(maps) // columns)
     with style():
-        figure = Figure(figsize=(2.75 * columns, 2.75 * rows), layout="constrained")
+        figure = Figure(figsize=(2.75 * columns, 2.9 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, shown in zip(grid, maps, strict=False):
-            _topography(figure, axes, shown, places, first)
+            discs = _coloured(axes, places, radius, shown)
+            axes.set_title(f"{shown.title}\n{_median_and_worst(shown, channels)}", fontsize=8)
+            bar = figure.colorbar(
+                discs, ax=axes, shrink=0.62, aspect=16, pad=0.02, extend=shown.beyond
+            )
+            bar.outline.set_visible(False)
+            if shown.log:
+                bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+            else:
+                bar.ax.locator_params(nbins=4)
         for axes in grid[len(maps) :]:
             axes.axis("off")
         return png(figure)
 
 
-def _topography(
-    figure: Figure, axes: Any, shown: Topography, places: Float64, first: npt.NDArray[np.int64]
-) -> None:
-    from mne.viz import plot_topomap  # seconds to import; only maps need it
-
-    known = np.intersect1d(first, np.flatnonzero(np.isfinite(shown.values)))
-    values, scale = shown.values, np.array(shown.scale)
-    if shown.log:
-        values, scale = np.log10(np.maximum(values, 1e-9)), np.log10(scale)
-    image, _ = plot_topomap(
-        values[known],
-        places[known],
-        axes=axes,
-        show=False,
-        contours=0,
-        sensors="k.",
-        res=160,
-        cmap=shown.colours,
-        vlim=tuple(scale),
-    )
-    for line in axes.lines:
-        line.set_markersize(2.2)
-        line.set_color(INK)
-    axes.set_title(shown.title)
-    bar = figure.colorbar(image, ax=axes, shrink=0.62, aspect=16, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.ax.locator_params(nbins=4 if not shown.log else 2)
-    if shown.log:
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
+def _median_and_worst(shown: Discs, channels: Sequence[str]) -> str:
+    """Say in numbers what the colours of a head cannot."""
+    low, high = shown.scale
+    # A scale that is symmetric about 0 is as bad at both ends, a reversed one at its low end.
+    badness = -shown.values if shown.colours.endswith("Reds_r") else shown.values
+    badness = np.abs(badness) if low == -high else badness
+    worst = int(np.nanargmax(badness))
+    return f"median {np.nanmedian(shown.values):.2g}, {channels[worst]} {shown.values[worst]:.2g}"
 
 
 # ------------------------------------------------------------------------------- spectra
@@ -337,7 +365,12 @@ def spectra(
         figure = Figure(figsize=(7.4, 3.3), layout="constrained")
         axes = figure.subplots()
         axes.axvspan(
-            band[0] or 0, band[1] or frequency[-1], color="#e9eff6", lw=0, label="pass band"
+            band[0] or 0,
+            band[1] or frequency[-1],
+            fc="#dbe6f3",
+            ec=AFTER,
+            lw=0.5,
+            label="pass band",
         )
         medians = []
         for rows, colour, name, lw in (

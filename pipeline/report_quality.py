@@ -149,7 +149,7 @@ def channel_quality(survey: Survey) -> ChannelQuality:
     return ChannelQuality(
         shares=figures.bad_share(channels, shares, positions),
         often_bad=_often_bad(survey, shares),
-        maps=figures.topographies(maps, positions) if maps else b"",
+        maps=figures.electrodes(maps, channels, positions) if maps else b"",
         undrawn=undrawn,
         mains_share=mains_share,
         mains=mains,
@@ -181,7 +181,7 @@ def _often_bad(survey: Survey, shares: npt.NDArray[np.float64]) -> list[tuple[st
     ]
 
 
-def _maps(survey: Survey) -> tuple[list[figures.Topography], list[str]]:
+def _maps(survey: Survey) -> tuple[list[figures.Discs], list[str]]:
     """Return the maps to draw, and what to write of the figures that show too little."""
     maps, undrawn = [], []
     for name, measure in MEASURES.items():
@@ -196,9 +196,7 @@ def _maps(survey: Survey) -> tuple[list[figures.Topography], list[str]]:
             undrawn.append(f"{measure.title}: {page.span(float(f'{v:.2g}') for v in finite)}")
         else:
             maps.append(
-                figures.Topography(
-                    measure.title, values, measure.scale, measure.colours, measure.log
-                )
+                figures.Discs(measure.title, values, measure.scale, measure.colours, measure.log)
             )
     return maps, undrawn
 

@@ -160,7 +160,7 @@ def without_maps(monkeypatch):
     """Spare a test that is about words the slowest picture."""
     pixel = io.BytesIO()
     Image.new("L", (1, 1)).save(pixel, format="png")
-    monkeypatch.setattr(report_figures, "topographies", lambda maps, positions: pixel.getvalue())
+    monkeypatch.setattr(report_figures, "electrodes", lambda *maps: pixel.getvalue())
 
 
 # ------------------------------------------------------------------------------- what it says

@@ -148,6 +148,7 @@ def _demo(args: argparse.Namespace) -> int:
     # The report shows the command, so that whoever reads it can change it.
     command = ["reproduce", "--table", "within", "--stores", *map(str, stores)]
     command += ["--datasets", "dreamer", "--out", str(args.folder / "tables")]
+    command += ["--truth", str(args.folder / "dreamer-simulated")]
     command += ["--workers", str(args.workers), *DEMO]
     LOG.info(shlex.join(["omfa-zoo", *command]))
     return main(command)
