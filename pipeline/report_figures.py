@@ -27,6 +27,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
+from matplotlib.ticker import NullFormatter
 from PIL import Image  # matplotlib depends on it
 
 from omfa.pipeline.channels import UCS
@@ -36,6 +37,9 @@ Float64 = npt.NDArray[np.float64]
 
 INK, MUTED, PALE = "#1f2933", "#7b8794", "#e4e7eb"
 BEFORE, AFTER, BAD, MARK = "#8d99a6", "#2463a6", "#c8372d", "#0b7a54"
+
+COLOURS = ("#2463a6", "#d55e00", "#0b7a54", "#7d4fa3", "#b07d00", "#2a8fbd", "#000000", "#c8372d")
+"""Of datasets and classes: apart for colour-blind eyes, and dark enough for white numbers."""
 
 REASON_COLOURS = {
     "flat": "#000000",
@@ -182,8 +186,7 @@ def montages(
                 (np.isin(names, every), AFTER, AFTER),
             ):
                 _discs(axes, places[shown], radius, facecolor=face, edgecolor=edge, lw=0.7)
-            plain = title.encode("ascii", "replace").decode()  # the font has no other scripts
-            axes.set_title(f"{plain}: {len(some)}", parse_math=False)
+            axes.set_title(f"{_ascii(title)}: {len(some)}", parse_math=False)
         for axes in grid[len(datasets) :]:
             axes.axis("off")
         return png(figure, colours=64)
@@ -341,6 +344,9 @@ def _quartiles(rows: Float64) -> Float64:
 
 
 def _plain(value: float) -> str:
+    """Return a tick of a logarithmic axis; of small powers of ten the power."""
+    if 0 < value < 1e-2:
+        return f"$10^{{{round(np.log10(value))}}}$"
     return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
@@ -405,6 +411,188 @@ def spectra(
         )
         axes.legend(ncols=3, loc="lower left", fontsize=8)
         return png(figure, colours=64)
+
+
+def channel_spectra(
+    frequency: Float64, spectra: Float64, channels: Sequence[str], bad: Sequence[str]
+) -> bytes:
+    """Draw the raw spectrum of each channel of a recording, bad ones in red and by name.
+
+    Parameters
+    ----------
+    frequency : ndarray, shape (n_freqs,)
+        Hz.
+    spectra : ndarray, shape (n_chans, n_freqs)
+        uV²/Hz.
+    channels, bad : sequence of str
+    """
+    with style():
+        figure = Figure(figsize=(7.4, 3.1), layout="constrained")
+        axes = figure.subplots()
+        last = 0.0
+        for row, name in sorted(zip(spectra, channels, strict=True), key=lambda one: one[1] in bad):
+            known = np.isfinite(row) & (row > 0)
+            if not known.any():
+                continue
+            red = name in bad
+            axes.plot(
+                frequency[known], row[known], color=BAD if red else BEFORE, lw=1.4 if red else 0.6
+            )
+            if red:
+                last = frequency[known][-1]
+                axes.annotate(
+                    name, (last, row[known][-1]), xytext=(3, 0), textcoords="offset points",
+                    fontsize=7, color=BAD, va="center",
+                )  # fmt: skip
+        axes.set(
+            xlim=(frequency[0], frequency[-1]),
+            xlabel="frequency (Hz)",
+            ylabel="power density (µV²/Hz)",
+            yscale="log",
+        )
+        return png(figure, colours=64)
+
+
+@dataclass(frozen=True)
+class Together:
+    """What is compared of a dataset with the others.
+
+    Attributes
+    ----------
+    title : str
+    spectra : ndarray, shape (n_rows, n_freqs)
+        As stored, uV²/Hz.
+    amplitudes : ndarray, shape (n_rows,)
+        RMS of each channel of each recording, uV.
+    lengths : ndarray, shape (n_trials,)
+        Seconds.
+    """
+
+    title: str
+    spectra: Float64
+    amplitudes: Float64
+    lengths: Float64
+
+
+def together(frequency: Float64, datasets: Sequence[Together]) -> bytes:
+    """Draw all datasets on the same axes: stored spectra, amplitudes and lengths of trials.
+
+    Parameters
+    ----------
+    frequency : ndarray, shape (n_freqs,)
+        Hz.
+    datasets : sequence of Together
+    """
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(datasets))]
+    names = [_ascii(shown.title) for shown in datasets]
+    with style():
+        figure = Figure(
+            figsize=(10.6, 3.1 + 0.16 * max(0, len(datasets) - 4)), layout="constrained"
+        )
+        left, middle, right = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
+        most = 0.0
+        for shown, colour, name in zip(datasets, colours, names, strict=True):
+            low, median, high = _quartiles(shown.spectra)
+            left.fill_between(frequency, low, high, color=colour, alpha=0.18, lw=0)
+            left.plot(frequency, median, color=colour, lw=1.6, label=name)
+            most = max(most, float(np.nanmax(high)))
+        # Below that is the stop band of the filters, which shows nothing.
+        left.set(yscale="log", ylim=(most / 1e6, most * 2), xlim=(frequency[0], frequency[-1]))
+        left.set(xlabel="frequency (Hz)", ylabel="stored power density (µV²/Hz)")
+        for axes, unit, values in (
+            (middle, "RMS of a channel at 1-40 Hz (µV)", [d.amplitudes for d in datasets]),
+            (right, "length of a trial (s)", [d.lengths for d in datasets]),
+        ):
+            _boxes(axes, values, colours)
+            axes.set(xlabel=unit, ylim=(len(datasets) - 0.4, -0.6), yticks=range(len(datasets)))
+            axes.set_yticklabels([])
+        middle.set_xscale("log")
+        for log in (left.yaxis, middle.xaxis):
+            log.set_major_formatter(lambda value, _: _plain(value))
+        middle.xaxis.set_minor_formatter(NullFormatter())
+        figure.legend(
+            *left.get_legend_handles_labels(), loc="outside upper left", ncols=4, fontsize=8
+        )
+        return png(figure, colours=128)
+
+
+def _boxes(axes: Any, rows: Sequence[Float64], colours: Sequence[str]) -> None:
+    """Draw median, quartiles and the range of the middle 90 %."""
+    for y, (row, colour) in enumerate(zip(rows, colours, strict=True)):
+        known = row[np.isfinite(row) & (row > 0)]
+        if not known.size:
+            continue
+        least, low, median, high, most = np.percentile(known, [5, 25, 50, 75, 95])
+        axes.plot([least, most], [y, y], color=colour, lw=1.2)
+        axes.plot([low, high], [y, y], color=colour, lw=8, alpha=0.35, solid_capstyle="butt")
+        axes.plot([median], [y], "|", color=colour, ms=12, mew=2)
+        axes.annotate(
+            f"{median:.3g}", (median, y), xytext=(0, 8), textcoords="offset points",
+            ha="center", va="bottom", fontsize=7.5, color=colour,
+        )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------- labels
+
+
+def classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> bytes:
+    """Draw how many trials of each class every subject has, a bar each.
+
+    Parameters
+    ----------
+    counts : mapping of str to sequence of int
+        By subject, the trials of each class.
+    names : sequence of str
+        The classes.
+    """
+    with style():
+        figure = Figure(figsize=(5.6, 0.95 + 0.2 * len(counts)), layout="constrained")
+        axes = figure.subplots()
+        for y, own in enumerate(counts.values()):
+            start = 0
+            for i, n in enumerate(own):
+                colour = COLOURS[i % len(COLOURS)]
+                axes.barh(y, n, left=start, height=0.8, color=colour, alpha=0.8)
+                if n:
+                    axes.text(
+                        start + n / 2, y, f"{n}", ha="center", va="center", fontsize=7,
+                        color="white",
+                    )  # fmt: skip
+                start += n
+        axes.set_yticks(range(len(counts)), [_ascii(name) for name in counts], fontsize=7)
+        axes.set(ylim=(len(counts) - 0.4, -0.6), xlabel="trials", ylabel="subject")
+        handles = [
+            Patch(color=COLOURS[i % len(COLOURS)], alpha=0.8, label=_ascii(name))
+            for i, name in enumerate(names)
+        ]
+        legend = figure.legend(handles=handles, loc="outside upper left", ncols=5, fontsize=8)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        return png(figure, colours=64)
+
+
+def ratings(valence: Float64, arousal: Float64) -> bytes:
+    """Draw trials by their two ratings; equal ones are darker.
+
+    Parameters
+    ----------
+    valence, arousal : ndarray, shape (n_trials,)
+    """
+    both = np.concatenate([valence, arousal])
+    low, high = np.floor(both.min()), np.ceil(both.max())
+    room = 0.04 * (high - low) or 0.5
+    with style():
+        figure = Figure(figsize=(3.3, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(valence, arousal, "o", ms=4.5, color=AFTER, alpha=0.35, mew=0)
+        limits = low - room, high + room
+        axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="valence", ylabel="arousal")
+        return png(figure, colours=64)
+
+
+def _ascii(name: str) -> str:
+    """Return what the font can show."""
+    return name.encode("ascii", "replace").decode()
 
 
 # ------------------------------------------------------------------------------- signals

@@ -156,7 +156,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 DEMO = shlex.split(
     "--folds 3 --preset tiny --steps 200 --pretrain-batch-size 128 --channels-per-window 8 "
-    "--epochs 30 --patience 8 --lr 3e-3 --freeze encoder"
+    "--epochs 30 --lr 3e-3 --freeze encoder"
 )
 """Settings with which the demo takes minutes on two cores, and still learns something."""
 
