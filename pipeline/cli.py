@@ -444,7 +444,6 @@ DREAMER a smaller one is not learned, and a first look should show a model that 
 """
 
 
-
 def _demo(args: argparse.Namespace) -> int:
     from omfa.pipeline.ingestion import ingest
     from omfa.pipeline.report import write_report

@@ -144,7 +144,7 @@ def _head(axes: Any) -> None:
     axes.axis("off")
 
 
-def _disc_radius(places: Float64) -> float:
+def disc_radius(places: Float64) -> float:
     """Return the radius at which no electrode touches its neighbour."""
     if len(places) < 2:
         return 0.1
@@ -174,7 +174,7 @@ def montages(
     wide = min(2.75, 11 / columns)
     names = np.array(union)
     places = flatten(UCS.positions(union))
-    radius = 0.85 * _disc_radius(places)
+    radius = 0.85 * disc_radius(places)
     with style():
         figure = Figure(figsize=(wide * columns, (wide + 0.1) * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -258,7 +258,7 @@ def named(channels: Sequence[str], shown: Discs, positions: Float64) -> bytes:
         Head frame, metres.
     """
     places = flatten(positions)
-    radius = _disc_radius(places)
+    radius = disc_radius(places)
     inches = 4.2 if len(channels) <= 40 else 6.6
     diameter = 2 * radius * 72 * inches / 2.4  # in points
     with style():
@@ -302,7 +302,7 @@ def electrodes(maps: Sequence[Discs], channels: Sequence[str], positions: Float6
         Head frame, metres.
     """
     places = flatten(positions)
-    radius = _disc_radius(places)
+    radius = disc_radius(places)
     columns = min(len(maps), 4)
     rows = -(-len(maps) // columns)
     with style():

@@ -91,7 +91,8 @@ def _data(survey: Survey, cite: Callable[[str], str]) -> Iterator[str]:
         f"{plural(len(survey.store.channels), 'channel')}."
     )
     if failures := survey.store.failures:
-        yield f"{plural(len(failures), 'recording')} could not be read and were left out."
+        were = "was" if len(failures) == 1 else "were"
+        yield f"{plural(len(failures), 'recording')} could not be read and {were} left out."
 
 
 def _signal(survey: Survey, cite: Callable[[str], str]) -> Iterator[str]:
@@ -141,7 +142,11 @@ def _quality(survey: Survey, cite: Callable[[str], str]) -> Iterator[str]:
         if survey.store.settings.get("preprocessing", {}).get("interpolate")
         else "marked and not repaired"
     )
-    yield f"{bad:,} of {plural(n, 'channel')} ({bad / n:.1%}) were bad; they were {treated}."
+    yield (
+        f"{bad:,} of {plural(n, 'channel')} ({bad / n:.1%}) were bad; they were {treated}."
+        if bad
+        else f"None of {plural(n, 'channel')} was bad."
+    )
 
 
 def _stored(survey: Survey, cite: Callable[[str], str]) -> Iterator[str]:

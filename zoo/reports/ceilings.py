@@ -44,7 +44,9 @@ def ceiling(result: Result, metric: str, truths: Sequence[Truth]) -> float | Non
             best = truth.best_accuracy.get(target, {})
             scores = next((best[key] for key in best if _seconds(key) == seconds), None)
             mine = data["datasets"] == [truth.source]
-            if mine and scores and _rule(target, words) == result.config["rule"]:
+            # Of a target that was given for each dataset the rule names the dataset too.
+            rule = result.config["rule"].removeprefix(f"{truth.source}: ")
+            if mine and scores and _rule(target, words) == rule:
                 return scores[_NAMES[metric]]
     return None
 

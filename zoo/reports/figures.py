@@ -136,7 +136,7 @@ def scores(
     lowest = min([min(row.scores.min(initial=1.0), row.majority) for row in every] + lines)
     height = len(names) * (_HEADING + _GAP) + len(every) * _ROW
     with style():
-        figure = Figure(figsize=(WIDTH, 1.35 + _INCHES * height), layout="constrained")
+        figure = Figure(figsize=(6.4, 1.5 + _INCHES * height), layout="constrained")
         axes = figure.subplots()
         axes.set_title(_wrapped(title), loc="left", parse_math=False)
         if chance is not None:
@@ -158,6 +158,7 @@ def scores(
                 fontsize=8,
                 va="center",
                 parse_math=False,
+                bbox={"fc": "white", "ec": "none", "pad": 0.5},
             )
             # A long name must not narrow the axes.
             heading.set_in_layout(False)
@@ -205,11 +206,19 @@ def _row_of_dots(
         )
 
 
+def _of_legend(side: Side) -> str:
+    """Return a protocol's name, short enough for a legend of two columns."""
+    name, _, details = side.label.partition(" (")
+    return plain(f"{name} (LEAKY)" if side.leaky else f"{name} ({details}" if details else name)[
+        :52
+    ]
+
+
 def _legend(
     figure: Figure, axes: Any, sides: Sequence[Side], colours: Sequence[str], *, starred: bool
 ) -> None:
     handles = [
-        Line2D([], [], color=colour, lw=2, marker="D", ms=5, label=plain(side.label),
+        Line2D([], [], color=colour, lw=2, marker="D", ms=5, label=_of_legend(side),
                mfc="white" if side.leaky else colour)
         for side, colour in zip(sides, colours, strict=True)
     ]  # fmt: skip
@@ -222,7 +231,7 @@ def _legend(
         star = {"mfc": "none", "mec": MARK, "ms": 9}
         handles.append(Line2D([], [], marker="*", label="the paper", **none, **star))
     handles += axes.get_legend_handles_labels()[0]
-    legend = figure.legend(handles=handles, loc="outside lower left", ncols=3, fontsize=7.5)
+    legend = figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=7.5)
     for text, side in zip(legend.get_texts(), sides, strict=False):
         text.set_parse_math(False)
         if side.leaky:

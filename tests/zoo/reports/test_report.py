@@ -171,6 +171,8 @@ def test_the_best_that_a_simulation_allows_is_drawn_where_it_is_of_these_windows
     result = entries[0].first
     assert ceiling(result, "accuracy", [truth()]) == 0.9
     assert ceiling(result, "macro_f1", [truth()]) is None
+    named = replace(result, config={**result.config, "rule": f"tiny: {result.config['rule']}"})
+    assert ceiling(named, "accuracy", [truth()]) == 0.9
     assert ceiling(result, "accuracy", [truth(source="seed")]) is None
     rating = truth(targets={"emotion": "1 where the rating is above 3"})
     assert ceiling(result, "accuracy", [rating]) is None  # other classes
