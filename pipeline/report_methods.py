@@ -24,10 +24,11 @@ _SPLINES = (
     "Perrin, F., et al. (1989). Spherical splines for scalp potential and current density mapping. "
     "Electroencephalography and Clinical Neurophysiology, 72, 184-187."
 )
-_OMFA = (
+OMFA = (
     "Li, X., Li, Y., & Zhang, Y. (2025). One Model for All: Universal Pre-training for EEG based "
     "Emotion Recognition across Heterogeneous Datasets and Paradigms. arXiv:2511.08444."
 )
+"""The paper whose method omfa implements."""
 _ZARR = "Zarr developers. Zarr core specification, version 3."
 
 CITATIONS: Mapping[str, str] = {
@@ -63,18 +64,31 @@ class Methods:
     references: list[str]
 
 
+class Citations:
+    """Works in the order in which a text first cites them.
+
+    Attributes
+    ----------
+    works : list of str
+    """
+
+    def __init__(self) -> None:
+        self.works: list[str] = []
+
+    def mark(self, work: str) -> str:
+        """Return the mark of a work in the text, such as ``[1]``."""
+        if work not in self.works:
+            self.works.append(work)
+        return f"[{self.works.index(work) + 1}]"
+
+
 def methods(survey: Survey) -> Methods:
     """Describe a store as the methods of a paper do."""
-    references: list[str] = []
-
-    def cite(work: str) -> str:
-        if work not in references:
-            references.append(work)
-        return f"[{references.index(work) + 1}]"
-
+    cited = Citations()
+    cite = cited.mark
     sentences = [*_data(survey, cite), *_signal(survey, cite), *_quality(survey, cite)]
     sentences += list(_stored(survey, cite))
-    return Methods(" ".join(sentences), references)
+    return Methods(" ".join(sentences), cited.works)
 
 
 def _data(survey: Survey, cite: Callable[[str], str]) -> Iterator[str]:
@@ -101,7 +115,7 @@ def _signal(survey: Survey, cite: Callable[[str], str]) -> Iterator[str]:
     yield (
         f"They were read with omfa {version} and aligned to its channel schema, version "
         f"{survey.store.settings['ucs_version']}, which names the electrodes of all datasets "
-        f"alike {cite(_OMFA)}."
+        f"alike {cite(OMFA)}."
     )
     low, high = settings.get("band") or (None, None)
     filters = []

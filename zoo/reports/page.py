@@ -25,6 +25,7 @@ from omfa.zoo.protocols.comparisons import LEAST_SUBJECTS, least_p_in_words
 from omfa.zoo.protocols.metrics import PROBABILITY_METRICS
 from omfa.zoo.reports import figures
 from omfa.zoo.reports.ceilings import ceiling
+from omfa.zoo.reports.methods import methods
 from omfa.zoo.reports.tables import Entry, summary_table
 
 if TYPE_CHECKING:
@@ -516,7 +517,8 @@ def write_report(
     simulated = [entry for entry in entries if _simulated(entry)]
     values = {
         "title": title,
-        "sections": {anchor: heading for anchor, (heading, _) in (tables | closing).items()},
+        "sections": {anchor: heading for anchor, (heading, _) in (tables | closing).items()}
+        | ({"methods": "Methods"} if entries else {}),
         "simulated": sorted({d for e in simulated for d in e.first.config["dataset"]["datasets"]}),
         "leaky": any(entry.first.leaky for entry in entries),
         "starred": any(_paper(entry, metric) is not None for entry in entries),
@@ -524,6 +526,7 @@ def write_report(
         "tested": any(len(by_subject(e.results)) >= LEAST_SUBJECTS for e in entries),
         "metric": _words(metric),
         "tables": tables,
+        "for_a_paper": methods(entries, _words(metric)) if entries else None,
         "opening": opening,
         "closing": closing,
     }

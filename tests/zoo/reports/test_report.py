@@ -187,6 +187,20 @@ def test_of_few_people_no_column_of_p_is_shown(page):
     assert "Wilcoxon" not in page
 
 
+def test_methods_say_what_was_run_and_cite_what_they_name(page, entries, tmp_path):
+    said = page.split('id="methods"')[1]
+    assert "The data were simulated tiny: 3 subjects" in said
+    assert "leaky-window" in said
+    assert "they say nothing about new trials" in said
+    assert "With fewer than 6 subjects no test was made" in said
+    assert "Kerby, D. S. (2014)" in said
+    assert "Wilcoxon" not in said
+    alone = write_report(entries[2:3], tmp_path / "r.html").read_text().split('id="methods"')[1]
+    assert "Kerby" not in alone
+    assert "say nothing about new trials" not in alone
+    assert write_report([], tmp_path / "none.html").read_text().count("methods") == 0
+
+
 def test_tables_fit_a_sheet_of_paper(page):
     heads = [
         re.findall(r"<th[^>]*>(.*?)</th>", h) for h in re.findall(r"<thead>(.*?)</thead>", page)
