@@ -435,12 +435,13 @@ def _corpora(args: argparse.Namespace) -> int:
 
 
 DEMO: Mapping[str, Mapping[str, Any]] = {
-    "seed": {"subjects": 2, "sessions": 2, "seconds": 20, "effect": 3.0},
-    "deap": {"subjects": 2, "seconds": 20, "effect": 3.0},
+    "seed": {"subjects": 2, "sessions": 2, "seconds": 20},
+    "deap": {"subjects": 2, "seconds": 20},
     "dreamer": {"subjects": 4, "seconds": 30, "effect": 3.0},
 }
-"""What is simulated. The effect is six times the simulator's own: with the 18 trials of a person of
-DREAMER a smaller one is not learned, and a first look should show a model that has learned.
+"""What is simulated. In DREAMER, which `omfa-zoo demo` fine-tunes on, the effect is six times the
+simulator's own: a smaller one is not learned from the 12 trials of a person that are left to train
+on, and a first look should show a model that has learned.
 """
 
 

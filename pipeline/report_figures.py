@@ -27,7 +27,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from PIL import Image  # matplotlib depends on it
 
 from omfa.pipeline.channels import UCS
@@ -331,7 +331,15 @@ def _median_and_worst(shown: Discs, channels: Sequence[str]) -> str:
     badness = -shown.values if shown.colours.endswith("Reds_r") else shown.values
     badness = np.abs(badness) if low == -high else badness
     worst = int(np.nanargmax(badness))
-    return f"median {np.nanmedian(shown.values):.2g}, {channels[worst]} {shown.values[worst]:.2g}"
+    usual = brief(float(np.nanmedian(shown.values)))
+    return f"median {usual}, {channels[worst]} {brief(float(shown.values[worst]))}"
+
+
+def brief(value: float) -> str:
+    """Return a number in two digits that count, with zeros in place of an exponent."""
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.1e}"
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")
 
 
 # ------------------------------------------------------------------------------- spectra
@@ -429,7 +437,10 @@ def channel_spectra(
     with style():
         figure = Figure(figsize=(7.4, 3.1), layout="constrained")
         axes = figure.subplots()
-        last = 0.0
+        good = spectra[~np.isin(channels, bad)]
+        seen = good if (good > 0).any() else spectra
+        # A flat channel has no power to speak of, and would press the others together.
+        least = float(seen[seen > 0].min()) / 10 if (seen > 0).any() else 1e-6
         for row, name in sorted(zip(spectra, channels, strict=True), key=lambda one: one[1] in bad):
             known = np.isfinite(row) & (row > 0)
             if not known.any():
@@ -439,9 +450,9 @@ def channel_spectra(
                 frequency[known], row[known], color=BAD if red else BEFORE, lw=1.4 if red else 0.6
             )
             if red:
-                last = frequency[known][-1]
+                end = frequency[known][-1], max(row[known][-1], least)
                 axes.annotate(
-                    name, (last, row[known][-1]), xytext=(3, 0), textcoords="offset points",
+                    name, end, xytext=(3, 0), textcoords="offset points",
                     fontsize=7, color=BAD, va="center",
                 )  # fmt: skip
         axes.set(
@@ -450,6 +461,7 @@ def channel_spectra(
             ylabel="power density (µV²/Hz)",
             yscale="log",
         )
+        axes.set_ylim(bottom=least)
         return png(figure, colours=64)
 
 
@@ -561,6 +573,7 @@ def classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> bytes:
                 start += n
         axes.set_yticks(range(len(counts)), [_ascii(name) for name in counts], fontsize=7)
         axes.set(ylim=(len(counts) - 0.4, -0.6), xlabel="trials", ylabel="subject")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         handles = [
             Patch(color=COLOURS[i % len(COLOURS)], alpha=0.8, label=_ascii(name))
             for i, name in enumerate(names)
@@ -587,6 +600,8 @@ def ratings(valence: Float64, arousal: Float64) -> bytes:
         axes.plot(valence, arousal, "o", ms=4.5, color=AFTER, alpha=0.35, mew=0)
         limits = low - room, high + room
         axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="valence", ylabel="arousal")
+        for each in (axes.xaxis, axes.yaxis):
+            each.set_major_locator(MaxNLocator(integer=True))
         return png(figure, colours=64)
 
 

@@ -118,4 +118,5 @@ def _heads(
 def _number(name: str, value: float) -> str:
     if not np.isfinite(value):
         return "–"
-    return f"{100 * value if MEASURES[name].share else value:.2g}".replace("-", "\N{MINUS SIGN}")
+    shown = figures.brief(float(100 * value if MEASURES[name].share else value))
+    return shown.replace("-", "\N{MINUS SIGN}")
