@@ -16,6 +16,24 @@ EGI = (
 """How the channels of EGI's nets of 128 and 129 get names: 10-20 equivalents, the rest by place."""
 
 
+USUAL_TARGETS = {
+    "seed": "emotion",
+    "seed-iv": "emotion",
+    "seed-v": "emotion",
+    "seed-vii": "emotion",
+    "faced": "emotion",
+    "thu-ep": "emotion",
+    "eav": "emotion",
+    "deap": "valence>5",
+    "dreamer": "valence>3",
+    "amigos": "valence>5",
+    "mahnob-hci": "valence>5",
+}
+"""The target of each dataset where none is given. Where a corpus comes with classes, these; of a
+rating the middle of the scale itself counts as low, which is our choice.
+"""
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A corpus.

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that ``--help`` answers 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points, version
@@ -127,6 +128,12 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
                 "--out",
                 metavar="FILE",
                 help="a path or an address (default: STORE.html beside the store)",
+            )
+            verb.add_argument(
+                "--recordings",
+                nargs="+",
+                metavar="NAME",
+                help="of these alone, one by one; NAME may hold * and ?: 'sub-01_*'",
             )
     corpora = verbs.add_parser(
         "corpora",
@@ -338,8 +345,24 @@ def _report(args: argparse.Namespace) -> int:
     from omfa.pipeline.report import write_report
     from omfa.pipeline.store import open_store
 
-    print(write_report([open_store(args.store)], args.out or f"{args.store.rstrip('/')}.html"))
+    store = open_store(args.store)
+    if args.recordings:
+        store = _some_of(store, args.recordings)
+    print(write_report([store], args.out or f"{args.store.rstrip('/')}.html"))
     return 0
+
+
+def _some_of(store: Store, patterns: Sequence[str]) -> Store:
+    """Return the store with the recordings that are asked for."""
+    names = list(store.recordings.index)
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise DataError(
+                f"Choosing recordings of {store.path}",
+                f"none is called {pattern!r}{nearest(pattern, names)}",
+                f"omfa-ingest inspect {store.path} lists them",
+            )
+    return store.keep({name for pattern in patterns for name in fnmatch.filter(names, pattern)})
 
 
 def _row(store: Store) -> dict[str, Any]:
@@ -420,9 +443,13 @@ def _corpora(args: argparse.Namespace) -> int:
 
 DEMO: Mapping[str, Mapping[str, Any]] = {
     "seed": {"subjects": 2, "sessions": 2, "seconds": 20},
-    "deap": {"subjects": 2},
-    "dreamer": {"subjects": 4, "seconds": 30},
+    "deap": {"subjects": 2, "seconds": 20},
+    "dreamer": {"subjects": 4, "seconds": 30, "effect": 3.0},
 }
+"""What is simulated. In DREAMER, which `omfa-zoo demo` fine-tunes on, the effect is six times the
+simulator's own: a smaller one is not learned from the 12 trials of a person that are left to train
+on, and a first look should show a model that has learned.
+"""
 
 
 def _demo(args: argparse.Namespace) -> int:

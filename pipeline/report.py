@@ -8,14 +8,12 @@ same stores give the same bytes.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from omfa.pipeline import report_figures as figures
@@ -25,6 +23,16 @@ from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.progress import bar
 from omfa.pipeline.quality import FREQUENCIES
+from omfa.pipeline.report_advice import Advice, advise
+from omfa.pipeline.report_labels import (
+    Balance,
+    Label,
+    class_balance,
+    labels,
+    one,
+    valence_by_arousal,
+)
+from omfa.pipeline.report_methods import Methods, methods
 from omfa.pipeline.report_quality import (
     MEASURES,
     ChannelQuality,
@@ -32,7 +40,8 @@ from omfa.pipeline.report_quality import (
     channel_quality,
     recording_quality,
 )
-from omfa.pipeline.report_survey import Survey
+from omfa.pipeline.report_recordings import RecordingPage, recording_pages
+from omfa.pipeline.report_survey import Survey, amplitudes
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.pipeline.words import size
 
@@ -44,9 +53,6 @@ LEAD_SECONDS = 1.5
 """The part of a trace before the trial's onset, where the signal is contiguous there."""
 
 MOST_TRACES = 14
-
-MOST_BARS = 12
-"""Different numbers of a label, beyond which its chart is a histogram; bars of any label."""
 
 # ------------------------------------------------------------------------------- all stores
 
@@ -143,6 +149,21 @@ def _channels(stored: Sequence[Survey]) -> _Channels:
     )
 
 
+def _together(stored: Sequence[Survey]) -> bytes:
+    """Draw all datasets on the same axes; nothing where none has a spectrum."""
+    rows = [
+        figures.Together(
+            s.title,
+            s.after,
+            amplitudes(s.after),
+            np.concatenate([*s.lengths.values()]) if s.lengths else np.empty(0),
+        )
+        for s in stored
+    ]
+    known = [row for row in rows if np.isfinite(row.spectra).any()]
+    return figures.together(FREQUENCIES, known) if known else b""
+
+
 # ------------------------------------------------------------------------------- one store
 
 
@@ -160,7 +181,14 @@ class _Content:
     spectra : _Spectra or None
         None where no recording is long enough.
     traces : list of _Trace
-    labels : list of _Label
+    labels : list of Label
+    balance : Balance or None
+        At the dataset's usual target; None where it has none.
+    scatter : bytes
+        Valence by arousal; empty where a trial has not both.
+    advice : list of Advice
+    pages : list of RecordingPage
+    methods : Methods
     """
 
     facts: list[tuple[str, str, str]]
@@ -170,7 +198,12 @@ class _Content:
     recordings: RecordingQuality
     spectra: _Spectra | None
     traces: list[_Trace]
-    labels: list[_Label]
+    labels: list[Label]
+    balance: Balance | None
+    scatter: bytes
+    advice: list[Advice]
+    pages: list[RecordingPage]
+    methods: Methods
 
 
 def _dataset(survey: Survey) -> _Dataset:
@@ -190,6 +223,7 @@ def _dataset(survey: Survey) -> _Dataset:
 
 
 def _content(survey: Survey) -> _Content:
+    balance = class_balance(survey)
     return _Content(
         facts=_facts(survey),
         n_sampled=len(survey.sampled),
@@ -198,7 +232,12 @@ def _content(survey: Survey) -> _Content:
         recordings=recording_quality(survey),
         spectra=_spectra(survey),
         traces=_traces(survey),
-        labels=[_label(name, pieces) for name, pieces in survey.labels.items()],
+        labels=labels(survey),
+        balance=balance,
+        scatter=valence_by_arousal(survey),
+        advice=advise(survey, balance),
+        pages=recording_pages(survey),
+        methods=methods(survey),
     )
 
 
@@ -380,7 +419,7 @@ def _trace(recording: StoredRecording) -> _Trace:
 
 def _trial_facts(trial: pd.Series[Any], labels: Sequence[str]) -> list[str]:
     stimulus = [f"stimulus {trial['stimulus']}"] if str(trial["stimulus"]) else []
-    return stimulus + [f"{label} {_one(trial[label])}" for label in labels]
+    return stimulus + [f"{label} {one(trial[label])}" for label in labels]
 
 
 def _trace_span(recording: StoredRecording, onset: int) -> tuple[int, int]:
@@ -400,80 +439,6 @@ def _trace_rows(channels: Sequence[str], bad: Sequence[str]) -> list[int]:
     # Evenly: channels in UCS order run from front to back.
     spread = np.linspace(0, len(good) - 1, room).round().astype(int)
     return sorted(bad_rows + [good[i] for i in spread])
-
-
-# ------------------------------------------------------------------------------- labels
-
-
-@dataclass(frozen=True)
-class _Label:
-    """The values of a label over trials.
-
-    Attributes
-    ----------
-    name : str
-    n_trials, n_missing : int
-        With and without a value.
-    bars : list of (str, float, int)
-        Value, length in percent of the longest, and how many trials have it.
-    others, n_others : int
-        How many values have no bar, and how many trials.
-    histogram : (list of int, list of float) or None
-        Counts and edges of 20 equal bins, of a label of many numbers.
-    mean, spread : float
-        Of the numbers in a histogram.
-    """
-
-    name: str
-    n_trials: int
-    n_missing: int
-    bars: Sequence[tuple[str, float, int]] = ()
-    others: int = 0
-    n_others: int = 0
-    histogram: tuple[list[int], list[float]] | None = None
-    mean: float = 0.0
-    spread: float = 0.0
-
-
-def _label(name: str, pieces: list[npt.NDArray[Any]]) -> _Label:
-    """Count a label's values; many different numbers make a histogram."""
-    if any(piece.dtype.kind not in "iuf" for piece in pieces):
-        return _bars(name, [str(value) for piece in pieces for value in piece], 0, numeric=False)
-    values = np.concatenate(pieces)
-    present = values[np.isfinite(values)]
-    missing = len(values) - len(present)
-    if len(np.unique(present)) <= MOST_BARS:
-        return _bars(name, present.tolist(), missing, numeric=True)
-    counts, edges = np.histogram(present, bins=20)
-    return _Label(
-        name,
-        len(present),
-        missing,
-        histogram=(counts.tolist(), edges.tolist()),
-        mean=float(present.mean()),
-        spread=float(present.std()),
-    )
-
-
-def _bars(name: str, values: list[Any], missing: int, *, numeric: bool) -> _Label:
-    """Make a bar per value: numbers in order, texts with the most frequent first."""
-    counts = Counter(values)
-    ordered = sorted(counts, key=None if numeric else lambda value: (-counts[value], value))
-    most = max(counts.values(), default=1)
-    rest = ordered[MOST_BARS:]
-    return _Label(
-        name,
-        len(values),
-        missing,
-        bars=[(_one(v), 100 * counts[v] / most, counts[v]) for v in ordered[:MOST_BARS]],
-        others=len(rest),
-        n_others=sum(counts[value] for value in rest),
-    )
-
-
-def _one(value: Any) -> str:
-    """Return a value of a label, without digits that mean nothing."""
-    return f"{value:g}" if isinstance(value, (float, np.floating)) else str(value)
 
 
 # ------------------------------------------------------------------------------- the report
@@ -526,6 +491,7 @@ def write_report(
             "title": f"EEG quality: {', '.join(s.title for s in found)}",
             "sections": {"overview": "Overview"} | {s.anchor: s.title for s in found},
             "channels": _channels(stored) if stored else None,
+            "together": _together(stored),
             "measures": list(MEASURES.values()),
             "datasets": list(map(_dataset, found)),
         }

@@ -3,11 +3,11 @@
 Figures are drawn on ``Figure`` objects of their own, in matplotlib's default style whatever the
 caller's is, and carry no date and no version: the same numbers give the same bytes.
 
-Scalp maps are MNE's ``plot_topomap``. The other pictures are matplotlib's alone, because the
-libraries draw something else: MNE's ``plot_sensors`` colours by group only, writes names across
-neighbouring electrodes and lays the outer rows over one another; its plots of spectra and signals
-need the signal of every recording and average by the mean; seaborn's ``heatmap`` would save ten
-lines here for one more dependency.
+They are matplotlib's alone, because the libraries draw something else: MNE's ``plot_topomap``
+interpolates, and a fault of one electrode is no field that its neighbours share; its
+``plot_sensors`` colours by group only, writes names across neighbouring electrodes and lays the
+outer rows over one another; its plots of spectra and signals need the signal of every recording and
+average by the mean; seaborn's ``heatmap`` would save ten lines here for one more dependency.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch
+from matplotlib.ticker import MaxNLocator, NullFormatter
 from PIL import Image  # matplotlib depends on it
 
 from omfa.pipeline.channels import UCS
@@ -36,6 +37,9 @@ Float64 = npt.NDArray[np.float64]
 
 INK, MUTED, PALE = "#1f2933", "#7b8794", "#e4e7eb"
 BEFORE, AFTER, BAD, MARK = "#8d99a6", "#2463a6", "#c8372d", "#0b7a54"
+
+COLOURS = ("#2463a6", "#d55e00", "#0b7a54", "#7d4fa3", "#b07d00", "#2a8fbd", "#000000", "#c8372d")
+"""Of datasets and classes: apart for colour-blind eyes, and dark enough for white numbers."""
 
 REASON_COLOURS = {
     "flat": "#000000",
@@ -140,14 +144,13 @@ def _head(axes: Any) -> None:
     axes.axis("off")
 
 
-def _disc_radius(places: Float64) -> float:
-    """Return the radius at which most electrodes do not touch their neighbour."""
+def disc_radius(places: Float64) -> float:
+    """Return the radius at which no electrode touches its neighbour."""
     if len(places) < 2:
         return 0.1
     apart = np.linalg.norm(places[:, None] - places[None], axis=2)
     apart[apart < 1e-3] = np.inf  # CB1 shares a place with PO9
-    # The 20th percentile: a single close pair must not shrink all discs.
-    return float(np.clip(0.5 * np.percentile(apart.min(axis=1), 20), 0.03, 0.1))
+    return float(np.clip(0.48 * apart.min(), 0.02, 0.1))
 
 
 def _discs(axes: Any, places: Float64, radius: float, **options: Any) -> PatchCollection:
@@ -171,7 +174,7 @@ def montages(
     wide = min(2.75, 11 / columns)
     names = np.array(union)
     places = flatten(UCS.positions(union))
-    radius = 0.85 * _disc_radius(places)
+    radius = 0.85 * disc_radius(places)
     with style():
         figure = Figure(figsize=(wide * columns, (wide + 0.1) * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -183,8 +186,7 @@ def montages(
                 (np.isin(names, every), AFTER, AFTER),
             ):
                 _discs(axes, places[shown], radius, facecolor=face, edgecolor=edge, lw=0.7)
-            plain = title.encode("ascii", "replace").decode()  # the font has no other scripts
-            axes.set_title(f"{plain}: {len(some)}", parse_math=False)
+            axes.set_title(f"{_ascii(title)}: {len(some)}", parse_math=False)
         for axes in grid[len(datasets) :]:
             axes.axis("off")
         return png(figure, colours=64)
@@ -192,6 +194,9 @@ def montages(
 
 def bad_share(channels: Sequence[str], share: Float64, positions: Float64) -> bytes:
     """Draw each channel by name, coloured by the share of recordings in which it is bad.
+
+    The colours reach from none to all recordings in every store, so that a channel that is bad
+    once does not look like one that is bad always.
 
     Parameters
     ----------
@@ -201,32 +206,13 @@ def bad_share(channels: Sequence[str], share: Float64, positions: Float64) -> by
     positions : ndarray, shape (n_chans, 3)
         Head frame, metres.
     """
-    places = flatten(positions)
-    radius = _disc_radius(places)
-    norm = Normalize(0, max(0.05, float(np.max(share))))
-    inches = 4.2 if len(channels) <= 40 else 5.2
-    diameter = 2 * radius * 72 * inches / 2.4  # in points
-    with style():
-        figure = Figure(figsize=(inches + 0.8, inches * 0.95), layout="constrained")
-        axes = figure.subplots()
-        _head(axes)
-        discs = _discs(axes, places, radius, edgecolor=MUTED, lw=0.5, cmap="Reds", norm=norm)
-        discs.set_array(share)
-        for (x, y), name, value in zip(places, channels, share, strict=True):
-            # Ink cannot be read on the dark end of Reds.
-            colour = "white" if norm(value) > 0.6 else INK
-            size = min(8, 1.4 * diameter / len(name))
-            axes.text(x, y, name, ha="center", va="center", fontsize=size, color=colour)
-        bar = figure.colorbar(discs, ax=axes, shrink=0.6, aspect=22, pad=0.02)
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
-        bar.set_label("recordings in which the channel is bad")
-        bar.outline.set_visible(False)
-        return png(figure)
+    label = "recordings in which the channel is bad (%)"
+    return named(channels, Discs(label, 100 * share, (0.0, 100.0)), positions)
 
 
 @dataclass(frozen=True)
-class Topography:
-    """A value of each channel over the scalp.
+class Discs:
+    """A value of each channel, to be drawn where its electrode is.
 
     Attributes
     ----------
@@ -234,7 +220,7 @@ class Topography:
     values : ndarray, shape (n_chans,)
         NaN where there is no answer.
     scale : (float, float)
-        The values of the first and the last colour, the same for every store.
+        The values of the first and the last colour.
     colours : str
         Of matplotlib's colour maps.
     log : bool
@@ -244,63 +230,116 @@ class Topography:
     title: str
     values: Float64
     scale: tuple[float, float]
-    colours: str
+    colours: str = "Reds"
     log: bool = False
 
+    @property
+    def norm(self) -> Normalize:
+        """The scale of the colours."""
+        return (LogNorm if self.log else Normalize)(*self.scale)
 
-def topographies(maps: Sequence[Topography], positions: Float64) -> bytes:
-    """Draw maps of the scalp, interpolated between the electrodes.
+    @property
+    def beyond(self) -> str:
+        """Which ends of the scale values pass: an arrow of the colour bar."""
+        known = self.values[np.isfinite(self.values)]
+        low, high = (known < self.scale[0]).any(), (known > self.scale[1]).any()
+        return "both" if low and high else "min" if low else "max" if high else "neither"
+
+
+def named(channels: Sequence[str], shown: Discs, positions: Float64) -> bytes:
+    """Draw one value of each channel, in discs that are large enough for their names.
 
     Parameters
     ----------
-    maps : sequence of Topography
+    channels : sequence of str
+    shown : Discs
+        The title is the name of the colour bar.
     positions : ndarray, shape (n_chans, 3)
         Head frame, metres.
     """
-    places = 0.095 * flatten(positions)  # MNE's head has a radius of 95 mm
-    # Of electrodes at one place, as CB1 and PO9, one is drawn: a map has one value there.
-    _, first = np.unique(places.round(5), axis=0, return_index=True)
+    places = flatten(positions)
+    radius = disc_radius(places)
+    inches = 4.2 if len(channels) <= 40 else 6.6
+    diameter = 2 * radius * 72 * inches / 2.4  # in points
+    with style():
+        figure = Figure(figsize=(inches + 0.8, inches * 0.95), layout="constrained")
+        axes = figure.subplots()
+        discs = _coloured(axes, places, radius, shown)
+        for (x, y), name, value in zip(places, channels, shown.values, strict=True):
+            # Ink cannot be read on a dark ground, nor white on a pale one.
+            red, green, blue, _ = discs.cmap(discs.norm(value)) if np.isfinite(value) else (1,) * 4
+            colour = "white" if 0.3 * red + 0.59 * green + 0.11 * blue < 0.5 else INK
+            size = min(8, 1.5 * diameter / len(name))
+            axes.text(x, y, name, ha="center", va="center", fontsize=size, color=colour)
+        bar = figure.colorbar(discs, ax=axes, shrink=0.6, aspect=22, pad=0.02, extend=shown.beyond)
+        bar.set_label(shown.title)
+        bar.outline.set_visible(False)
+        return png(figure)
+
+
+def _coloured(axes: Any, places: Float64, radius: float, shown: Discs) -> PatchCollection:
+    """Draw the head and its electrodes; those without an answer stay empty."""
+    _head(axes)
+    unknown = ~np.isfinite(shown.values)
+    _discs(axes, places[unknown], radius, facecolor="white", edgecolor="#c3cad2", lw=0.6, ls=":")
+    discs = _discs(
+        axes, places[~unknown], radius, edgecolor=MUTED, lw=0.5, cmap=shown.colours, norm=shown.norm
+    )
+    values = shown.values[~unknown]
+    # 0 has no logarithm; it is at the pale end like all that is below the scale.
+    discs.set_array(np.maximum(values, shown.scale[0] / 10) if shown.log else values)
+    return discs
+
+
+def electrodes(maps: Sequence[Discs], channels: Sequence[str], positions: Float64) -> bytes:
+    """Draw heads side by side, a disc for each electrode, with the median and the worst by name.
+
+    Parameters
+    ----------
+    maps : sequence of Discs
+    channels : sequence of str
+    positions : ndarray, shape (n_chans, 3)
+        Head frame, metres.
+    """
+    places = flatten(positions)
+    radius = disc_radius(places)
     columns = min(len(maps), 4)
     rows = -(-len(maps) // columns)
     with style():
-        figure = Figure(figsize=(2.75 * columns, 2.75 * rows), layout="constrained")
+        figure = Figure(figsize=(2.75 * columns, 2.9 * rows), layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes, shown in zip(grid, maps, strict=False):
-            _topography(figure, axes, shown, places, first)
+            discs = _coloured(axes, places, radius, shown)
+            axes.set_title(f"{shown.title}\n{_median_and_worst(shown, channels)}", fontsize=8)
+            bar = figure.colorbar(
+                discs, ax=axes, shrink=0.62, aspect=16, pad=0.02, extend=shown.beyond
+            )
+            bar.outline.set_visible(False)
+            if shown.log:
+                bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
+            else:
+                bar.ax.locator_params(nbins=4)
         for axes in grid[len(maps) :]:
             axes.axis("off")
         return png(figure)
 
 
-def _topography(
-    figure: Figure, axes: Any, shown: Topography, places: Float64, first: npt.NDArray[np.int64]
-) -> None:
-    from mne.viz import plot_topomap  # seconds to import; only maps need it
+def _median_and_worst(shown: Discs, channels: Sequence[str]) -> str:
+    """Say in numbers what the colours of a head cannot."""
+    low, high = shown.scale
+    # A scale that is symmetric about 0 is as bad at both ends, a reversed one at its low end.
+    badness = -shown.values if shown.colours.endswith("Reds_r") else shown.values
+    badness = np.abs(badness) if low == -high else badness
+    worst = int(np.nanargmax(badness))
+    usual = brief(float(np.nanmedian(shown.values)))
+    return f"median {usual}, {channels[worst]} {brief(float(shown.values[worst]))}"
 
-    known = np.intersect1d(first, np.flatnonzero(np.isfinite(shown.values)))
-    values, scale = shown.values, np.array(shown.scale)
-    if shown.log:
-        values, scale = np.log10(np.maximum(values, 1e-9)), np.log10(scale)
-    image, _ = plot_topomap(
-        values[known],
-        places[known],
-        axes=axes,
-        show=False,
-        contours=0,
-        sensors="k.",
-        res=160,
-        cmap=shown.colours,
-        vlim=tuple(scale),
-    )
-    for line in axes.lines:
-        line.set_markersize(2.2)
-        line.set_color(INK)
-    axes.set_title(shown.title)
-    bar = figure.colorbar(image, ax=axes, shrink=0.62, aspect=16, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.ax.locator_params(nbins=4 if not shown.log else 2)
-    if shown.log:
-        bar.ax.yaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
+
+def brief(value: float) -> str:
+    """Return a number in two digits that count, with zeros in place of an exponent."""
+    if value and not 1e-3 <= abs(value) < 1e6:
+        return f"{value:.1e}"
+    return np.format_float_positional(value, precision=2, fractional=False, trim="-")
 
 
 # ------------------------------------------------------------------------------- spectra
@@ -313,6 +352,9 @@ def _quartiles(rows: Float64) -> Float64:
 
 
 def _plain(value: float) -> str:
+    """Return a tick of a logarithmic axis; of small powers of ten the power."""
+    if 0 < value < 1e-2:
+        return f"$10^{{{round(np.log10(value))}}}$"
     return np.format_float_positional(value, precision=3, fractional=False, trim="-")
 
 
@@ -337,7 +379,12 @@ def spectra(
         figure = Figure(figsize=(7.4, 3.3), layout="constrained")
         axes = figure.subplots()
         axes.axvspan(
-            band[0] or 0, band[1] or frequency[-1], color="#e9eff6", lw=0, label="pass band"
+            band[0] or 0,
+            band[1] or frequency[-1],
+            fc="#dbe6f3",
+            ec=AFTER,
+            lw=0.5,
+            label="pass band",
         )
         medians = []
         for rows, colour, name, lw in (
@@ -372,6 +419,195 @@ def spectra(
         )
         axes.legend(ncols=3, loc="lower left", fontsize=8)
         return png(figure, colours=64)
+
+
+def channel_spectra(
+    frequency: Float64, spectra: Float64, channels: Sequence[str], bad: Sequence[str]
+) -> bytes:
+    """Draw the raw spectrum of each channel of a recording, bad ones in red and by name.
+
+    Parameters
+    ----------
+    frequency : ndarray, shape (n_freqs,)
+        Hz.
+    spectra : ndarray, shape (n_chans, n_freqs)
+        uV²/Hz.
+    channels, bad : sequence of str
+    """
+    with style():
+        figure = Figure(figsize=(7.4, 3.1), layout="constrained")
+        axes = figure.subplots()
+        good = spectra[~np.isin(channels, bad)]
+        seen = good if (good > 0).any() else spectra
+        # A flat channel has no power to speak of, and would press the others together.
+        least = float(seen[seen > 0].min()) / 10 if (seen > 0).any() else 1e-6
+        for row, name in sorted(zip(spectra, channels, strict=True), key=lambda one: one[1] in bad):
+            known = np.isfinite(row) & (row > 0)
+            if not known.any():
+                continue
+            red = name in bad
+            axes.plot(
+                frequency[known], row[known], color=BAD if red else BEFORE, lw=1.4 if red else 0.6
+            )
+            if red:
+                end = frequency[known][-1], max(row[known][-1], least)
+                axes.annotate(
+                    name, end, xytext=(3, 0), textcoords="offset points",
+                    fontsize=7, color=BAD, va="center",
+                )  # fmt: skip
+        axes.set(
+            xlim=(frequency[0], frequency[-1]),
+            xlabel="frequency (Hz)",
+            ylabel="power density (µV²/Hz)",
+            yscale="log",
+        )
+        axes.set_ylim(bottom=least)
+        return png(figure, colours=64)
+
+
+@dataclass(frozen=True)
+class Together:
+    """What is compared of a dataset with the others.
+
+    Attributes
+    ----------
+    title : str
+    spectra : ndarray, shape (n_rows, n_freqs)
+        As stored, uV²/Hz.
+    amplitudes : ndarray, shape (n_rows,)
+        RMS of each channel of each recording, uV.
+    lengths : ndarray, shape (n_trials,)
+        Seconds.
+    """
+
+    title: str
+    spectra: Float64
+    amplitudes: Float64
+    lengths: Float64
+
+
+def together(frequency: Float64, datasets: Sequence[Together]) -> bytes:
+    """Draw all datasets on the same axes: stored spectra, amplitudes and lengths of trials.
+
+    Parameters
+    ----------
+    frequency : ndarray, shape (n_freqs,)
+        Hz.
+    datasets : sequence of Together
+    """
+    colours = [COLOURS[i % len(COLOURS)] for i in range(len(datasets))]
+    names = [_ascii(shown.title) for shown in datasets]
+    with style():
+        figure = Figure(
+            figsize=(10.6, 3.1 + 0.16 * max(0, len(datasets) - 4)), layout="constrained"
+        )
+        left, middle, right = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
+        most = 0.0
+        for shown, colour, name in zip(datasets, colours, names, strict=True):
+            low, median, high = _quartiles(shown.spectra)
+            left.fill_between(frequency, low, high, color=colour, alpha=0.18, lw=0)
+            left.plot(frequency, median, color=colour, lw=1.6, label=name)
+            most = max(most, float(np.nanmax(high)))
+        # Below that is the stop band of the filters, which shows nothing.
+        left.set(yscale="log", ylim=(most / 1e6, most * 2), xlim=(frequency[0], frequency[-1]))
+        left.set(xlabel="frequency (Hz)", ylabel="stored power density (µV²/Hz)")
+        for axes, unit, values in (
+            (middle, "RMS of a channel at 1-40 Hz (µV)", [d.amplitudes for d in datasets]),
+            (right, "length of a trial (s)", [d.lengths for d in datasets]),
+        ):
+            _boxes(axes, values, colours)
+            axes.set(xlabel=unit, ylim=(len(datasets) - 0.4, -0.6), yticks=range(len(datasets)))
+            axes.set_yticklabels([])
+        middle.set_xscale("log")
+        for log in (left.yaxis, middle.xaxis):
+            log.set_major_formatter(lambda value, _: _plain(value))
+        middle.xaxis.set_minor_formatter(NullFormatter())
+        figure.legend(
+            *left.get_legend_handles_labels(), loc="outside upper left", ncols=4, fontsize=8
+        )
+        return png(figure, colours=128)
+
+
+def _boxes(axes: Any, rows: Sequence[Float64], colours: Sequence[str]) -> None:
+    """Draw median, quartiles and the range of the middle 90 %."""
+    for y, (row, colour) in enumerate(zip(rows, colours, strict=True)):
+        known = row[np.isfinite(row) & (row > 0)]
+        if not known.size:
+            continue
+        least, low, median, high, most = np.percentile(known, [5, 25, 50, 75, 95])
+        axes.plot([least, most], [y, y], color=colour, lw=1.2)
+        axes.plot([low, high], [y, y], color=colour, lw=8, alpha=0.35, solid_capstyle="butt")
+        axes.plot([median], [y], "|", color=colour, ms=12, mew=2)
+        axes.annotate(
+            f"{median:.3g}", (median, y), xytext=(0, 8), textcoords="offset points",
+            ha="center", va="bottom", fontsize=7.5, color=colour,
+        )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------- labels
+
+
+def classes(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> bytes:
+    """Draw how many trials of each class every subject has, a bar each.
+
+    Parameters
+    ----------
+    counts : mapping of str to sequence of int
+        By subject, the trials of each class.
+    names : sequence of str
+        The classes.
+    """
+    with style():
+        figure = Figure(figsize=(5.6, 0.95 + 0.2 * len(counts)), layout="constrained")
+        axes = figure.subplots()
+        for y, own in enumerate(counts.values()):
+            start = 0
+            for i, n in enumerate(own):
+                colour = COLOURS[i % len(COLOURS)]
+                axes.barh(y, n, left=start, height=0.8, color=colour, alpha=0.8)
+                if n:
+                    axes.text(
+                        start + n / 2, y, f"{n}", ha="center", va="center", fontsize=7,
+                        color="white",
+                    )  # fmt: skip
+                start += n
+        axes.set_yticks(range(len(counts)), [_ascii(name) for name in counts], fontsize=7)
+        axes.set(ylim=(len(counts) - 0.4, -0.6), xlabel="trials", ylabel="subject")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        handles = [
+            Patch(color=COLOURS[i % len(COLOURS)], alpha=0.8, label=_ascii(name))
+            for i, name in enumerate(names)
+        ]
+        legend = figure.legend(handles=handles, loc="outside upper left", ncols=5, fontsize=8)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        return png(figure, colours=64)
+
+
+def ratings(valence: Float64, arousal: Float64) -> bytes:
+    """Draw trials by their two ratings; equal ones are darker.
+
+    Parameters
+    ----------
+    valence, arousal : ndarray, shape (n_trials,)
+    """
+    both = np.concatenate([valence, arousal])
+    low, high = np.floor(both.min()), np.ceil(both.max())
+    room = 0.04 * (high - low) or 0.5
+    with style():
+        figure = Figure(figsize=(3.3, 3.2), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(valence, arousal, "o", ms=4.5, color=AFTER, alpha=0.35, mew=0)
+        limits = low - room, high + room
+        axes.set(xlim=limits, ylim=limits, aspect="equal", xlabel="valence", ylabel="arousal")
+        for each in (axes.xaxis, axes.yaxis):
+            each.set_major_locator(MaxNLocator(integer=True))
+        return png(figure, colours=64)
+
+
+def _ascii(name: str) -> str:
+    """Return what the font can show."""
+    return name.encode("ascii", "replace").decode()
 
 
 # ------------------------------------------------------------------------------- signals

@@ -104,7 +104,7 @@ MEASURES = {
 }
 
 
-def _words(reason: str) -> str:
+def reason_in_words(reason: str) -> str:
     """Return what the report calls a reason for which a channel is bad."""
     return MEASURES[reason].title.partition(" (")[0] if reason in MEASURES else reason
 
@@ -143,20 +143,20 @@ def channel_quality(survey: Survey) -> ChannelQuality:
     """Summarise over recordings how good each channel is."""
     channels = survey.store.channels
     positions = survey.store.ucs.positions(channels)
-    shares = _bad_shares(survey)
+    shares = bad_shares(survey)
     maps, undrawn = _maps(survey)
-    mains_share, mains = _mains(survey)
+    mains_share, mains = mains_noise(survey)
     return ChannelQuality(
         shares=figures.bad_share(channels, shares, positions),
         often_bad=_often_bad(survey, shares),
-        maps=figures.topographies(maps, positions) if maps else b"",
+        maps=figures.electrodes(maps, channels, positions) if maps else b"",
         undrawn=undrawn,
         mains_share=mains_share,
         mains=mains,
     )
 
 
-def _bad_shares(survey: Survey) -> npt.NDArray[np.float64]:
+def bad_shares(survey: Survey) -> npt.NDArray[np.float64]:
     """Return the share of the recordings holding a channel in which it is bad, (n_chans,)."""
     bad = Counter(name for row in survey.table["bad_channels"] for name in row)
     held = Counter(name for row in survey.table["channels"] for name in row)
@@ -175,13 +175,13 @@ def _often_bad(survey: Survey, shares: npt.NDArray[np.float64]) -> list[tuple[st
         (
             channels[i],
             f"{shares[i]:.1%}",
-            ", ".join(_words(reason) for reason, _ in why[channels[i]].most_common(3)),
+            ", ".join(reason_in_words(reason) for reason, _ in why[channels[i]].most_common(3)),
         )
         for i in worst
     ]
 
 
-def _maps(survey: Survey) -> tuple[list[figures.Topography], list[str]]:
+def _maps(survey: Survey) -> tuple[list[figures.Discs], list[str]]:
     """Return the maps to draw, and what to write of the figures that show too little."""
     maps, undrawn = [], []
     for name, measure in MEASURES.items():
@@ -196,9 +196,7 @@ def _maps(survey: Survey) -> tuple[list[figures.Topography], list[str]]:
             undrawn.append(f"{measure.title}: {page.span(float(f'{v:.2g}') for v in finite)}")
         else:
             maps.append(
-                figures.Topography(
-                    measure.title, values, measure.scale, measure.colours, measure.log
-                )
+                figures.Discs(measure.title, values, measure.scale, measure.colours, measure.log)
             )
     return maps, undrawn
 
@@ -211,7 +209,8 @@ def _over_recordings(values: npt.NDArray[np.float64], measure: Measure) -> npt.N
     return 100 * found if measure.share else found
 
 
-def _mains(survey: Survey) -> tuple[float, float]:
+def mains_noise(survey: Survey) -> tuple[float, float]:
+    """Return the share of channels in which mains noise stands out, and its frequency in Hz."""
     frequency, ratio = survey.quality["line_frequency"], survey.quality["line_ratio"]
     standing_out = frequency[np.isfinite(frequency) & (ratio > MAINS_STANDS_OUT)]
     if not standing_out.size:
@@ -253,7 +252,7 @@ def recording_quality(survey: Survey) -> RecordingQuality:
         for name, channels in survey.reasons.items()
     }
     grid = figures.bad_channels(
-        list(first), survey.store.channels, first, words={n: _words(n) for n in MEASURES}
+        list(first), survey.store.channels, first, words={n: reason_in_words(n) for n in MEASURES}
     )
     rows = [
         (name, f"{len(bad)} of {n_chans}", _by_reason(survey, name, bad))
@@ -269,7 +268,7 @@ def _by_reason(survey: Survey, recording: str, bad: Sequence[str]) -> list[tuple
     why = survey.reasons.get(recording) or surveys.reasons_of(survey.store[recording])
     groups: dict[str, list[str]] = {}
     for name in bad:
-        reason = ", ".join(map(_words, why.get(name, "").split()))
+        reason = ", ".join(map(reason_in_words, why.get(name, "").split()))
         groups.setdefault(reason or "no reason given", []).append(name)
     return [(_some(names), reason) for reason, names in groups.items()]
 

@@ -18,13 +18,19 @@ import pandas as pd
 
 from omfa.pipeline.encoding import sha256
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.quality import FIGURES, FREQUENCIES
+from omfa.pipeline.quality import EEG_BAND, FIGURES, FREQUENCIES
 from omfa.pipeline.store import Store, StoredRecording
 
 MOST_RECORDINGS = 200
 """Recordings of a store whose quality figures, spectra and labels are read, spread evenly."""
 
-_ARRAYS = ("bad_reason", "psd_before", "psd_after", *(f"quality_{name}" for name in FIGURES))
+_ARRAYS = (
+    "bad_reason",
+    "trial_length",
+    "psd_before",
+    "psd_after",
+    *(f"quality_{name}" for name in FIGURES),
+)
 
 
 @dataclass
@@ -45,8 +51,12 @@ class Survey:
         Power spectral density, uV²/Hz; a row per channel of a recording.
     reasons : mapping
         By recording and channel, why it is bad; empty where it is good.
-    labels : mapping of str to list of ndarray
-        By label, an array of each recording over its trials.
+    spectra : mapping of str to (ndarray, ndarray), shapes (n_chans, 64)
+        By recording, the power spectral densities before and after.
+    labels : mapping of str to mapping of str to ndarray
+        By label and recording, an array over its trials.
+    lengths : mapping of str to ndarray
+        By recording, the lengths of its trials in seconds.
     dtypes, sources : collections.Counter
         How many recordings have a stored type, and source facts (as JSON).
     round_trip : float
@@ -68,7 +78,11 @@ class Survey:
     before: npt.NDArray[np.float64]
     after: npt.NDArray[np.float64]
     reasons: dict[str, dict[str, str]] = field(default_factory=dict)
-    labels: dict[str, list[npt.NDArray[Any]]] = field(default_factory=dict)
+    spectra: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = field(
+        default_factory=dict
+    )
+    labels: dict[str, dict[str, npt.NDArray[Any]]] = field(default_factory=dict)
+    lengths: dict[str, npt.NDArray[np.float64]] = field(default_factory=dict)
     dtypes: Counter[str] = field(default_factory=Counter)
     sources: Counter[str] = field(default_factory=Counter)
     round_trip: float = 0.0
@@ -117,6 +131,7 @@ def survey(store: Store, title: str, anchor: str, bar: Any) -> Survey:
             spectra = _read(store[name], found, row, column)
             before.append(spectra[0])
             after.append(spectra[1])
+            found.spectra[name] = spectra
         except Exception as error:  # one damaged recording must not cost the report
             found.unreadable[name] = reason(error)
         bar.update()
@@ -141,7 +156,8 @@ def _read(
         name: str(words) for name, words in zip(channels, why, strict=True)
     }
     for name in recording.labels:
-        found.labels.setdefault(name, []).append(recording.array(name))
+        found.labels.setdefault(name, {})[recording.recording] = recording.array(name)
+    found.lengths[recording.recording] = recording.array("trial_length") / recording.sfreq
     found.dtypes[attrs["dtype"]] += 1
     found.sources[json.dumps(attrs.get("source", {}), sort_keys=True, ensure_ascii=False)] += 1
     found.simulated |= recording.simulated
@@ -153,6 +169,18 @@ def _read(
         for name in ("psd_before", "psd_after")
     )
     return before, after
+
+
+def amplitudes(spectra: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the RMS within 1 to 40 Hz of each row of spectra, uV, shape (n_rows,).
+
+    Of the spectra, so that no signal is read for it; NaN where one does not reach up to 40 Hz.
+    """
+    low, high = EEG_BAND
+    inside = (low <= FREQUENCIES) & (high >= FREQUENCIES)
+    # A value is the mean over 1 Hz: their sum is the power.
+    root: npt.NDArray[np.float64] = np.sqrt(spectra[:, inside].sum(axis=1))
+    return root
 
 
 def check(recording: StoredRecording, arrays: Collection[str]) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import re
 import shutil
 import tomllib
@@ -9,9 +10,11 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from jinja2 import UndefinedError
 from PIL import Image
@@ -27,7 +30,9 @@ from omfa.pipeline import (
     write_report,
 )
 from omfa.pipeline.channels import UCS
+from omfa.pipeline.cli import main
 from omfa.pipeline.quality import FREQUENCIES
+from omfa.pipeline.report_labels import class_balance, labels
 
 ROOT = Path(__file__).parents[2]
 CHANNELS = ("Fp1", "Fp2", "F3", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1", "O2")
@@ -160,7 +165,7 @@ def without_maps(monkeypatch):
     """Spare a test that is about words the slowest picture."""
     pixel = io.BytesIO()
     Image.new("L", (1, 1)).save(pixel, format="png")
-    monkeypatch.setattr(report_figures, "topographies", lambda maps, positions: pixel.getvalue())
+    monkeypatch.setattr(report_figures, "electrodes", lambda *maps: pixel.getvalue())
 
 
 # ------------------------------------------------------------------------------- what it says
@@ -225,9 +230,63 @@ def test_real_data_are_not_called_simulated(page):
 
 
 def test_how_it_was_made_is_folded_away(page, stores):
-    assert page.source.count("<details>") == 3  # one per store, and the meanings
+    assert page.source.count("<details>") == 3 + 5  # one per store, the meanings, the recordings
     assert stores[0].settings["settings_digest"] in page.text
     assert stores[0].settings["software"]["numpy"] in page.text
+
+
+def test_what_to_look_at_first_is_told_with_what_to_do(page):
+    verdicts = page.rows("dataset", "finding")
+    assert verdicts[0][0] == "first"
+    assert verdicts[0][1].startswith("1 recording could not be stored: sub-09_ses-1_run-1")
+    assert verdicts[1] == ["second", "nothing stands out"]
+    said = page.text.split("What to do")[1].split("Quality by channel")[0]
+    assert said.index("run the ingest command again") < said.index("sub-01_ses-1_run-1 (8%)")
+    assert "ingest with --interpolate" in said
+    assert "Nothing stands out: no recording needs a look" in page.text
+
+
+def test_methods_can_be_pasted(page):
+    first, second = page.text.split("For the methods of a paper")[1:]
+    assert "4 recordings of 4 subjects with 8 trials and 12 channels" in first
+    assert "1 recording could not be read and was left out" in first
+    assert "high-pass filtered at 0.5 Hz, low-pass filtered at 45 Hz" in first
+    assert "resampled to 128 Hz" in first
+    assert "1 of 48 channels (2.1%) were bad; they were marked and not repaired" in first
+    assert "(2015). The PREP pipeline" in first
+    assert "left out" not in second
+    numbers = sorted({int(n) for n in re.findall(r"\[(\d+)\]", second)})
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_recordings_are_shown_one_by_one_the_worst_first(page):
+    pages = page.text.split("Recordings, one by one")[1].split("For the methods")[0]
+    names = re.findall(r"(sub-\d+_ses-1_run-1): (\d) of 12 channels bad, 2 trials", pages)
+    assert [name for name, _ in names[:2]] == ["sub-01_ses-1_run-1", "sub-00_ses-1_run-1"]
+    assert [n for _, n in names] == ["1", "0", "0", "0"]
+    (row,) = [row for row in page.rows("channel", "flat (%)") if row[0] == "C3"]
+    assert float(row[1]) == 100
+    assert row[-1].startswith("flat")
+
+
+def test_headings_and_tables_can_be_heard(page):
+    levels = [int(level) for level in re.findall(r"<h(\d)", page.source)]
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert page.source.count("<th ") == page.source.count("<th scope=")
+    assert "<th>" not in page.source
+
+
+def test_a_report_of_some_recordings(stores, tmp_path, capsys):
+    out = str(tmp_path / "r.html")
+    command = ["report", stores[0].path, "--out", out, "--recordings", "sub-01_*"]
+    assert main(command) == 0
+    page = Page(out)
+    assert page.rows("dataset", "recordings")[0][1] == "1"
+    assert "sub-00" not in page.text
+    assert main([*command[:-1], "sub-1_ses-1_run-1"]) == 2
+    said = capsys.readouterr().err
+    assert "none is called 'sub-1_ses-1_run-1' (nearest: sub-" in said
+    assert "omfa-ingest inspect" in said
 
 
 # ------------------------------------------------------------------------------- the file
@@ -375,7 +434,68 @@ def test_large_stores_are_sampled_evenly_and_it_says_so(stores, tmp_path, monkey
     assert row[2].startswith("C3 (flat")
 
 
+def survey_of(name, labels, subjects):
+    """What the parts on labels read of a store: its name, labels and whose recordings they are."""
+    table = pd.DataFrame({"subject": subjects})
+    return SimpleNamespace(store=SimpleNamespace(name=name), labels=labels, table=table)
+
+
+def test_ratings_of_one_scale_share_the_range_of_their_histograms():
+    rng = np.random.default_rng(0)
+    drawn = {
+        "valence": {"a": np.linspace(1.2, 8.6, 30)},
+        "arousal": {"a": rng.uniform(3, 7, 30)},
+        "time": {"a": np.linspace(0, 3000, 30)},
+    }
+    found = {label.name: label for label in labels(survey_of("deap", drawn, {"a": "01"}))}
+    edges = {name: label.histogram[1] for name, label in found.items()}
+    assert edges["valence"] == edges["arousal"]
+    assert (edges["valence"][0], edges["valence"][-1]) == (1, 9)
+    assert edges["time"][-1] == 3000
+    assert sum(found["arousal"].histogram[0]) == 30
+
+
+def test_classes_are_counted_by_the_usual_target_and_by_subject():
+    ratings = {"a": np.array([5.0, 5.1, 9.0]), "b": np.array([1.0, np.nan]), "c": np.array([6.0])}
+    subjects = {"a": "01", "b": "02", "c": "01"}
+    found = class_balance(survey_of("deap", {"valence": ratings}, subjects))
+    assert found.target == "valence>5"
+    assert (found.classes, found.counts) == (["low", "high"], [2, 3])  # 5 itself is low
+    assert found.majority == 0.6
+    assert found.one_class == ["02"]
+    words = {"a": np.array(["sad", "happy", ""], dtype=object)}
+    found = class_balance(survey_of("seed-iv", {"emotion": words}, {"a": "01"}))
+    assert (found.classes, found.counts) == (["happy", "sad"], [1, 1])
+    assert class_balance(survey_of("unknown", {"valence": ratings}, subjects)) is None
+    assert class_balance(survey_of("deap", {}, subjects)) is None
+
+
 # ------------------------------------------------------------------------------- pictures
+
+
+def test_colours_reach_from_none_to_all_and_arrows_say_what_is_beyond(monkeypatch):
+    given = []
+    monkeypatch.setattr(report_figures, "named", lambda *shown: given.append(shown[1]))
+    report_figures.bad_share(["C3", "C4"], np.array([0.25, 0.0]), UCS.positions(["C3", "C4"]))
+    (shown,) = given
+    assert shown.scale == (0, 100)
+    assert shown.values.tolist() == [25, 0]
+    for values, beyond in (
+        ([0, 100], "neither"),
+        ([5, 101], "max"),
+        ([-1, 50], "min"),
+        ([-1, 200], "both"),
+        ([np.nan, 3], "neither"),
+    ):
+        assert replace(shown, values=np.array(values, float)).beyond == beyond
+
+
+def test_no_two_electrodes_touch():
+    names = [name for name in UCS.names[:62] if name not in ("CB1", "CB2")]
+    places = report_figures.flatten(UCS.positions(names))
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+    np.fill_diagonal(apart, np.inf)
+    assert apart.min() > 2 * report_figures.disc_radius(places)
 
 
 @pytest.mark.usefixtures("without_maps")

@@ -13,6 +13,7 @@ from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import duration
 from omfa.zoo.cli.flags import (
     STORES,
+    TRUTH,
     add_parameters_flag,
     add_stage2_flags,
     add_window_flags,
@@ -20,6 +21,7 @@ from omfa.zoo.cli.flags import (
     open_stores,
     parameters_of,
     parameters_of_one,
+    truths_of,
     wrong,
 )
 from omfa.zoo.estimators.settings import LOGISTIC, RANDOM, SCRATCH
@@ -392,6 +394,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         choices=("balanced_accuracy", "accuracy", "macro_f1"),
         help="what is drawn and compared (default: balanced_accuracy)",
     )
+    add("--truth", nargs="+", default=[], **TRUTH)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -407,6 +410,12 @@ def _report(args: argparse.Namespace) -> int:
         content = curves({path.name: learning_curve(path) for path in runs})
         closing["pretraining"] = ("Pre-training", content)
     out = args.out or args.paths[0].with_name(f"{args.paths[0].resolve().stem}.html")
-    write_report(read_entries(results) if results else [], out, metric=args.metric, closing=closing)
+    write_report(
+        read_entries(results) if results else [],
+        out,
+        metric=args.metric,
+        closing=closing,
+        truths=truths_of(args),
+    )
     print(f"Report: {out}")
     return 0

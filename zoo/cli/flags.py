@@ -25,6 +25,7 @@ from omfa.zoo.estimators.settings import OMFA_MODELS, OmfaSettings, Training
 from omfa.zoo.pretraining.settings import Settings, with_changes
 
 if TYPE_CHECKING:
+    from omfa.pipeline import Truth
     from omfa.zoo.data.dataset import StoreDataset
 
 QUICK_NOTE = "A quick run, which shows that all of it runs: its numbers mean nothing."
@@ -35,6 +36,18 @@ USUAL_TARGETS = "usual targets: " + ", ".join(
 )
 
 STORES: dict[str, Any] = {"metavar": "STORE", "help": "made by omfa-ingest"}
+
+TRUTH: dict[str, Any] = {
+    "metavar": "RAW",
+    "help": "simulated trees whose truth is known: the best accuracy that they allow is drawn",
+}
+
+
+def truths_of(args: argparse.Namespace) -> list[Truth]:
+    """Read what was planted in the simulated trees that are named by ``--truth``."""
+    from omfa.pipeline import Truth
+
+    return [Truth.load(raw) for raw in args.truth]
 
 
 def describe(

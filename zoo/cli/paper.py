@@ -12,6 +12,7 @@ from omfa.pipeline.progress import LOG
 from omfa.zoo.cli.flags import (
     QUICK_NOTE,
     STORES,
+    TRUTH,
     USUAL_TARGETS,
     add_parameters_flag,
     add_stage1_flags,
@@ -19,6 +20,7 @@ from omfa.zoo.cli.flags import (
     describe,
     parameters_of,
     stage1_of,
+    truths_of,
 )
 from omfa.zoo.estimators.settings import OF_WEIGHTS
 
@@ -70,6 +72,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
         help=f"repeatable (default: {', '.join(OF_THE_PAPER)})",
     )
     add("--out", type=Path, default=Path("paper"), metavar="DIR", help="(default: paper)")
+    add("--truth", nargs="+", default=[], **TRUTH)
     add("--quick", action="store_true", help="few steps, folds and epochs: does all of it run?")
     add("--workers", type=int, default=1, metavar="N", help="processes (default: 1)")
     add("--dry-run", action="store_true", help="show cells and fits; train nothing")
@@ -123,6 +126,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         workers=args.workers,
         say=LOG.info,
     )
+    truths = truths_of(args)  # before hours of work: one may be missing
     if args.dry_run:
         print(grid.plan(timed=args.timed))
         return 0
@@ -132,6 +136,7 @@ def _reproduce(args: argparse.Namespace) -> int:
         grid,
         command=shlex.join(["omfa-zoo", *args.argv]),
         note=QUICK_NOTE if args.quick else "",
+        truths=truths,
     )
     failed = [cell for cell in cells if cell.error]
     for cell in failed:

@@ -627,10 +627,11 @@ class Loader:
         keys = [kinds.groupby(["rate", "ids"]).ngroup().to_numpy()[source], data.cuts.n_times]
         if self.by is not None:
             if self.by not in data.trials:
+                known = list(map(str, data.trials))
                 raise DataError(
                     f"Making batches of {data!r}",
-                    f"there is no column {self.by!r} to keep apart{nearest(self.by, data.trials)}",
-                    f"Choose one of {', '.join(map(str, data.trials))}",
+                    f"there is no column {self.by!r} to keep apart{nearest(self.by, known)}",
+                    f"Choose one of {', '.join(known)}",
                 )
             keys.append(pd.factorize(data.trials[self.by])[0][data.cuts.trial])
         found = pd.DataFrame(dict(enumerate(keys))).groupby(list(range(len(keys)))).ngroup()

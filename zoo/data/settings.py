@@ -8,26 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from omfa.pipeline.catalogue import USUAL_TARGETS
+
 Channels = Literal["union", "intersection", "native"]
 
 Cache = Literal["auto", "memory", "memmap", "stream"]
 
-DEFAULT_TARGETS = {
-    "seed": "emotion",
-    "seed-iv": "emotion",
-    "seed-v": "emotion",
-    "seed-vii": "emotion",
-    "faced": "emotion",
-    "thu-ep": "emotion",
-    "eav": "emotion",
-    "deap": "valence>5",
-    "dreamer": "valence>3",
-    "amigos": "valence>5",
-    "mahnob-hci": "valence>5",
-}
-"""The target of each dataset where none is given. Where a corpus comes with classes, these; of a
-rating the middle of the scale itself counts as low, which is our choice.
-"""
+DEFAULT_TARGETS = USUAL_TARGETS
+"""The target of each dataset where none is given."""
 
 
 @dataclass(frozen=True)

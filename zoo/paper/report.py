@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
+from omfa.pipeline import Truth
 from omfa.pipeline import report_page as page
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.paper.grid import Cell, Grid
@@ -30,7 +31,13 @@ TITLES = {
 
 
 def write_tables_report(
-    grid: Grid, cells: Sequence[Cell], out: str | Path, *, command: str = "", note: str = ""
+    grid: Grid,
+    cells: Sequence[Cell],
+    out: str | Path,
+    *,
+    command: str = "",
+    note: str = "",
+    truths: Sequence[Truth] = (),
 ) -> Path:
     """Write the report on the paper's tables.
 
@@ -45,6 +52,8 @@ def write_tables_report(
         The command line that gives it again.
     note : str
         What a reader must know of this run.
+    truths : sequence of Truth, optional
+        Of simulated corpora, see ``omfa.zoo.reports.page.write_report``.
 
     Returns
     -------
@@ -63,6 +72,7 @@ def write_tables_report(
             "attention": ("Attention to each channel", _channel_attention(grid)),
             "again": ("How it was made", _how_made(grid, ran, command)),
         },
+        truths=truths,
     )
 
 
@@ -174,7 +184,9 @@ def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
     return pd.concat([table, pd.DataFrame(failed)], ignore_index=True) if failed else table
 
 
-def reproduce(grid: Grid, *, command: str = "", note: str = "") -> tuple[Path, list[Cell]]:
+def reproduce(
+    grid: Grid, *, command: str = "", note: str = "", truths: Sequence[Truth] = ()
+) -> tuple[Path, list[Cell]]:
     """Run a grid and write what came out.
 
     Parameters
@@ -184,6 +196,8 @@ def reproduce(grid: Grid, *, command: str = "", note: str = "") -> tuple[Path, l
         The command line that gives it again; goes into the report and ``run.json``.
     note : str
         What a reader must know of this run; goes to the top of the report.
+    truths : sequence of Truth, optional
+        Of simulated corpora, see ``omfa.zoo.reports.page.write_report``.
 
     Returns
     -------
@@ -207,4 +221,5 @@ def reproduce(grid: Grid, *, command: str = "", note: str = "") -> tuple[Path, l
     write_whole(grid.out / "run.json", json.dumps(about, indent=1))
     write_whole(grid.out / "subjects.csv", scores_table(entries(cells)).to_csv(index=False))
     write_whole(grid.out / "summary.csv", summarise(cells).to_csv(index=False))
-    return write_tables_report(grid, cells, report, command=command, note=note), cells
+    made = write_tables_report(grid, cells, report, command=command, note=note, truths=truths)
+    return made, cells

@@ -21,12 +21,13 @@ import numpy.typing as npt
 import pandas as pd
 from cycler import cycler  # matplotlib depends on it
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from omfa.pipeline.report_figures import AFTER, BAD, BEFORE, INK, MARK, MUTED, png, style
+from omfa.pipeline.report_figures import AFTER, BAD, BEFORE, INK, MARK, PALE, png, style
 
 Float64 = npt.NDArray[np.float64]
 
-WIDTH = 4.7
+WIDTH = 5.4
 """Inches."""
 
 LEAKY_GROUND = "#fdecea"
@@ -57,16 +58,9 @@ def _wrapped(title: str, width: int = 58) -> str:
     return "\n".join(part for parts in lines for part in parts)
 
 
-def _headed(axes: Any, title: str, *, leaky: bool) -> None:
-    if leaky:
-        axes.set_facecolor(LEAKY_GROUND)
-    # A dollar sign in a name begins no formula.
-    axes.set_title(_wrapped(title), color=BAD if leaky else INK, loc="left", parse_math=False)
-
-
 @dataclass(frozen=True)
 class Dots:
-    """A row of dots.
+    """A row of dots: a model under one protocol.
 
     Attributes
     ----------
@@ -87,62 +81,161 @@ class Dots:
     paper: float | None = None
 
 
-def dots(rows: Sequence[Dots], title: str, metric: str, *, leaky: bool) -> bytes:
-    """Draw a dot per subject, the mean with its interval, the majority class, the paper's figure.
+@dataclass(frozen=True)
+class Side:
+    """The rows of one protocol.
+
+    Attributes
+    ----------
+    label : str
+        The protocol.
+    leaky : bool
+    rows : sequence of Dots
+    """
+
+    label: str
+    leaky: bool
+    rows: Sequence[Dots]
+
+
+_ROW, _HEADING, _GAP = 1.0, 0.95, 0.25
+"""Heights of a row of dots, of a model's name above its rows, and of the space between models."""
+
+_INCHES = 0.19
+"""Of a height of 1."""
+
+
+def scores(
+    sides: Sequence[Side],
+    title: str,
+    metric: str,
+    *,
+    chance: float | None = None,
+    ceiling: float | None = None,
+) -> bytes:
+    """Draw all models on one axis: a dot per subject, the mean with its interval, a row a protocol.
+
+    What leaks stands below the name of the same model as what holds, in red on red ground, so that
+    the two can be read off the same axis.
 
     Parameters
     ----------
-    rows : sequence of Dots
-        From the top.
+    sides : sequence of Side
+        The protocols. Models are listed in the order in which the sides name them.
     title, metric : str
-        The protocol, and what the axis is called.
-    leaky : bool
-        Of the protocol.
+        The data, and what the axis is called.
+    chance : float, optional
+        0 to 1: what guessing scores; a dotted line.
+    ceiling : float, optional
+        0 to 1: the best that the data allow; a dashed line.
     """
-    lowest = min(min(row.scores.min(initial=1.0), row.majority) for row in rows)
+    names = list(dict.fromkeys(row.name for side in sides for row in side.rows))
+    colours = _side_colours(sides)
+    every = [row for side in sides for row in side.rows]
+    lines = [value for value in (chance, ceiling) if value is not None]
+    lowest = min([min(row.scores.min(initial=1.0), row.majority) for row in every] + lines)
+    height = len(names) * (_HEADING + _GAP) + len(every) * _ROW
     with style():
-        figure = Figure(figsize=(WIDTH, 1.15 + 0.42 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(6.4, 1.5 + _INCHES * height), layout="constrained")
         axes = figure.subplots()
-        _headed(axes, title, leaky=leaky)
+        axes.set_title(_wrapped(title), loc="left", parse_math=False)
+        if chance is not None:
+            axes.axvline(100 * chance, color=INK, lw=1, ls=":", zorder=1, label="chance")
+        if ceiling is not None:
+            axes.axvline(
+                100 * ceiling, color=MARK, lw=1.2, ls="--", zorder=1, label="the simulation's best"
+            )
         # A generator of its own: the same results give the same bytes.
         rng = np.random.default_rng(0)
-        for y, row in enumerate(rows):
-            axes.axhline(y, color=MUTED, lw=0.4, zorder=0)
-            scatter = rng.uniform(-0.13, 0.13, len(row.scores)) * (len(row.scores) > 1)
-            axes.plot(
-                100 * row.scores, y + scatter, "o", ms=4, color=BEFORE, alpha=0.75, mew=0, zorder=1
-            )
-            axes.plot(100 * row.majority, y, "|", ms=13, mew=1.6, color=INK, zorder=2)
-            if np.isfinite(row.interval).all():
-                low, high = row.interval
-                axes.plot([100 * low, 100 * high], [y, y], color=AFTER, lw=2, zorder=3)
-            axes.plot(100 * row.scores.mean(), y, "D", ms=5.5, color=AFTER, zorder=4)
-            if row.paper is not None:
-                axes.plot(
-                    100 * row.paper, y, "*", ms=11, mfc="none", mec=MARK, mew=1.2, zorder=5,
-                    clip_on=False,
-                )  # fmt: skip
-            name = axes.annotate(
-                _lines(row.name, 60, 1)[0],
-                (0, y),
+        top = 0.0
+        for name in names:
+            heading = axes.annotate(
+                _lines(name, 70, 1)[0],
+                (0, top + 0.5 * _HEADING),
                 xycoords=("axes fraction", "data"),
-                xytext=(3, 6.5),
+                xytext=(3, 0),
                 textcoords="offset points",
                 fontsize=8,
-                va="bottom",
+                va="center",
                 parse_math=False,
+                bbox={"fc": "white", "ec": "none", "pad": 0.5},
             )
             # A long name must not narrow the axes.
-            name.set_in_layout(False)
+            heading.set_in_layout(False)
+            top += _HEADING
+            for side, colour in zip(sides, colours, strict=True):
+                for row in (row for row in side.rows if row.name == name):
+                    if side.leaky:
+                        axes.axhspan(top, top + _ROW, color=LEAKY_GROUND, lw=0, zorder=0)
+                    _row_of_dots(axes, row, top + 0.5 * _ROW, colour, rng, leaky=side.leaky)
+                    top += _ROW
+            top += _GAP
+            axes.axhline(top - 0.5 * _GAP, color=PALE, lw=0.8, zorder=0)
         axes.set(
-            ylim=(len(rows) - 0.45, -0.85),
+            ylim=(top, -0.1),
             # A little beyond the ends, so that the outermost dots are whole.
-            xlim=(max(0, 100 * lowest - 6), 101),
+            xlim=(max(-3.0, 100 * lowest - 6), 102),
             xlabel=f"{metric} (%)",
             yticks=[],
         )
         axes.spines["left"].set_visible(False)
+        _legend(figure, axes, sides, colours, starred=any(row.paper is not None for row in every))
         return png(figure, colours=64)
+
+
+def _side_colours(sides: Sequence[Side]) -> list[str]:
+    """Give what leaks the colour of what is wrong, and every other protocol one of its own."""
+    own = iter([AFTER, *_LINES[2:6]] * len(sides))
+    return [BAD if side.leaky else next(own) for side in sides]
+
+
+def _row_of_dots(
+    axes: Any, row: Dots, y: float, colour: str, rng: np.random.Generator, *, leaky: bool
+) -> None:
+    scatter = rng.uniform(-0.2, 0.2, len(row.scores)) * (len(row.scores) > 1)
+    axes.plot(100 * row.scores, y + scatter, "o", ms=3.6, color=BEFORE, alpha=0.75, mew=0, zorder=2)
+    axes.plot(100 * row.majority, y, "|", ms=10, mew=1.6, color=INK, zorder=3)
+    if np.isfinite(row.interval).all():
+        low, high = row.interval
+        axes.plot([100 * low, 100 * high], [y, y], color=colour, lw=2, zorder=4)
+    face = "white" if leaky else colour
+    axes.plot(100 * row.scores.mean(), y, "D", ms=5.5, mfc=face, mec=colour, mew=1.3, zorder=5)
+    if row.paper is not None:
+        axes.plot(
+            100 * row.paper, y, "*", ms=10, mfc="none", mec=MARK, mew=1.2, zorder=6, clip_on=False
+        )
+
+
+def _of_legend(side: Side) -> str:
+    """Return a protocol's name, short enough for a legend of two columns."""
+    name, _, details = side.label.partition(" (")
+    return plain(f"{name} (LEAKY)" if side.leaky else f"{name} ({details}" if details else name)[
+        :52
+    ]
+
+
+def _legend(
+    figure: Figure, axes: Any, sides: Sequence[Side], colours: Sequence[str], *, starred: bool
+) -> None:
+    handles = [
+        Line2D([], [], color=colour, lw=2, marker="D", ms=5, label=_of_legend(side),
+               mfc="white" if side.leaky else colour)
+        for side, colour in zip(sides, colours, strict=True)
+    ]  # fmt: skip
+    none: dict[str, Any] = {"ls": "none"}
+    handles += [
+        Line2D([], [], marker="o", color=BEFORE, ms=4, label="a subject", **none),
+        Line2D([], [], marker="|", color=INK, ms=9, mew=1.6, label="majority class", **none),
+    ]
+    if starred:
+        star = {"mfc": "none", "mec": MARK, "ms": 9}
+        handles.append(Line2D([], [], marker="*", label="the paper", **none, **star))
+    handles += axes.get_legend_handles_labels()[0]
+    legend = figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=7.5)
+    for text, side in zip(legend.get_texts(), sides, strict=False):
+        text.set_parse_math(False)
+        if side.leaky:
+            text.set_color(BAD)
 
 
 def confusions(
@@ -152,7 +245,7 @@ def confusions(
     *,
     leaky: bool,
 ) -> bytes:
-    """Draw confusion matrices, in percent of each true class.
+    """Draw confusion matrices, in percent of each true class, with how many windows there are.
 
     Parameters
     ----------
@@ -167,7 +260,7 @@ def confusions(
     height, n = -(-len(matrices) // columns), len(classes)
     with style():
         figure = Figure(
-            figsize=(max(3.2, 0.6 + 1.55 * columns), 0.6 + 1.9 * height), layout="constrained"
+            figsize=(max(3.6, 0.6 + 1.9 * columns), 0.7 + 2.2 * height), layout="constrained"
         )
         if leaky:
             figure.set_facecolor(LEAKY_GROUND)
@@ -183,22 +276,26 @@ def confusions(
                 # Ink cannot be read on the dark end of Blues.
                 colour = "white" if value > 60 else INK
                 axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=8)
-            labels = [plain(name)[:8] for name in classes]
+            labels = [plain(name)[:10] for name in classes]
             axes.set_xticks(range(n), labels)
             axes.set_yticks(range(n), labels if k % columns == 0 else [""] * n)
             axes.tick_params(length=0)
-            axes.set_title("\n".join(_lines(name)), fontsize=7, parse_math=False)
+            heading = "\n".join([*_lines(name), f"n = {int(counts.sum()):,}"])
+            axes.set_title(heading, fontsize=7.5, parse_math=False)
             for spine in axes.spines.values():
                 spine.set_visible(False)
         for axes in grid.ravel()[len(matrices) :]:
             axes.axis("off")
-        figure.supylabel("true", fontsize=8)
+        figure.supylabel("true (a row is 100 %)", fontsize=8)
         figure.supxlabel("predicted", fontsize=8)
         return png(figure, colours=64)
 
 
 def pretraining_curves(runs: Mapping[str, pd.DataFrame]) -> bytes:
     """Draw the loss and the contrastive accuracy, the share of positives nearest to their anchor.
+
+    Single batches are pale; the line is their running mean. Dashed is what a run would score whose
+    embeddings do not tell one candidate from another.
 
     Parameters
     ----------
@@ -208,19 +305,29 @@ def pretraining_curves(runs: Mapping[str, pd.DataFrame]) -> bytes:
     with style():
         figure = Figure(figsize=(WIDTH, 4.2 + 0.17 * len(runs)), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True)
-        above.set_prop_cycle(LOOKS)
-        below.set_prop_cycle(LOOKS)
         handles = []
-        for name, curve in runs.items():
-            # A line of one point cannot be seen.
-            look: dict[str, Any] = {"lw": 1.3, "marker": "." if len(curve) < 3 else None}
+        for look, (name, curve) in zip(LOOKS(), runs.items(), strict=False):
             loss, found = curve["loss"].dropna(), 100 * curve["accuracy"].dropna()
-            handles += above.plot(loss.index, loss, label=plain(name), **look)
-            below.plot(found.index, found, **look)
+            handles += _smooth(above, loss, look, label=plain(name))
+            _smooth(below, found, look)
+            if "chance_loss" in curve and len(chance := curve["chance_loss"].dropna()):
+                above.plot(chance.index, chance, color=INK, lw=0.8, ls="--")
+                # Cross-entropy of an even choice is the log of the number of candidates.
+                below.plot(chance.index, 100 * np.exp(-chance), color=INK, lw=0.8, ls="--")
         above.set(ylabel="contrastive loss")
         below.set(ylabel="contrastive accuracy (%)", xlabel="step", ylim=(0, None))
         figure.legend(handles=handles, loc="outside lower left", fontsize=7.5)
         return png(figure, colours=64)
+
+
+def _smooth(axes: Any, values: pd.Series[Any], look: Mapping[str, Any], **line: Any) -> list[Any]:
+    """Draw single values pale, and their running mean over a tenth of them."""
+    # A line of one point cannot be seen.
+    marker = "." if len(values) < 3 else None
+    axes.plot(values.index, values, **look, lw=0.7, alpha=0.35)
+    mean = values.rolling(max(1, len(values) // 10), center=True, min_periods=1).mean()
+    drawn: list[Any] = axes.plot(values.index, mean, **look, lw=1.5, marker=marker, **line)
+    return drawn
 
 
 def fine_tuning_curves(history: pd.DataFrame, title: str) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,12 +19,17 @@ from markupsafe import Markup
 
 from omfa.pipeline import report_page as page
 from omfa.pipeline.channels import UCS
-from omfa.pipeline.report_figures import Topography, topographies
+from omfa.pipeline.report_figures import Discs, named
 from omfa.zoo.evaluation.results import COMPARED, Result, by_subject, interval_of
-from omfa.zoo.protocols.comparisons import least_p_in_words
+from omfa.zoo.protocols.comparisons import LEAST_SUBJECTS, least_p_in_words
 from omfa.zoo.protocols.metrics import PROBABILITY_METRICS
 from omfa.zoo.reports import figures
+from omfa.zoo.reports.ceilings import ceiling
+from omfa.zoo.reports.methods import methods
 from omfa.zoo.reports.tables import Entry, summary_table
+
+if TYPE_CHECKING:
+    from omfa.pipeline import Truth
 
 Item = TypeVar("Item")
 
@@ -33,6 +38,27 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 MOST_CONFUSIONS = 12
 """Confusion matrices in a picture: one picture for each dataset and protocol."""
+
+
+MOST_PEOPLE = 16
+"""Subjects with a column of their own: more do not fit a sheet of paper."""
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table of texts.
+
+    Attributes
+    ----------
+    head : list of str
+    numbers : list of str
+        The columns that hold numbers.
+    rows : list of list of str
+    """
+
+    head: list[str]
+    numbers: list[str]
+    rows: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -44,17 +70,21 @@ class _Comparison:
     label, protocol : str
         The protocol in full, and its name alone.
     leaky : bool
-    dots, confusions : bytes
-        Pictures.
+    confusions : bytes
+        A picture.
     n_confusions, n_left : int
-        How many entries the second picture shows, and how many more there are.
-    head : list of str
-        The columns of the table; all but the first and the last hold numbers.
-    rows : list of list of str
-        A row per entry.
+        How many entries it shows, and how many more there are.
+    scores : _Table
+        A row per entry: what it scored, and what it was pre-trained on.
+    differences : _Table
+        A row per entry but the first, from which the differences are; none where it is alone.
+    people : _Table
+        A row per entry, a column per subject.
+    n_people_left : int
+        How many subjects have no column.
     notes : list of str
         What the p of the table can be, and which seeds it does not cover.
-    inflation : list of list of str
+    inflation : _Table
         Of a leaky protocol: a row per entry with an honest twin.
     calibration : list of list of str
         What probabilities are worth: a row per entry that has any.
@@ -63,14 +93,15 @@ class _Comparison:
     label: str
     protocol: str
     leaky: bool
-    dots: bytes
     confusions: bytes
     n_confusions: int
     n_left: int
-    head: list[str]
-    rows: list[list[str]]
+    scores: _Table
+    differences: _Table
+    people: _Table
+    n_people_left: int
     notes: list[str]
-    inflation: list[list[str]]
+    inflation: _Table
     calibration: list[list[str]]
 
 
@@ -87,6 +118,12 @@ class _Dataset:
     rule : str
         The rule that made the classes.
     n_subjects, n_windows, n_channels : int
+    scores : bytes
+        The picture of all models and protocols on one axis.
+    protocols : str
+        The protocols of the picture.
+    in_short : list of str
+        What the first row shows under each protocol that holds, a sentence each.
     comparisons : list of _Comparison
         One for each protocol.
     """
@@ -99,14 +136,19 @@ class _Dataset:
     n_subjects: int
     n_windows: int
     n_channels: int
+    scores: bytes
+    protocols: str
+    in_short: list[str]
     comparisons: list[_Comparison]
 
 
-def _dataset(entries: Sequence[Entry], metric: str) -> _Dataset:
+def _dataset(entries: Sequence[Entry], metric: str, truths: Sequence[Truth]) -> _Dataset:
     first = entries[0].first
     data = first.config["dataset"]
     summary = summary_table(entries, [metric])
     by_protocol = _grouped(range(len(entries)), lambda i: entries[i].first.label)
+    sides = [[entries[i] for i in own] for own in by_protocol.values()]
+    best = ceiling(first, metric, truths)
     return _Dataset(
         title=first.data,
         name=" + ".join(data["datasets"]),
@@ -116,6 +158,15 @@ def _dataset(entries: Sequence[Entry], metric: str) -> _Dataset:
         n_subjects=len(first.subjects),
         n_windows=data["windows"],
         n_channels=len(data["channels"]),
+        scores=figures.scores(
+            [_side(own, metric) for own in sides],
+            first.data,
+            _words(metric),
+            chance=_chance(first, metric),
+            ceiling=best,
+        ),
+        protocols=", ".join(by_protocol),
+        in_short=[_in_short(own, metric, best) for own in sides if not own[0].first.leaky],
         comparisons=[
             _comparison([entries[i] for i in own], summary.iloc[own], metric)
             for own in by_protocol.values()
@@ -123,20 +174,64 @@ def _dataset(entries: Sequence[Entry], metric: str) -> _Dataset:
     )
 
 
+def _chance(result: Result, metric: str) -> float | None:
+    """Return what guessing all classes alike often scores."""
+    return 1 / len(result.classes) if metric in ("accuracy", "balanced_accuracy") else None
+
+
+def _side(entries: Sequence[Entry], metric: str) -> figures.Side:
+    rows = []
+    for entry in entries:
+        subjects = by_subject(entry.results)
+        rows.append(
+            figures.Dots(
+                entry.name,
+                subjects[metric].to_numpy(np.float64),
+                interval_of(entry.results, metric),
+                float(subjects[f"majority_{metric}"].mean()),
+                _paper(entry, metric),
+            )
+        )
+    return figures.Side(entries[0].first.label, entries[0].first.leaky, rows)
+
+
+def _paper(entry: Entry, metric: str) -> float | None:
+    """Return what the paper states of recordings of people; simulated ones are none."""
+    stated = metric == "accuracy" and not _simulated(entry)
+    return entry.paper / 100 if stated and entry.paper is not None else None
+
+
+def _in_short(entries: Sequence[Entry], metric: str, best: float | None) -> str:
+    """Say what the first row scored, beside all that it has to be read against."""
+    first = entries[0]
+    subjects = by_subject(first.results)
+    low, high = interval_of(first.results, metric)
+    chance = _chance(first.first, metric)
+    interval = f" (95 % {_interval(low, high)})" if np.isfinite(low) else ""
+    beside = [f"{_percent(float(subjects[f'majority_{metric}'].mean()))} by the majority class"]
+    beside += [f"{_percent(chance)} by guessing"] if chance is not None else []
+    beside += [f"{_percent(best)} at best, as the simulation knows"] if best is not None else []
+    return (
+        f"Under {first.first.label.partition(' (')[0]}, {first.name} has {_words(metric)} "
+        f"{_percent(float(subjects[metric].mean()))} %{interval}, against {', '.join(beside)}."
+    )
+
+
 def _comparison(entries: Sequence[Entry], own: pd.DataFrame, metric: str) -> _Comparison:
     first = entries[0].first
-    head, rows = _table(entries, own, metric)
     shown = entries[:MOST_CONFUSIONS]
+    people, n_left = _people(entries, metric)
     return _Comparison(
         label=first.label,
         protocol=first.label.partition(" (")[0],
         leaky=first.leaky,
-        dots=_dots(entries, metric),
         confusions=_confusions(shown),
         n_confusions=len(shown),
         n_left=len(entries) - len(shown),
-        head=head,
-        rows=rows,
+        scores=_scores(entries, own, metric),
+        differences=_differences(entries, own, metric),
+        people=people,
+        n_people_left=n_left,
         notes=_notes(own),
         inflation=_inflation(own),
         calibration=_calibration(entries),
@@ -158,24 +253,6 @@ def _words(metric: str) -> str:
     return metric.replace("_", " ").replace("macro f1", "macro-F1")
 
 
-def _dots(entries: Sequence[Entry], metric: str) -> bytes:
-    rows = []
-    for entry in entries:
-        subjects = by_subject(entry.results)
-        paper = entry.paper if metric == "accuracy" else None
-        rows.append(
-            figures.Dots(
-                entry.name,
-                subjects[metric].to_numpy(np.float64),
-                interval_of(entry.results, metric),
-                float(subjects[f"majority_{metric}"].mean()),
-                None if paper is None else paper / 100,
-            )
-        )
-    first = entries[0].first
-    return figures.dots(rows, _title(first), _words(metric), leaky=first.leaky)
-
-
 def _confusions(entries: Sequence[Entry]) -> bytes:
     matrices = [
         (entry.name, np.sum([result.confusion for result in entry.results], axis=0))
@@ -191,33 +268,61 @@ def _title(result: Result) -> str:
     return f"{result.data}, {name}" + (f"\n({rest}" if rest else "")
 
 
-def _table(
-    entries: Sequence[Entry], own: pd.DataFrame, metric: str
-) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the rows of the table of a protocol."""
+def _scores(entries: Sequence[Entry], own: pd.DataFrame, metric: str) -> _Table:
+    """Return what each entry scored.
+
+    What is tested stands in a table of its own: both as one are cut off by screens and paper.
+    """
     other = "balanced_accuracy" if metric == "accuracy" else "accuracy"
     beside = [by_subject(entry.results)[other].mean() for entry in entries]
-    claims = own[["paper", "paper_difference"]].notna().any(axis=None) or own["paper_words"].any()
-    papers = bool(claims) and metric == "accuracy"
-    head = ["", _words(metric), "95 %", "per trial", "majority", *_COMPARED]
-    head += ["paper", "paper, vs. first row"] if papers else []
+    stated = [_paper(entry, metric) for entry in entries]
+    words = [entry.paper_words if not _simulated(entry) else "" for entry in entries]
+    papers = metric == "accuracy" and (any(words) or any(value is not None for value in stated))
+    numbers = [_words(metric), "95 %", "per trial", "majority", _words(other)]
+    numbers += ["paper"] if papers else []
     rows = []
-    for (_, row), also in zip(own.iterrows(), beside, strict=True):
+    for (_, row), also, paper, said in zip(own.iterrows(), beside, stated, words, strict=True):
         cells = [
             row["row"],
             _percent(row["mean"]),
             _interval(row["low"], row["high"]),
             _percent(row["per_trial"]),
             _percent(row["majority"]),
-            *_compared(row),
+            _percent(also),
         ]
         if papers:
-            cells += [
-                _percent(row["paper"], digits=2) or row["paper_words"],
-                _percent(row["paper_difference"], signed=True, digits=2),
-            ]
-        rows.append([*cells, _percent(also), f"{_pretraining(row)}; {row['seeds']}"])
-    return [*head, _words(other), "pre-training; seeds"], rows
+            cells.append(said if paper is None else _percent(paper, digits=2))
+        rows.append([*cells, _pretraining(row), str(row["seeds"])])
+    return _Table(["model", *numbers, "pre-training", "seeds"], numbers, rows)
+
+
+def _differences(entries: Sequence[Entry], own: pd.DataFrame, metric: str) -> _Table:
+    """Return what is tested: each entry less the first."""
+    tested = own[own["difference"].notna()]
+    simulated = _simulated(entries[0])
+    papers = metric == "accuracy" and not simulated and own["paper_difference"].notna().any()
+    shown = _compared_columns(tested)
+    numbers = [*shown, *(["paper"] if papers else [])]
+    rows = []
+    for _, row in tested.iterrows():
+        cells = [row["row"], *_compared(row, shown)]
+        cells += [_percent(row["paper_difference"], signed=True, digits=2)] if papers else []
+        rows.append(cells)
+    return _Table([f"less {entries[0].name}", *numbers], numbers, rows)
+
+
+def _people(entries: Sequence[Entry], metric: str) -> tuple[_Table, int]:
+    """Return the score of each subject, and how many subjects there is no room for."""
+    of = [by_subject(entry.results)[metric] for entry in entries]
+    index = of[0].index
+    shown = index[:MOST_PEOPLE]
+    several = index.get_level_values("dataset").nunique() > 1
+    names = ["/".join(key) if several else key[-1] for key in shown]
+    rows = [
+        [entry.name, *(_percent(scores.get(key, np.nan)) for key in shown)]
+        for entry, scores in zip(entries, of, strict=True)
+    ]
+    return _Table(["model", *names], names, rows), len(index) - len(shown)
 
 
 def _calibration(entries: Sequence[Entry]) -> list[list[str]]:
@@ -239,23 +344,31 @@ def _calibration(entries: Sequence[Entry]) -> list[list[str]]:
     return rows
 
 
-_COMPARED = ("vs. first row", "95 % ", "p", "p, Holm", "effect", "detectable")
-"""The head of the columns of a comparison."""
+_COMPARED = ("difference", "95 %", "p", "p, Holm", "effect", "detectable")
+"""The columns of a comparison."""
+
+_OF_A_TEST = ("p", "p, Holm", "detectable")
+"""Those that only a test has, which takes as many people as ``least_p_in_words`` says."""
 
 
-def _compared(row: pd.Series[Any], prefix: str = "") -> list[str]:
-    """Return the cells of a comparison; empty where there is none."""
+def _compared_columns(tested: pd.DataFrame, prefix: str = "") -> list[str]:
+    """Return the columns that hold anything: of few people there is no p."""
+    no_test = not tested[f"{prefix}p"].notna().any()
+    return [name for name in _COMPARED if not (no_test and name in _OF_A_TEST)]
+
+
+def _compared(row: pd.Series[Any], shown: Sequence[str], prefix: str = "") -> list[str]:
+    """Return the cells of a comparison."""
     of = {name: row[f"{prefix}{name}"] for name in COMPARED}
-    if np.isnan(of["difference"]):
-        return [""] * len(_COMPARED)
-    return [
-        _percent(of["difference"], signed=True),
-        _interval(of["difference_low"], of["difference_high"], signed=True),
-        _p(of["p"]),
-        _p(of["p_holm"]),
-        f"{of['effect']:+.2f}".replace("-", "−"),
-        _percent(of["detectable"]) or "–",
-    ]
+    cells = {
+        "difference": _percent(of["difference"], signed=True),
+        "95 %": _interval(of["difference_low"], of["difference_high"], signed=True),
+        "p": _p(of["p"]),
+        "p, Holm": _p(of["p_holm"]),
+        "effect": f"{of['effect']:+.2f}".replace("-", "\N{MINUS SIGN}"),
+        "detectable": _percent(of["detectable"]) or "–",
+    }
+    return [cells[name] for name in shown]
 
 
 def _p(value: float) -> str:
@@ -278,12 +391,18 @@ def _notes(own: pd.DataFrame) -> list[str]:
     return notes
 
 
-def _inflation(own: pd.DataFrame) -> list[list[str]]:
+def _inflation(own: pd.DataFrame) -> _Table:
     rows = own[own["inflation_over"] != ""]
-    return [
-        [row["row"], *_compared(row, "inflation_"), row["inflation_over"].partition(" (")[0]]
+    shown = _compared_columns(rows, "inflation_")
+    cells = [
+        [
+            row["row"],
+            *_compared(row, shown, "inflation_"),
+            row["inflation_over"].partition(" (")[0],
+        ]
         for _, row in rows.iterrows()
     ]
+    return _Table(["LEAKY less honest", *shown, "honest"], shown, cells)
 
 
 def _pretraining(row: pd.Series[Any]) -> str:
@@ -334,14 +453,14 @@ def attention(name: str, table: pd.DataFrame) -> Markup:
     channels, received = table["channel"].tolist(), table["attention"].to_numpy(np.float64)
     # At least from 0 to 2, with the even share in the middle: even attention looks even.
     scale = 0.0, max(2.0, float(received.max()))
-    shown = Topography(figures.plain(name), received, scale, "viridis")
+    shown = Discs("attention received (1: an even share)", received, scale, "viridis")
     ordered = table.sort_values("attention", ascending=False).head(5)
     most = [
         f"{channel} {value:.2f}"
         for channel, value in zip(ordered["channel"], ordered["attention"], strict=True)
     ]
     return _part(
-        "attention", png=topographies([shown], UCS.positions(channels)), name=name, most=most
+        "attention", png=named(channels, shown, UCS.positions(channels)), name=name, most=most
     )
 
 
@@ -358,6 +477,7 @@ def write_report(
     titles: Mapping[str, str] | None = None,
     opening: Markup | str = "",
     closing: Mapping[str, tuple[str, Markup | str]] | None = None,
+    truths: Sequence[Truth] = (),
 ) -> Path:
     """Write one self-contained HTML file about results.
 
@@ -375,6 +495,8 @@ def write_report(
         What stands below the title: HTML, or a text, which is escaped.
     closing : mapping of str to (str, Markup or str), optional
         By anchor, heading and content of further sections; those without content are left out.
+    truths : sequence of Truth, optional
+        Of simulated corpora: the best score that their windows allow is drawn as a line.
 
     Returns
     -------
@@ -388,19 +510,23 @@ def write_report(
     out = Path(out)
     page.check_writable(out)
     tables = {
-        f"table-{i}": ((titles or {}).get(name, name), _datasets(own, metric))
+        f"table-{i}": ((titles or {}).get(name, name), _datasets(own, metric, truths))
         for i, (name, own) in enumerate(_grouped(entries, lambda entry: entry.table).items(), 1)
     }
     closing = {anchor: part for anchor, part in (closing or {}).items() if part[1]}
     simulated = [entry for entry in entries if _simulated(entry)]
     values = {
         "title": title,
-        "sections": {anchor: heading for anchor, (heading, _) in (tables | closing).items()},
+        "sections": {anchor: heading for anchor, (heading, _) in (tables | closing).items()}
+        | ({"methods": "Methods"} if entries else {}),
         "simulated": sorted({d for e in simulated for d in e.first.config["dataset"]["datasets"]}),
         "leaky": any(entry.first.leaky for entry in entries),
-        "starred": any(entry.paper is not None for entry in entries),
+        "starred": any(_paper(entry, metric) is not None for entry in entries),
+        "known_best": any(ceiling(e.first, metric, truths) is not None for e in entries),
+        "tested": any(len(by_subject(e.results)) >= LEAST_SUBJECTS for e in entries),
         "metric": _words(metric),
         "tables": tables,
+        "for_a_paper": methods(entries, _words(metric)) if entries else None,
         "opening": opening,
         "closing": closing,
     }
@@ -408,6 +534,6 @@ def write_report(
     return out
 
 
-def _datasets(entries: Sequence[Entry], metric: str) -> list[_Dataset]:
+def _datasets(entries: Sequence[Entry], metric: str, truths: Sequence[Truth]) -> list[_Dataset]:
     by_data = _grouped(entries, lambda entry: entry.first.data)
-    return [_dataset(own, metric) for own in by_data.values()]
+    return [_dataset(own, metric, truths) for own in by_data.values()]

@@ -15,7 +15,7 @@ import pytest
 from omfa.pipeline import DataError
 from omfa.zoo.checkpoints.downloads import PACKAGE, REGISTRY
 from omfa.zoo.checkpoints.folder import load_card
-from omfa.zoo.cli.flags import parameters_of, stage1_of
+from omfa.zoo.cli.flags import parameters_of, stage1_of, truths_of
 from omfa.zoo.cli.main import COMMANDS, DEMO, main, parse
 from omfa.zoo.estimators import settings as stage2
 from omfa.zoo.estimators.settings import OmfaSettings, Training, omfa_and_training_from
@@ -167,10 +167,16 @@ def test_the_demo_is_what_it_was():
     )
     assert parameters_of(given)["omfa"] == {
         "epochs": 30,
-        "patience": 8,
         "lr": 3e-3,
         "freeze": "encoder",
     }
+    assert given.truth == []
+
+
+def test_a_truth_that_is_not_there_is_told_before_hours_of_work(tmp_path):
+    given = parse([*REPRODUCE, "--truth", str(tmp_path / "RAW")])
+    with pytest.raises(DataError, match=r"RAW.truth.json is missing.*Simulate the tree again"):
+        truths_of(given)
 
 
 def test_commands_of_published_checkpoints_are_understood():

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import tomllib
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from omfa.pipeline import DataError
+from omfa.pipeline import DataError, Truth
 from omfa.zoo import Protocol, evaluate, open_dataset
 from omfa.zoo.cli.main import main
+from omfa.zoo.reports import figures
+from omfa.zoo.reports.ceilings import ceiling
 from omfa.zoo.reports.page import attention, curves, history, write_report
 from omfa.zoo.reports.tables import Entry, read_entries, scores_table, summary_table
 
@@ -94,16 +97,118 @@ def test_leaky_and_simulated_are_said_at_the_top_and_at_the_table(page):
     assert 'alt="accuracy of every subject, simulated tiny, leaky-window (LEAKY' in page
 
 
-def test_the_figures_of_the_paper_stand_beside(page):
-    assert "99.27" in page
-    assert "\N{MINUS SIGN}7.65" in page
-    without = page.replace("99.27", "")
-    assert "Star: what the paper states" in without
+def of_people(entries):
+    """The same results as if the store had not said that it is simulated."""
+    found = []
+    for entry in entries:
+        (result,) = entry.results
+        data = {**result.config["dataset"], "simulated": False}
+        found.append(
+            replace(entry, results=(replace(result, config={**result.config, "dataset": data}),))
+        )
+    return found
+
+
+def test_the_figures_of_the_paper_stand_beside_recordings_of_people_alone(page, entries, tmp_path):
+    stated = [
+        replace(e, paper=99.27, paper_difference=-7.65 if i else None)
+        for i, e in enumerate(of_people(entries))
+    ]
+    real = write_report(stated, tmp_path / "r.html", metric="accuracy").read_text()
+    assert "99.27" in real
+    assert "\N{MINUS SIGN}7.65" in real
+    assert "Star: what the paper states" in real
+    assert "Simulated" not in real
+    for said in ("99.27", "7.65", "collapses", "Star:"):  # the fixture's are simulated
+        assert said not in page
 
 
 def test_what_the_paper_says_in_words_stands_where_it_has_no_figure(entries, tmp_path):
-    said = Entry("within", "from scratch", entries[0].results, paper_words="collapses")
+    said = replace(of_people(entries)[0], paper_words="collapses")
     assert "collapses" in write_report([said], tmp_path / "r.html", metric="accuracy").read_text()
+
+
+def drawn(monkeypatch, entries, out, **options):
+    """What the picture of scores was given."""
+    given = []
+
+    def capture(sides, title, metric, **lines):
+        given.append((sides, lines))
+        return original(sides, title, metric, **lines)
+
+    original = figures.scores
+    monkeypatch.setattr(figures, "scores", capture)
+    text = write_report(entries, out, **options).read_text()
+    return given, text
+
+
+def test_leaky_and_honest_are_on_one_axis_with_what_guessing_scores(entries, tmp_path, monkeypatch):
+    given, text = drawn(monkeypatch, entries, tmp_path / "r.html")
+    ((sides, lines),) = given
+    assert [side.leaky for side in sides] == [True, False]
+    assert [[row.name for row in side.rows] for side in sides] == [
+        ["majority", "relative-band-power+logistic"]
+    ] * 2
+    assert lines == {"chance": 0.5, "ceiling": None}
+    assert "at best, as the simulation knows" not in text
+    mean = 100 * entries[2].results[0].subjects["balanced_accuracy"].mean()
+    assert f"Under within-subject, majority has balanced accuracy {mean:.1f} %" in text
+
+
+def test_the_best_that_a_simulation_allows_is_drawn_where_it_is_of_these_windows(
+    entries, tmp_path, monkeypatch
+):
+    def truth(**changes):
+        best = {"1": {"accuracy": 0.9, "balanced": 0.8}, "trial": {"accuracy": 1, "balanced": 1}}
+        facts = {"source": "tiny", "targets": {"emotion": "-1, 0, 1"}} | changes
+        return Truth(variant="", seed=0, effect=1, effect_kind="power",
+                     best_accuracy={"emotion": best}, **facts)  # fmt: skip
+
+    given, text = drawn(monkeypatch, entries, tmp_path / "r.html", truths=[truth()])
+    assert given[0][1]["ceiling"] == 0.8
+    assert "80.0 at best, as the simulation knows" in text
+    assert "Dashed is the best" in text
+    result = entries[0].first
+    assert ceiling(result, "accuracy", [truth()]) == 0.9
+    assert ceiling(result, "macro_f1", [truth()]) is None
+    named = replace(result, config={**result.config, "rule": f"tiny: {result.config['rule']}"})
+    assert ceiling(named, "accuracy", [truth()]) == 0.9
+    assert ceiling(result, "accuracy", [truth(source="seed")]) is None
+    rating = truth(targets={"emotion": "1 where the rating is above 3"})
+    assert ceiling(result, "accuracy", [rating]) is None  # other classes
+    assert ceiling(of_people(entries)[0].first, "accuracy", [truth()]) is None
+
+
+def test_of_few_people_no_column_of_p_is_shown(page):
+    heads = re.findall(r"<thead><tr>(.*?)</tr>", page)
+    assert any("effect" in head for head in heads)
+    for column in ("p", "p, Holm", "detectable"):
+        assert not any(f">{column}</th>" in head for head in heads)
+    assert "Wilcoxon" not in page
+
+
+def test_methods_say_what_was_run_and_cite_what_they_name(page, entries, tmp_path):
+    said = page.split('id="methods"')[1]
+    assert "The data were simulated tiny: 3 subjects" in said
+    assert "leaky-window" in said
+    assert "they say nothing about new trials" in said
+    assert "With fewer than 6 subjects no test was made" in said
+    assert "Kerby, D. S. (2014)" in said
+    assert "Wilcoxon" not in said
+    alone = write_report(entries[2:3], tmp_path / "r.html").read_text().split('id="methods"')[1]
+    assert "Kerby" not in alone
+    assert "say nothing about new trials" not in alone
+    assert write_report([], tmp_path / "none.html").read_text().count("methods") == 0
+
+
+def test_tables_fit_a_sheet_of_paper(page):
+    heads = [
+        re.findall(r"<th[^>]*>(.*?)</th>", h) for h in re.findall(r"<thead>(.*?)</thead>", page)
+    ]
+    assert max(map(len, heads)) <= 9
+    printed = page.split("@media print")[1].split("</style>")[0]
+    assert ".scroll { overflow: visible; }" in printed
+    assert 'scope="col"' in page
 
 
 def test_the_tidy_table_has_a_row_per_subject_and_metric(entries):
@@ -139,6 +244,11 @@ def test_every_row_has_its_score_per_trial_and_its_effect(entries, page):
     assert (summary["least_p"].dropna() == 0.25).all()
     assert "One comparison; no p is given: with 3 people it could not be below 0.25." in page
     assert "per trial" in page
+    assert "Every subject, accuracy (%)" in page
+    (score,) = {f"{100 * e.results[0].subjects['accuracy'].iloc[1]:.1f}" for e in entries[2:3]}
+    people = page.split("Every subject")[2].split("</table>")[0]
+    assert re.findall(r"(sub-\d+)</th>", people) == ["sub-01", "sub-02", "sub-03"]
+    assert re.findall(r'<td class="n">([\d.]+)</td>', people)[1] == score
 
 
 def test_what_leaking_adds_is_labelled_and_tested(entries, page, tmp_path):
