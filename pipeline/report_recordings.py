@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +67,7 @@ def recording_pages(survey: Survey) -> list[RecordingPage]:
 
 
 def _page(survey: Survey, name: str) -> RecordingPage:
-    row = survey.table.loc[name]
+    row: dict[Any, Any] = survey.table.loc[name].to_dict()
     place = survey.sampled.index(name)
     channels = list(row["channels"])
     columns = [survey.store.channels.index(channel) for channel in channels]

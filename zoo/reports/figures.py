@@ -228,7 +228,7 @@ def _legend(
         Line2D([], [], marker="|", color=INK, ms=9, mew=1.6, label="majority class", **none),
     ]
     if starred:
-        star = {"mfc": "none", "mec": MARK, "ms": 9}
+        star: dict[str, Any] = {"mfc": "none", "mec": MARK, "ms": 9}
         handles.append(Line2D([], [], marker="*", label="the paper", **none, **star))
     handles += axes.get_legend_handles_labels()[0]
     legend = figure.legend(handles=handles, loc="outside lower left", ncols=2, fontsize=7.5)
