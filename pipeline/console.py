@@ -114,6 +114,9 @@ def run_command(
     try:
         with _printing(), logged(level, file):
             return _told(program, command, interrupted)
+    except KeyboardInterrupt:  # just before the command, or just after it
+        print(f"\nInterrupted. {interrupted}", file=sys.stderr)
+        return 130
     except DataError as error:  # of standard output, or of the log's file
         print(f"{program}: {error}", file=sys.stderr)
         return 2

@@ -54,7 +54,10 @@ def test_the_text_of_classes_gives_them_again():
         ("event:left,left", "'left' names two classes"),
         ("event:left|right=a,right=b", "'right' is in two classes"),
         ("event:lef,right", "no window is 'lef'; there are left, rest, right"),
-        ("evnt:left,right", "fists has no such label; it has stimulus, event, code"),
+        (
+            "evnt:left,right",
+            r"fists has no such label \(nearest: event\); it has stimulus, event, code",
+        ),
         ("event:", "neither a column nor a rule"),
         ("event:,left", "neither a column nor a rule"),
         ("event:a=b=c,d", "neither a column nor a rule"),
