@@ -56,7 +56,7 @@ def test_the_text_of_classes_gives_them_again():
         ("event:lef,right", "no window is 'lef'; there are left, rest, right"),
         (
             "evnt:left,right",
-            r"fists has no such label \(nearest: event\); it has stimulus, event, code",
+            r"fists has no such label \(nearest: event\); it has stimulus, event",
         ),
         ("event:", "neither a column nor a rule"),
         ("event:,left", "neither a column nor a rule"),
