@@ -477,7 +477,7 @@ def test_settings_survive_json(sfreq, band, transition, notch, reference, interp
         ({"transition": float("nan")}, "at least 0.5 Hz"),
         ({"notch": (0,)}, "reaches 0 Hz"),
         ({"notch": (50, 100)}, "below 64 Hz.*Leave 100 Hz out"),
-        ({"reference": "nose tip"}, "not in the channel schema"),
+        ({"reference": "nose tip"}, "no reference and no channel of the schema"),
         ({"reference": ()}, "names no channel"),
     ],
 )

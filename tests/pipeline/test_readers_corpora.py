@@ -248,7 +248,7 @@ def test_the_wrong_corpus_is_told(trees, reader):
     options = {} if wrong == "seed" else {"subjects": 1}
     with pytest.raises(DataError) as caught:
         reader.discover(trees(wrong, **options))
-    told(caught, reader.name.upper(), "unpacked to, or another source")
+    told(caught, reader.name.upper(), "unpacked to", "or another source or variant")
 
 
 # --- raw SEED
