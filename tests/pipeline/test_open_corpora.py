@@ -5,6 +5,7 @@ hold them; every number is simulated.
 """
 
 import json
+import shlex
 import shutil
 
 import mne
@@ -13,6 +14,8 @@ import pytest
 import scipy.io
 
 from omfa.pipeline import UCS, DataError, ingest, open_store
+from omfa.pipeline.catalogue import CORPORA
+from omfa.pipeline.cli import main
 from omfa.pipeline.readers.bids import BidsReader
 from omfa.pipeline.readers.files import FilesReader
 from omfa.pipeline.simulation.formats import BDF_STEP, BdfChannel, write_bdf
@@ -273,6 +276,50 @@ def test_daly_music_interface_keeps_what_is_no_eeg_apart(tmp_path):
     assert {name for group in recording.auxiliary for name in group.names} == set(others)
     assert list(recording.trials["event"]) == ["HVHA", "HVLA"]
     assert list(recording.trials["length"]) == [20_000, 20_000]
+
+
+def run_of_the_catalogue(name, root, store):
+    """Run the command that ``omfa-ingest corpora`` gives for a set."""
+    (corpus,) = [corpus for corpus in CORPORA if corpus.name == name]
+    (arguments,) = corpus.arguments
+    words = shlex.split(arguments)
+    words[words.index("RAW")] = str(root)
+    words[words.index(f"{name}.zarr")] = str(store)
+    assert main([*words, "--serial", "--quiet"]) == 0
+    return open_store(store)
+
+
+@pytest.mark.parametrize("name", ["ds002722", "ds002723", "ds002724"])
+def test_the_music_interface_s_sets_are_read_by_the_command_of_the_list(tmp_path, name):
+    root = tmp_path / name
+    description(root, "A dataset recorded during development of an affective music interface")
+    for run in (1, 2):
+        stem = root / f"sub-01/eeg/sub-01_task-run{run}_"
+        names = [*DALY, "GSR", "ECG"]
+        write_edf(stem.with_name(f"{stem.name}eeg.edf"), names, sfreq=1000, seconds=62)
+        types = [*((channel, "EEG") for channel in DALY), ("GSR", "GSR"), ("ECG", "ECG")]
+        table(stem.with_name(f"{stem.name}channels.tsv"), "name type", *types)
+        codes = [(float(6 + 2 * code), 21, code) for code in range(1, 10)]
+        table(stem.with_name(f"{stem.name}events.tsv"), "onset duration trial_type", *codes)
+    store = run_of_the_catalogue(name, root, tmp_path / "made.zarr")
+    assert store.name == name
+    assert list(store.recordings["run"]) == ["run1", "run2"]
+    trials = store[0].trials
+    assert list(trials["event"]) == [f"{v}V{a}A" for a in "LNH" for v in "LNH"]
+    assert set(trials["length"]) == {20 * 128}
+
+
+def test_music_in_the_scanner_is_a_trial_a_piece(tmp_path):
+    root = tmp_path / "ds002725"
+    description(root, "A dataset recording joint EEG-fMRI during affective music listening")
+    for task in ("genMusic01", "genMusic02", "classicalMusic", "restingState"):
+        stem = root / f"sub-01/eeg/sub-01_task-{task}_"
+        write_edf(stem.with_name(f"{stem.name}eeg.edf"), DALY, sfreq=1000, seconds=20)
+        pulses = [(2.0 * i, 0, 1) for i in range(9)]  # of the scanner
+        table(stem.with_name(f"{stem.name}events.tsv"), "onset duration trial_type", *pulses)
+    store = run_of_the_catalogue("ds002725", root, tmp_path / "made.zarr")
+    assert list(store.recordings["run"]) == ["genMusic01", "genMusic02"]
+    assert list(store.recordings["n_trials"]) == [1, 1]
 
 
 # EGI: DENS ds003751 and MUSIN-G ds003774
