@@ -1,5 +1,6 @@
 import gc
 import multiprocessing
+import signal
 
 import dask
 import pytest
@@ -22,6 +23,9 @@ def pytest_configure() -> None:
     Dask starts a new interpreter for each worker. So do the commands that tests run as processes;
     clusters in a test's own process share the imports, as in Dask's own tests.
     """
+    # A shell lets what it runs in the background ignore Ctrl-C, and what that starts inherits it:
+    # tests that interrupt a command would wait for it to end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     gc.disable()  # a quarter of the time that importing takes
     if "forkserver" in multiprocessing.get_all_start_methods():
         from distributed.utils import get_mp_context
