@@ -27,7 +27,7 @@ from omfa.pipeline.align import Recipe, align, recipe_for, unchanged, unreferenc
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Content, Location, locate, this_run
 from omfa.pipeline.outcomes import Outcome, Summary, failed
-from omfa.pipeline.progress import bar
+from omfa.pipeline.progress import LOG, bar
 from omfa.pipeline.readers import UNNAMED
 from omfa.pipeline.recording import Key, Reader, Recording, SourceWarning, plausible_unit
 from omfa.pipeline.store import State
@@ -575,6 +575,8 @@ def _shown(
     with bar(total=total, what=name, unit="rec", shown=shown) as counted:
         for outcome in outcomes:
             yield outcome
+            if shown is not False:
+                LOG.debug("%s: %s", outcome.recording, outcome.status)
             read += outcome.bytes_in
             rate = read / 1e6 / (time.perf_counter() - begun)
             counted.set_postfix_str(f"{rate:.0f} MB/s", refresh=False)

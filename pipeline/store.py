@@ -292,9 +292,10 @@ class StoredRecording:
 
     def __repr__(self) -> str:
         try:
+            n_trials = self._opened[1]["trial_onset"].shape[0]  # without reading it
             return (
                 f"<StoredRecording {self.recording} | {len(self.channels)} channels | "
-                f"{self.sfreq:g} Hz | {self.duration:.1f} s | {len(self.events)} trials>"
+                f"{self.sfreq:g} Hz | {self.duration:.1f} s | {n_trials} trials>"
             )
         except DataError as error:
             return f"<StoredRecording {self.recording} | {error.args[1]}>"

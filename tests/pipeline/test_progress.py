@@ -57,6 +57,11 @@ def test_quiet_leaves_results_and_errors(raw, tmp_path, capsys):
     assert "there is no such folder" in capsys.readouterr().err
 
 
+def test_verbose_tells_of_each_recording(raw, tmp_path, capsys):
+    assert main(["seed", str(raw), str(tmp_path / "a.zarr"), "--serial", "--verbose"]) == 0
+    assert "sub-01_ses-1_run-1: stored" in capsys.readouterr().err
+
+
 def test_a_log_file_has_all_of_it_with_times_and_grows(raw, tmp_path, capsys):
     store, log = str(tmp_path / "a.zarr"), tmp_path / "logs" / "a.log"
     assert main(["seed", str(raw), store, "--serial", "--quiet", "--log-file", str(log)]) == 0

@@ -17,10 +17,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline import flags
+from omfa.pipeline.catalogue import USUAL_TARGETS
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import nearest
-from omfa.zoo.data.settings import DEFAULT_TARGETS, WindowSettings
+from omfa.zoo.data.settings import WindowSettings
 from omfa.zoo.estimators.settings import OMFA_MODELS, OmfaSettings, Training
 from omfa.zoo.pretraining.settings import Settings, with_changes
 
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 QUICK_NOTE = "A quick run, which shows that all of it runs: its numbers mean nothing."
 """What a report says of a run with ``--quick``."""
 
-USUAL_TARGETS = "usual targets: " + ", ".join(
-    f"{name} {target!r}" for name, target in DEFAULT_TARGETS.items()
+TARGETS_HELP = "usual targets: " + ", ".join(
+    f"{name} {target!r}" for name, target in USUAL_TARGETS.items()
 )
 
 STORES: dict[str, Any] = {"metavar": "STORE", "help": "made by omfa-ingest"}
@@ -215,7 +216,7 @@ def _entries(given: Sequence[str]) -> Iterator[tuple[str, Any]]:
 def add_window_flags(parser: argparse.ArgumentParser) -> None:
     """Add how windows are cut from stores, and what is decoded."""
     flags.add_flags(
-        parser.add_argument_group("windows and labels", USUAL_TARGETS),
+        parser.add_argument_group("windows and labels", TARGETS_HELP),
         WindowSettings,
         metavars={"window_seconds": "S", "stride_seconds": "S"},
     )
@@ -232,12 +233,12 @@ def open_stores(args: argparse.Namespace) -> StoreDataset:
     target: str | dict[str, str] | None = settings.target
     names = sorted({open_store(store).name for store in args.stores})
     if settings.target is None:
-        if unknown := [name for name in names if name not in DEFAULT_TARGETS]:
+        if unknown := [name for name in names if name not in USUAL_TARGETS]:
             raise wrong(
                 f"no --target, and there is no usual one for {', '.join(unknown)}",
                 "Name a column of labels or a rule on a rating",
             )
-        target = {name: DEFAULT_TARGETS[name] for name in names}
+        target = {name: USUAL_TARGETS[name] for name in names}
         chosen = ", ".join(f"{name} {target[name]}" for name in names)
         LOG.info(f"Target, as none was given: {chosen}")
     else:

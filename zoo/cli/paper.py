@@ -12,8 +12,8 @@ from omfa.pipeline.progress import LOG
 from omfa.zoo.cli.flags import (
     QUICK_NOTE,
     STORES,
+    TARGETS_HELP,
     TRUTH,
-    USUAL_TARGETS,
     add_parameters_flag,
     add_stage1_flags,
     add_stage2_flags,
@@ -78,7 +78,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="show cells and fits; train nothing")
     add("--timed", action="store_true", help="with --dry-run: measure a few steps of each, minutes")
     flags.add_flags(
-        parser.add_argument_group("what all rows share", USUAL_TARGETS),
+        parser.add_argument_group("what all rows share", TARGETS_HELP),
         GridSettings,
         leave_out=("settings", "parameters"),
         names={

@@ -8,14 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from omfa.pipeline.catalogue import USUAL_TARGETS
-
 Channels = Literal["union", "intersection", "native"]
 
 Cache = Literal["auto", "memory", "memmap", "stream"]
-
-DEFAULT_TARGETS = USUAL_TARGETS
-"""The target of each dataset where none is given."""
 
 
 @dataclass(frozen=True)

@@ -219,13 +219,7 @@ def make_labels(metadata: pd.DataFrame, target: OneTarget | None = None) -> Targ
         rule names, or holds one class only.
     """
     if isinstance(target, str) and is_common(target) and target not in metadata:
-        made = _each_dataset(
-            metadata,
-            targets_of(target, list(metadata["dataset"].unique())),
-            make_labels,
-            f"{len(metadata)} windows",
-        )
-        return replace(made, rule=f"{versioned(target)}, {made.rule}")
+        return _in_common(metadata, target, make_labels, f"{len(metadata)} windows")
     if isinstance(target, str) and target not in metadata:
         target = parse_rule(target)
     column = target if isinstance(target, str) else target.column if target else "target"
@@ -261,9 +255,9 @@ def _one_target(trials: pd.DataFrame, target: OneTarget, where: str) -> Target:
     """Give each trial its target by one rule or label for all datasets."""
     known = not isinstance(target, str) or target in trials
     if not known and is_common(target):
-        rules = targets_of(str(target), list(trials["dataset"].unique()))
-        made = _each_dataset(trials, rules, lambda part, one: _one_target(part, one, where), where)
-        return replace(made, rule=f"{versioned(str(target))}, {made.rule}")
+        return _in_common(
+            trials, str(target), lambda part, one: _one_target(part, one, where), where
+        )
     asked = target if known else parse_rule(str(target))
     column = asked if isinstance(asked, str) else asked.column
     labels = [name for name in trials if name not in OWN_COLUMNS - {"stimulus"}]
@@ -342,6 +336,18 @@ def make_target(trials: pd.DataFrame, target: TargetSpec, *, where: str) -> Targ
             "Give one for each dataset",
         )
     return _each_dataset(trials, target, lambda part, one: _one_target(part, one, where), where)
+
+
+def _in_common(
+    trials: pd.DataFrame,
+    target: str,
+    make: Callable[[pd.DataFrame, OneTarget], Target],
+    where: str,
+) -> Target:
+    """Give the rows of each dataset what a common target means for it; the rule names both."""
+    rules = targets_of(target, list(trials["dataset"].unique()))
+    made = _each_dataset(trials, rules, make, where)
+    return replace(made, rule=f"{versioned(target)}, {made.rule}")
 
 
 def _each_dataset(

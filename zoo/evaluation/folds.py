@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from omfa.pipeline import cluster
 from omfa.pipeline.errors import DataError, DataWarning
-from omfa.pipeline.progress import bar
+from omfa.pipeline.progress import LOG, bar
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
 from omfa.zoo.estimators.names import Factory
@@ -185,6 +185,8 @@ def run_folds(
     failed = []
     done = spread(_run_fold, job, [(k, folds[k]) for k in todo])
     for k, arrays, error in _bar(done, len(todo), "fold", progress):
+        if progress:
+            LOG.debug("fold %s: %s", folds[k].name, error or "done")
         if error:
             failed.append((k, error))
             continue

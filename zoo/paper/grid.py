@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from omfa.pipeline.catalogue import USUAL_TARGETS
 from omfa.pipeline.channels import UCS
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, open_store
@@ -31,7 +32,7 @@ from omfa.pipeline.writing import write_whole
 from omfa.zoo.checkpoints.input import InputWarning
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
-from omfa.zoo.data.settings import DEFAULT_TARGETS, Cache, WindowSettings
+from omfa.zoo.data.settings import Cache, WindowSettings
 from omfa.zoo.data.targets import labels_of
 from omfa.zoo.estimators.settings import ARCHITECTURE, COHERENCY, SCRATCH, SPARING
 from omfa.zoo.evaluation.results import Result
@@ -112,9 +113,7 @@ class Grid:
         self.stores = {name: str(given) for name, given in zip(names, stores, strict=True)}
         if double := [name for name in names if names.count(name) > 1]:
             raise DataError(doing, f"two stores are of {double[0]}", "Give one for each corpus")
-        self.targets = {
-            name: {**DEFAULT_TARGETS, **self.how.targets}.get(name, "") for name in names
-        }
+        self.targets = {name: {**USUAL_TARGETS, **self.how.targets}.get(name, "") for name in names}
         if unnamed := [name for name, target in self.targets.items() if not target]:
             raise DataError(
                 doing,
