@@ -127,6 +127,9 @@ def logged(level: int = logging.INFO, file: Path | None = None) -> Iterator[None
     DataError
         If the file cannot be written.
     """
+    if any(isinstance(handler, _Console) for handler in LOG.handlers):
+        yield  # a command that another runs, whose flags say what is told
+        return
     handlers: list[logging.Handler] = [_Console(level)]
     if file is not None:
         try:

@@ -96,6 +96,13 @@ def test_bars_give_way_to_lines_where_a_terminal_is_to_be_quiet(monkeypatch, cap
     assert not isinstance(bar(total=1), progress._Lines)  # noqa: SLF001
 
 
+def test_a_command_within_a_command_tells_once(capsys):
+    with logged(), logged():
+        LOG.info("a line")
+    assert capsys.readouterr().err == "a line\n"
+    assert not LOG.handlers
+
+
 def test_a_script_hears_omfa_by_pythons_own_logging(raw, tmp_path):
     script = (
         "import logging; logging.basicConfig(level=logging.DEBUG)\n"
