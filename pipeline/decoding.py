@@ -9,9 +9,9 @@ before it is decoded, and a file with what its array could take at most.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -104,7 +104,9 @@ def _is_our_shard(array: zarr.Array) -> bool:
     match cast(ArrayV3Metadata, array.metadata).codecs:
         case (ShardingCodec() as shard,):
             index = [type(codec) for codec in shard.index_codecs]
-            return index == [BytesCodec, Crc32cCodec] and shard.index_location.value == "end"
+            # As metadata say it: the attribute is an enumeration or a string, by zarr's version.
+            configuration = cast(Mapping[str, Any], shard.to_dict()["configuration"])
+            return index == [BytesCodec, Crc32cCodec] and configuration["index_location"] == "end"
     return True
 
 

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from omfa.models import OMFA
 from omfa.zoo.data.dataset import Batch
 from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.pretraining import module as pretraining
 from omfa.zoo.pretraining.module import Contrastive
 from omfa.zoo.pretraining.settings import Settings
 
@@ -180,8 +182,22 @@ def attempt(table: Table, what: str, how: str, batch: int, work: Callable[[], No
 # ---- stage 1 --------------------------------------------------------------------------------
 
 
+@cache
+def opened_once() -> None:
+    """Open the stores for the first module alone: others of a run read the same windows."""
+    open_reads, found = pretraining.open_reads, []
+
+    def once(**reads: Any) -> Any:
+        if not found:
+            found.append(open_reads(**reads))
+        return found[0]
+
+    pretraining.open_reads = once
+
+
 def module_of(stores: list[str], preset: str, batch: int, where: Where) -> Contrastive:
     """Make what takes steps of stage 1, as a run would have it."""
+    opened_once()
     settings = Settings(preset=preset, batch_size=batch, channels_per_window=4)  # type: ignore[arg-type]
     module = Contrastive(settings, {"stores": stores, "settings": settings, "cache": "memory"})
     strategy = SimpleNamespace(root_device=where.device)
@@ -207,23 +223,7 @@ def stage1(
 ) -> None:
     """Measure pairs a second of a preset."""
     where.reset()
-    module = module_of(stores, preset, batch, where)
-    mixed = where.precision(precision)
-    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
-    batches, waited, number = endless(module), [0.0], [0]
-
-    def step() -> None:
-        begun = time.perf_counter()
-        there = next(batches)
-        waited[0] += time.perf_counter() - begun
-        number[0] += 1
-        with mixed():
-            loss = module.compare(there, number[0]).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
-
+    module, step, waits = steps_of_stage1(stores, preset, batch, where, precision)
     with FlopCounterMode(display=False) as counter:
         step()
     flops = counter.get_total_flops()
@@ -232,9 +232,8 @@ def stage1(
         torch.compiler.reset()
         module.compile_layers(**({"backend": "aot_eager"} if where.rehearse else {}))
         warm = 16  # views of every rate, whose shapes are compiled for
-    waited[0], before = 0.0, number[0]
+    waits.clear()
     seconds = timed(where, step, warm)
-    wait = waited[0] / (number[0] - before)
     name = f"stage 1, {preset}, pairs"
     table.add(
         name,
@@ -243,9 +242,32 @@ def stage1(
         batch / seconds,
         where.of_peak(flops, seconds, precision),
         where.memory(),
-        share(wait / seconds),
+        share(statistics.mean(waits) / seconds),
         1000 * seconds,
     )
+
+
+def steps_of_stage1(
+    stores: list[str], preset: str, batch: int, where: Where, precision: str
+) -> tuple[Contrastive, Callable[[], None], list[float]]:
+    """Return what takes a step of stage 1, and the seconds that each waited for its batch."""
+    module = module_of(stores, preset, batch, where)
+    mixed = where.precision(precision)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=1e-4)
+    batches, waits = endless(module), list[float]()
+
+    def step() -> None:
+        begun = time.perf_counter()
+        there = next(batches)
+        waits.append(time.perf_counter() - begun)
+        with mixed():
+            loss = module.compare(there, len(waits)).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+
+    return module, step, waits
 
 
 # ---- stage 2 --------------------------------------------------------------------------------
@@ -272,13 +294,41 @@ def stage2(
 ) -> None:
     """Measure training windows a second of a network."""
     where.reset()
+    warm, options = 3, None
+    if how != "eager":
+        torch.compiler.reset()
+        options = {"mode": "reduce-overhead"} if how == "CUDA graph" else {}
+        warm = 6  # a graph is recorded in the steps after the first
+    step, flops = steps_of_stage2(name, n_chans, batch, where, precision, compiled=options)
+    seconds = timed(where, step, warm)
+    table.add(
+        f"stage 2, {name}, {n_chans} channels, windows",
+        f"{how}, {precision}",
+        batch,
+        batch / seconds,
+        where.of_peak(flops, seconds, precision),
+        where.memory(),
+        "",
+        1000 * seconds,
+    )
+
+
+def steps_of_stage2(
+    name: str,
+    n_chans: int,
+    batch: int,
+    where: Where,
+    precision: str,
+    *,
+    compiled: dict[str, Any] | None = None,
+) -> tuple[Callable[[], None], int]:
+    """Return what takes a training step of a network, and its floating-point operations."""
     network, options = networks(n_chans)[name]()
     network = network.to(where.device).train()
     mixed = where.precision(precision)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
     x = 20 * torch.randn(batch, n_chans, 800, device=where.device)
     y = torch.arange(batch, device=where.device) % 3
-
     run: Any = network
 
     def step() -> None:
@@ -290,20 +340,9 @@ def stage2(
 
     with FlopCounterMode(display=False) as counter:
         step()
-    if how == "compiled":
-        torch.compiler.reset()
-        run = torch.compile(network)
-    seconds = timed(where, step)
-    table.add(
-        f"stage 2, {name}, {n_chans} channels, windows",
-        f"{how}, {precision}",
-        batch,
-        batch / seconds,
-        where.of_peak(counter.get_total_flops(), seconds, precision),
-        where.memory(),
-        "",
-        1000 * seconds,
-    )
+    if compiled is not None:
+        run = torch.compile(network, **compiled)
+    return step, counter.get_total_flops()
 
 
 # ---- data and latency -----------------------------------------------------------------------
@@ -347,6 +386,43 @@ def latency(table: Table, where: Where, preset: str, n_chans: int, how: str) -> 
     what = f"one window, {preset}, {n_chans} channels: p50 {statistics.median(times):.2f} ms, "
     what += f"p99 {np.percentile(times, 99):.2f} ms"
     table.add(what, f"{how}, float32", 1, 1000 / statistics.median(times), "", where.memory())
+
+
+# ---- where the time goes ----------------------------------------------------------------------
+
+
+def profiled(table: Table, where: Where, stores: list[str], out: Path | None) -> None:
+    """Write which kernels a step of each stage takes its time in."""
+    ours, n_chans, precision = "OMFA small", 62, "bf16"
+    preset, batches, of_stage1 = "base", (64, 512), 4096
+    if where.rehearse:
+        preset, batches, of_stage1, n_chans, precision = "tiny", (2,), 16, 3, "tf32"
+    steps = {
+        f"stage 1, {preset}, {of_stage1}": steps_of_stage1(
+            stores, preset, of_stage1, where, precision
+        )[1]
+    } | {
+        f"stage 2, {ours}, {n_chans} channels, {batch}": steps_of_stage2(
+            ours, n_chans, batch, where, precision
+        )[0]
+        for batch in batches
+    }
+    for name, step in steps.items():
+        for _ in range(3):
+            step()
+        where.finish()
+        with torch.profiler.profile() as found:
+            step()
+            where.finish()
+        told = found.key_averages().table(
+            sort_by="self_device_time_total" if where.cuda else "self_cpu_time_total",
+            row_limit=25,
+            max_name_column_width=60,
+        )
+        if out is not None:
+            with (out / "profile.txt").open("a") as file:
+                file.write(f"{name}\n{told}\n")
+    table.add("kernels of a step of each stage", f"eager, {precision}", "", "see profile.txt")
 
 
 # ---- counting -------------------------------------------------------------------------------
@@ -483,27 +559,30 @@ def cases(where: Where) -> list[tuple[Any, ...]]:
         ]
         # bfloat16 is slow on most CPUs.
         made += [("stage2", name, 3, "eager", "tf32", 2) for name in networks(3)]
-        return [*made, ("windows", 16), ("latency", "tiny", 3, "eager")]
+        return [*made, ("windows", 16), ("profile",), ("latency", "tiny", 3, "eager")]
     both = ("OMFA small", "Labram")
     made = [("stage1", "base", "eager", "bf16", batch) for batch in (1024, 4096, 8192)]
-    made += [("stage2", name, 62, "eager", "bf16", 64) for name in (*both, "OMFA base")]
-    made += [("stage1", "base", "compiled", "bf16", batch) for batch in (1024, 4096)]
-    made += [("stage2", name, 62, "eager", "bf16", 512) for name in both]
+    made += [("stage2", name, 62, "eager", "bf16", batch) for batch in (64, 512) for name in both]
     made += [("stage1", "small", "eager", "bf16", batch) for batch in (1024, 4096, 8192)]
     made += [("windows", 1024)]
-    made += [("latency", preset, 62, "eager") for preset in ("small", "base")]
-    made += [("stage2", name, 62, "compiled", "bf16", 64) for name in both]
-    others = ("CBraMod", "EEGConformer", "EEGNet")
-    made += [("stage2", name, 62, "eager", "bf16", 64) for name in others]
-    made += [("stage2", name, 14, "eager", "bf16", 64) for name in networks(14)]
-    made += [("stage1", preset, "eager", "tf32", 4096) for preset in ("base", "small")]
+    made += [("stage2", name, 62, "compiled", "bf16", 512) for name in both]
+    made += [("stage1", "base", "compiled", "bf16", batch) for batch in (4096, 1024)]
     made += [("stage1", "tiny", "eager", "bf16", batch) for batch in (1024, 8192)]
     made += [("stage1", "large", "eager", "bf16", batch) for batch in (1024, 4096)]
+    made += [("profile",)]
+    made += [("stage2", name, 62, "CUDA graph", "bf16", 64) for name in both]
+    made += [("latency", "small", 62, how) for how in ("eager", "CUDA graph")]
+    made += [("stage1", preset, "eager", "tf32", 4096) for preset in ("base", "small")]
+    others = ("OMFA base", "CBraMod", "EEGConformer", "EEGNet")
+    made += [("stage2", name, 62, "eager", "bf16", 64) for name in others]
+    made += [("stage2", name, 14, "eager", "bf16", 64) for name in networks(14)]
+    made += [("latency", "base", 62, "eager")]
+    made += [("stage2", name, 62, "compiled", "bf16", 64) for name in both]
     made += [("stage1", "small", "compiled", "bf16", 4096)]
     made += [("stage2", name, 62, "eager", "tf32", 64) for name in both]
-    made += [("stage1", "base", "compiled", "bf16", 8192), ("latency", "small", 62, "CUDA graph")]
     made += [("stage1", preset, "eager", "tf32", 4096) for preset in ("tiny", "large")]
     made += [("stage1", preset, "compiled", "bf16", 4096) for preset in ("tiny", "large")]
+    made += [("stage1", "base", "compiled", "bf16", 8192)]
     return [*made, ("stage1", "base", "compiled", "tf32", 4096)]
 
 
@@ -594,6 +673,14 @@ def main() -> None:
                 f"{how}, {precision}",
                 batch,
                 lambda of=of: stage2(table, where, *of),
+            )
+        elif kind == "profile":
+            attempt(
+                table,
+                "kernels",
+                "eager, bf16",
+                0,
+                lambda: profiled(table, where, args.stores, args.out),
             )
         elif kind == "windows":
             what = "windows from the device's memory"

@@ -36,7 +36,17 @@ ROOT = Path(__file__).resolve().parents[2]
 LACKING = [
     # Readers and stores, and what they import.
     *("mne", "mne-bids", "zarr", "numcodecs", "donfig", "google-crc32c", "dask", "distributed"),
-    *("partd", "locket", "tblib", "zict", "tornado", "cloudpickle", "importlib-metadata", "pooch"),
+    *(
+        "msgspec",
+        "partd",
+        "locket",
+        "tblib",
+        "zict",
+        "tornado",
+        "cloudpickle",
+        "importlib-metadata",
+        "pooch",
+    ),
     *("platformdirs", "lazy-loader", "decorator", "isal", "tomli-w", "pymatreader", "xmltodict"),
     "edfio",
     # Networks, and what they import.

@@ -359,8 +359,9 @@ class Grid:
                 fits += own
                 seconds += own * a_fit.get((row.model, row.dataset), 0.0)
             claim = f"; the paper: {row.claim}" if row.claim else ""
+            took = f", about {duration(own * a_fit[row.model, row.dataset])}" if timed else ""
             lines.append(
-                f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits, {protocol}{claim}"
+                f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits{took}, {protocol}{claim}"
             )
         after = f", about {duration(seconds)} after the pre-training" if timed else ""
         lines.append(

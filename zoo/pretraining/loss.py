@@ -71,16 +71,14 @@ def nt_xent(
     similarity = z.flatten(0, 1) @ others.flatten(0, 1).T / temperature  # (2 n, 2 all)
     near = (time.reshape(-1, 1) - at.reshape(1, -1)).abs() < reach
     near &= _pairs(recording, of_recording)
-    anchor = torch.arange(2 * n, device=z.device)
-    mine = anchor + 2 * n * rank
+    mine = torch.arange(2 * n, device=z.device) + 2 * n * rank
     positive = mine ^ 1  # 0 <-> 1, 2 <-> 3: the other view of the same pair
     excluded = near | ~_pairs(unit, of_unit)
     # A positive that starts within `reach` was marked as near; the anchor was too, and stays out.
-    excluded[anchor, positive] = False
-    excluded[anchor, mine] = True
+    # By scatter: a value set at indices is copied to a GPU first, and the host would wait for that.
+    excluded.scatter_(1, positive[:, None], False).scatter_(1, mine[:, None], True)
     if side is not None and match_width is not None:
-        negative = ~excluded
-        negative[anchor, positive] = False
+        negative = (~excluded).scatter_(1, positive[:, None], False)
         similarity = similarity + _log_weights(side, negative, match_width)
     similarity = similarity.masked_fill(excluded, -torch.inf)
     loss = F.cross_entropy(similarity, positive)
