@@ -16,7 +16,9 @@ sizes, with what is installed, on any two stores.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import email
 import importlib.metadata
 import io
 import os
@@ -28,8 +30,12 @@ import sys
 import tarfile
 import tempfile
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,6 +81,12 @@ SPARE = [
 ]
 """What it may have; a wheel of these is used only where it has none."""
 
+THERE = ("torch", "lightning", "scikit-learn", "pandas", "matplotlib", "h5py", "safetensors")
+"""What the machine has, and with each what it needs."""
+
+UNUSED = ("cryptography", "aiohttp")
+"""Of a local cluster and of downloads by wfdb, neither of which is started there."""
+
 PLATFORMS = ("2_28", "2_27", "2_24", "2_17", "2_12", "2_5")
 TRAVEL = (
     "pyproject.toml",
@@ -82,6 +94,7 @@ TRAVEL = (
     "tests/zoo/conftest.py",
     "tests/zoo/gpu",
     *(f"tests/benchmarks/{name}.py" for name in ("gpu_run", "bench_gpu", "bench_models")),
+    "tests/benchmarks/bench_reproduce.py",
 )
 """What is run there, as it lies in the tree."""
 
@@ -127,6 +140,38 @@ def own_wheel(into: Path) -> None:
         subprocess.run(command, check=True)
 
 
+def unmet(wheels: Sequence[Path]) -> list[str]:
+    """Say what wheels need that is neither among them nor where ``THERE`` is.
+
+    What a new release needs would otherwise be found out on the machine. What ``THERE`` needs is
+    read from the packages that are installed here.
+    """
+    metadata = []
+    for wheel in wheels:
+        with zipfile.ZipFile(wheel) as file:
+            name = next(name for name in file.namelist() if name.endswith(".dist-info/METADATA"))
+            metadata.append(email.message_from_bytes(file.read(name)))
+    known, new = {canonicalize_name(str(one["Name"])) for one in metadata}, list(THERE)
+    known.update(UNUSED)
+    while new:
+        if (name := canonicalize_name(new.pop())) not in known:
+            known.add(name)
+            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+                new += [need.name for need in needs(importlib.metadata.requires(name))]
+    return [
+        f"{one['Name']} needs {need}"
+        for one in metadata
+        for need in needs(one.get_all("Requires-Dist"))
+        if canonicalize_name(need.name) not in known
+    ]
+
+
+def needs(lines: Sequence[str] | None) -> list[Requirement]:
+    """Parse requirements; those of extras are left out."""
+    found = map(Requirement, lines or ())
+    return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
+
+
 def prepare(args: argparse.Namespace) -> int:
     """Make the folder that travels."""
     from gpu_stores import FOLDERS, make_small
@@ -142,6 +187,9 @@ def prepare(args: argparse.Namespace) -> int:
     fetch(LACKING, folder / "wheels", args.python)
     fetch(SPARE, folder / "spare", args.python)
     own_wheel(folder / "wheels")
+    if lacking := unmet(sorted(folder.glob("*/*.whl"))):
+        print(f"Not in the folder: {'; '.join(lacking)}. Add it to LACKING in {__file__}.")
+        return 1
     for name in TRAVEL:
         there = folder / name
         there.parent.mkdir(parents=True, exist_ok=True)
@@ -308,6 +356,8 @@ def train(
     command = [sys.executable, "-m", "omfa.zoo.cli", "pretrain", *stores, "--hold-out", "benchmark"]
     command += ["--preset", "tiny" if tiny else "base", "--steps", str(steps), "--batch-size"]
     command += [str(16 if tiny else BATCH), "--channels-per-window", "4", "--seed", "0"]
+    # Often, so that a training that is cut off leaves nearly all that it learned.
+    command += ["--checkpoint-every", "100"]
     command += ["--out", str(run), *(["--accelerator", "cpu"] if tiny else [])]
     log.say(f"`omfa-zoo {' '.join(command[3:])}`\n")
     began = time.monotonic()

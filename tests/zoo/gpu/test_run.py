@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -99,3 +100,19 @@ def test_a_training_that_is_cut_off_leaves_its_last_weights(tmp_path, monkeypatc
     assert torch.equal(torch.load(io.BytesIO(content))["encoder.weight"], state["encoder.weight"])
     # Some of the time for 15,000 pairs a second, where nothing was measured.
     assert "--preset base --steps 2700 --batch-size 1024" in page
+
+
+def test_what_a_wheel_needs_is_in_the_folder(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import gpu_run
+
+    def wheel(name, *needs):
+        path = tmp_path / f"{name}-1.0-py3-none-any.whl"
+        about = [f"Name: {name}", "Version: 1.0", *(f"Requires-Dist: {need}" for need in needs)]
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr(f"{name}-1.0.dist-info/METADATA", "\n".join(about) + "\n\n")
+        return path
+
+    store = wheel("a_store", "numpy>=2", "a-codec>=1; python_version >= '3'", "tests; extra == 'x'")
+    assert gpu_run.unmet([store]) == ['a_store needs a-codec>=1; python_version >= "3"']
+    assert gpu_run.unmet([store, wheel("a_codec")]) == []
