@@ -37,6 +37,7 @@ from omfa.pipeline.readers import get_reader, reader_class, reader_options
 from omfa.pipeline.recording import TRIAL_COLUMNS, Auxiliary, Key, Reader, Recording, Segment
 from omfa.pipeline.simulation import Truth
 from omfa.pipeline.trialwise import preprocess_units, units
+from omfa.pipeline.whitening import whiten
 from omfa.pipeline.words import some
 
 RECIPE = 3
@@ -79,7 +80,11 @@ class Recipe:
                 # Only where it was asked for: stores of before are those of the same settings.
                 **({"names_by_position": True} if self.names_by_position else {}),
             },
-            "preprocessing": _plain(asdict(self.preprocessing)),
+            "preprocessing": {
+                name: value
+                for name, value in _plain(asdict(self.preprocessing)).items()
+                if name != "whiten" or value  # as above
+            },
             "dtype": self.dtype,
             "keep_auxiliary": self.keep_auxiliary,
         }
@@ -266,6 +271,10 @@ def align(recording: Recording, recipe: Recipe) -> AlignedRecording:
                 out=piece,
                 **known,
             )
+    if settings.whiten:
+        # What was interpolated is as good as the channels that it was made of.
+        bad = np.zeros_like(quality.bad) if settings.interpolate else quality.bad
+        whiten(pieces, bad, sfreq=float(sfreq), where=recording.key.recording)
     return AlignedRecording(
         recording=recording.key.recording,
         subject=recording.key.subject,

@@ -125,8 +125,8 @@ class CausalPath:
     Raises
     ------
     DataError
-        If the settings do not fit the rate, a channel of the reference is absent, or bad channels
-        are to be interpolated.
+        If the settings do not fit the rate, a channel of the reference is absent, bad channels are
+        to be interpolated, or the signal is to be whitened.
     """
 
     def __init__(self, settings: Preprocessing, sfreq: float, channels: Sequence[str]) -> None:
@@ -135,6 +135,13 @@ class CausalPath:
                 "Filtering a signal as it comes",
                 "bad channels are to be interpolated, and which are bad is known at the end",
                 "Use interpolate=False: a channel that is missing is masked",
+            )
+        if settings.whiten:
+            raise DataError(
+                "Filtering a signal as it comes",
+                "it is to be whitened by the covariance of the whole recording, which is known at "
+                "the end",
+                "Use whiten=False, and a model that learned from signals that are not whitened",
             )
         self.settings, self.sfreq, self.channels = settings, float(sfreq), list(channels)
         self._design = _design(settings, self.sfreq)

@@ -94,6 +94,10 @@ class Preprocessing:
         How far the filters reach: over all that the source holds contiguously, or over each trial
         by itself, with its own baseline where the two touch, so that no trial holds anything of
         its neighbours. ``align`` heeds it, which knows the trials.
+    whiten : bool
+        Whiten each recording over its good channels (Euclidean alignment), to 10 uV: recordings
+        of different people and caps become alike. It takes the whole recording, without labels,
+        so that no window of it is causal. ``align`` heeds it.
 
     Raises
     ------
@@ -114,6 +118,7 @@ class Preprocessing:
     reference: Reference = "source"
     interpolate: bool = False
     filter_within: Literal["segments", "trials"] = "segments"
+    whiten: bool = False
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__

@@ -259,6 +259,7 @@ def _facts(survey: Survey) -> list[tuple[str, str, str]]:
         ("rate", rate, ""),
         ("band", _band(settings.get("band")), _of_source(sources, "band", _band)),
         ("reference", *_reference(settings, sources)),
+        *([("whitened", "yes", "each recording, to 10 µV")] if settings.get("whiten") else []),
         ("stored as", ", ".join(sorted(survey.dtypes)) or "–", ""),
         ("round-trip error", f"{survey.round_trip:.2g} µV", "RMS, the worst channel"),
         ("bad channels", bad, repaired),

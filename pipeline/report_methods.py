@@ -24,6 +24,10 @@ _SPLINES = (
     "Perrin, F., et al. (1989). Spherical splines for scalp potential and current density mapping. "
     "Electroencephalography and Clinical Neurophysiology, 72, 184-187."
 )
+_WHITENING = (
+    "He, H., & Wu, D. (2020). Transfer learning for brain-computer interfaces: a Euclidean space "
+    "data alignment approach. IEEE Transactions on Biomedical Engineering, 67, 399-410."
+)
 OMFA = (
     "Li, X., Li, Y., & Zhang, Y. (2025). One Model for All: Universal Pre-training for EEG based "
     "Emotion Recognition across Heterogeneous Datasets and Paradigms. arXiv:2511.08444."
@@ -131,6 +135,10 @@ def _signal(survey: Survey, cite: Callable[[str], str]) -> Iterator[str]:
         if reference == "source"
         else f"referenced to {reference if isinstance(reference, str) else ', '.join(reference)}"
     )
+    if settings.get("whiten"):
+        filters.append(
+            f"whitened over the channels of each recording, without labels {cite(_WHITENING)}"
+        )
     if settings.get("sfreq"):
         filters.append(f"resampled to {settings['sfreq']:g} Hz")
     else:

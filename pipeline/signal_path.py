@@ -44,6 +44,8 @@ class SignalPath:
         Whether bad channels were replaced.
     filter_within : str
         As in ``Preprocessing``.
+    whiten : bool
+        Whether the recording was whitened over its channels.
     """
 
     band: Band
@@ -54,6 +56,7 @@ class SignalPath:
     asked_reference: str
     interpolate: bool
     filter_within: str
+    whiten: bool = False
 
     @classmethod
     def of(
@@ -90,6 +93,7 @@ class SignalPath:
             asked_reference=reference,
             interpolate=bool(preprocessing.get("interpolate")),
             filter_within=str(preprocessing.get("filter_within") or "segments"),
+            whiten=bool(preprocessing.get("whiten")),
         )
 
     def __str__(self) -> str:
@@ -108,6 +112,8 @@ class SignalPath:
             parts.append("bad channels interpolated")
         if self.filter_within != "segments":
             parts.append(f"filtered within {self.filter_within}")
+        if self.whiten:
+            parts.append("whitened")
         return ", ".join(parts)
 
 
@@ -152,6 +158,7 @@ def differences(paths: Sequence[SignalPath]) -> tuple[list[str], list[str]]:
         ("notch", "notch"),
         ("interpolate", "interpolation of bad channels"),
         ("filter_within", "bounds of the filters"),
+        ("whiten", "whitening"),
     ):
         if len({getattr(path, name) for path in paths}) > 1:
             chosen.append(words)

@@ -402,6 +402,7 @@ Licence: {card.licence or "none yet; it is chosen when it is published"}.
 | rate | {signal.get("sfreq", float("nan")):g} Hz; {resampled} |
 | band | {band} |
 | reference | {signal.get("reference") or "not stated"} |
+| whitened over channels | {"yes, each recording" if signal.get("whiten") else "no"} |
 | windows | {signal.get("window_seconds", float("nan")):g} s |
 | channels | {" ".join(signal.get("channels", []))} |
 | channel names | UCS version {card.ucs_version} |

@@ -57,6 +57,8 @@ class Decision:
         Hz that were taken out.
     reference : str or tuple of str
         ``"source"`` (whatever the recordings had), ``"average"`` or names of channels.
+    whiten : bool
+        Whether each recording was whitened over its channels, which takes all of it.
     simulated : bool
         Whether it learned from simulated signals.
 
@@ -81,6 +83,7 @@ class Decision:
     transition: float | None = None
     notch: tuple[float, ...] = ()
     reference: Reference = "source"
+    whiten: bool = False
     simulated: bool = False
 
     @property
@@ -98,6 +101,7 @@ class Decision:
             transition=self.transition,
             notch=self.notch,
             reference=self.reference,
+            whiten=self.whiten,
         )
 
     @property
@@ -211,6 +215,7 @@ def decision_of(card: Card, config: Mapping[str, Any], *, command: str = "") -> 
         transition=signal.get("transition"),
         notch=tuple(signal.get("notch") or ()),
         reference=_reference(signal.get("reference")),
+        whiten=bool(signal.get("whiten")),
         simulated=card.simulated,
     )
 

@@ -150,6 +150,7 @@ def check_input(card: Card, dataset: Dataset) -> None:
             *_about_channels(card, chs_info),
             *(text for band in bands for text in _about_band(card, band)),
             *(text for transition in transitions for text in _about_transition(card, transition)),
+            *_about_whitening(card, {path.whiten for path in dataset.paths}),
         ],
     )
 
@@ -166,7 +167,7 @@ def input_path(paths: Sequence[SignalPath]) -> dict[str, Any]:
     -------
     dict
         ``band``, two edges in Hz; ``transition`` in Hz and ``notch``, a list of Hz, if all have
-        the same.
+        the same; ``whiten``, true where all are whitened.
     """
     band = [max(path.band[0] for path in paths), min(path.band[1] for path in paths)]
     found: dict[str, Any] = {"band": [band[0] or None, band[1]]}
@@ -176,6 +177,8 @@ def input_path(paths: Sequence[SignalPath]) -> dict[str, Any]:
     notches = {path.notch for path in paths} - {()}
     if len(notches) == 1 and all(path.notch for path in paths):
         found["notch"] = list(notches.pop())
+    if paths and all(path.whiten for path in paths):
+        found["whiten"] = True
     return found
 
 
@@ -312,6 +315,14 @@ def _about_transition(card: Card, transition: float | None) -> list[str]:
         for hz in (transition, expected)
     )
     return [f"above the band signals fall {has}, and those that it learned from fell {learned}"]
+
+
+def _about_whitening(card: Card, whitened: set[bool]) -> list[str]:
+    learned = bool(card.input.get("whiten"))
+    if whitened <= {learned}:
+        return []
+    is_, was = ("not whitened", "whitened") if learned else ("whitened", "not whitened")
+    return [f"signals are {is_}, and those that it learned from were {was} (--whiten of ingest)"]
 
 
 def _octaves(band: Band) -> tuple[float, float]:

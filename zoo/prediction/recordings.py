@@ -27,6 +27,7 @@ from omfa.pipeline.readers.opening import open_raw
 from omfa.pipeline.readers.raw import to_recording
 from omfa.pipeline.recording import Key, Recording, plausible_unit
 from omfa.pipeline.signal_path import SignalPath
+from omfa.pipeline.whitening import whiten
 from omfa.pipeline.words import some
 from omfa.zoo.checkpoints.cards import Card
 from omfa.zoo.checkpoints.decision import Decision
@@ -230,9 +231,8 @@ def prepare(
     if (had := recording.source.get("band")) is not None:
         said += _told(card, decision, (had[0], min(had[1], recording.sfreq / 2)))
     kept = [channel for channel in decision.channels if channel in rows]
-    segments = []
-    for segment in picked:
-        clean = preprocess(
+    clean = [
+        preprocess(
             segment,
             recording.sfreq,
             settings,
@@ -240,7 +240,11 @@ def prepare(
             positions=positions,
             bad=flagged,
         )
-        segments.append(_laid(clean, list(rows), decision, bad))
+        for segment in picked
+    ]
+    if decision.whiten:
+        whiten(clean, flagged, sfreq=decision.sfreq, where=name)
+    segments = [_laid(segment, list(rows), decision, bad) for segment in clean]
     _check_amplitude(segments, doing)
     state = {
         channel: "missing"
@@ -292,6 +296,12 @@ def prepare_stored(
     common = [channel for channel in stored.channels if channel in decision.channels]
     if not common:
         raise _nothing_in_common(doing, stored.channels, decision)
+    if path.whiten and not decision.whiten:
+        raise DataError(
+            doing,
+            f"the store is whitened, and {decision.checkpoint} learned from signals that are not",
+            "Ingest the recordings without --whiten, or predict them from their own files",
+        )
     low, high = decision.band
     left = (
         low if (low or 0) > path.band[0] else None,
@@ -310,21 +320,25 @@ def prepare_stored(
     shares = stored.array("quality_missing")
     bad = _bad_all_along(stored.channels, reasons, shares) if mask_bad else {}
     signal = stored.signal()
-    segments, onsets = [], []
+    clean, onsets = [], []
     spans = zip(
         *(stored.array(f"segment_{each}").tolist() for each in ("onset", "length")), strict=True
     )
     flags = np.array([channel in stored.bad_channels for channel in stored.channels])
     for onset, length in spans:
-        clean = preprocess(
-            signal[:, onset : onset + length],
-            stored.sfreq,
-            settings,
-            channels=stored.channels,
-            bad=flags,
+        clean.append(
+            preprocess(
+                signal[:, onset : onset + length],
+                stored.sfreq,
+                settings,
+                channels=stored.channels,
+                bad=flags,
+            )
         )
-        segments.append(_laid(clean, stored.channels, decision, bad))
         onsets.append(float(onset / stored.sfreq))
+    if decision.whiten and not path.whiten:
+        whiten(clean, flags, sfreq=decision.sfreq, where=name)
+    segments = [_laid(segment, stored.channels, decision, bad) for segment in clean]
     _check_amplitude(segments, doing)
     state = {
         channel: "missing"

@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 
 from omfa.models import OMFA
-from omfa.pipeline import ingest, open_store
+from omfa.pipeline import Preprocessing, ingest, open_store
 from omfa.pipeline.recording import DataError
 from omfa.zoo import (
     Card,
+    InputWarning,
     PredictionSettings,
     Predictor,
     Protocol,
+    check_input,
     evaluate,
     fine_tune,
     load_card,
@@ -128,6 +130,37 @@ def test_a_raw_file_gets_the_answers_that_evaluate_gets_of_its_store(lab, predic
 def _stored(lab):
     store = open_store(lab / "lab.zarr")
     return store[store.recordings.index[0]], store.settings["preprocessing"]
+
+
+def test_what_learned_from_whitened_signals_whitens_what_it_is_asked(lab, predictor, tmp_path):
+    ingest(
+        "files",
+        lab / "raw",
+        tmp_path / "white.zarr",
+        name="lab",
+        labels_from="annotations",
+        pattern="S{subject}_raw.fif",
+        preprocessing=Preprocessing(whiten=True),
+        serial=True,
+        progress=False,
+    )
+    dataset = open_dataset(tmp_path / "white.zarr", window_seconds=2.0, target="event")
+    few = {"preset": "tiny", "epochs": 2, "device": "cpu"}
+    fine_tune(dataset, tmp_path / "model", parameters=few, command="omfa-zoo finetune white.zarr")
+    assert load_card(tmp_path / "model").input["whiten"] is True
+    whitening = Predictor.from_checkpoint(tmp_path / "model")
+    whitened = open_store(tmp_path / "white.zarr")
+    first = whitened[0], whitened.settings["preprocessing"]
+    want = whitening.predict_stored(*first).table["p_calm"]
+    # From the file, from a store that is not whitened, and from one that is: alike but for float16.
+    from_file = whitening.predict(lab / "raw" / "S01_raw.fif").table["p_calm"]
+    from_store = whitening.predict_stored(*_stored(lab)).table["p_calm"]
+    assert np.allclose(from_file, want, atol=5e-3)
+    assert np.allclose(from_store, want, atol=5e-3)
+    with pytest.raises(DataError, match=r"the store is whitened.*without --whiten"):
+        predictor.predict_stored(*first)
+    with pytest.warns(InputWarning, match="signals are whitened, and those .* not whitened"):
+        check_input(load_card(lab / "model"), dataset)
 
 
 def test_somebody_new_is_answered_rightly(predictor, new):
