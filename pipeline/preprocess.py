@@ -97,7 +97,7 @@ class Preprocessing:
     whiten : bool
         Whiten each recording over its good channels (Euclidean alignment), to 10 uV: recordings
         of different people and caps become alike. It takes the whole recording, without labels,
-        so that no window of it is causal. ``align`` heeds it.
+        so that no window of it is causal.
 
     Raises
     ------

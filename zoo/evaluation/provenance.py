@@ -185,6 +185,8 @@ def describe_dataset(dataset: Dataset) -> dict[str, Any]:
     return {
         "datasets": sorted(metadata["dataset"].astype(str).unique()),
         "simulated": dataset.simulated,
+        # Only where they are: results of before are those of the same configuration.
+        **({"whitened": True} if any(path.whiten for path in dataset.paths) else {}),
         "subjects": len(metadata[list(SUBJECT)].drop_duplicates()),
         "windows": len(metadata),
         "channels": list(dataset.channels),

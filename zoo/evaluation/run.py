@@ -65,6 +65,7 @@ from omfa.zoo.evaluation.results import (
 from omfa.zoo.protocols.identity import doubles
 from omfa.zoo.protocols.protocol import (
     CENTRED_BY,
+    RECORDING,
     SIDES,
     Fold,
     Pretraining,
@@ -491,6 +492,7 @@ class Run:
         model.check(windows)
         if found := doubtful_unit(windows):
             warnings.warn(found, DataWarning, stacklevel=4)
+        self._check_whitening()
         named = model.bands or {}
         for low, high in sorted({path.band for path in self.dataset.paths}):
             # Half of a band is still that band; the fall above 45 Hz takes a quarter of gamma.
@@ -502,6 +504,21 @@ class Run:
                     DataWarning,
                     stacklevel=4,
                 )
+
+    def _check_whitening(self) -> None:
+        """Warn where each recording holds one class and was brought to the covariance of all."""
+        if not any(path.whiten for path in self.dataset.paths):
+            return
+        names = self.dataset.metadata[list(RECORDING)].astype(str).agg("/".join, axis=1)
+        classes = pd.Series(self.labels.codes).groupby(names.to_numpy())
+        if len(classes) and (classes.nunique() < 2).all():
+            warnings.warn(
+                f"Evaluating {self.config['estimator']}: each recording holds one class and was "
+                "whitened by its own covariance, which takes away what tells the classes apart in "
+                "power and between channels. Ingest without --whiten",
+                DataWarning,
+                stacklevel=5,
+            )
 
     def _check_centring(self, model: Estimator, by: str) -> None:
         """Refuse a model of signals, and a test side from which centring would take the class."""

@@ -388,6 +388,29 @@ def test_signals_in_another_unit_are_said(easy):
         evaluate("majority", z, "cross-subject")
 
 
+@pytest.mark.parametrize("classes_of_a_recording", [1, 2])
+def test_whitening_by_recordings_of_one_class_each_is_warned_of(
+    lay_store, tmp_path, recwarn, classes_of_a_recording
+):
+    stores = [
+        lay_store(
+            tmp_path / f"{name}.zarr",
+            source=name,
+            subjects=4,
+            labels={"emotion": np.array([first, (first + classes_of_a_recording - 1) % 2, first])},
+            preprocessing={"whiten": True},
+            seed=first,
+        )
+        for first, name in enumerate("ab")
+    ]
+    data = open_dataset(stores, 1.0, target="emotion")
+    result = evaluate("majority", data, Protocol("cross-subject", n_folds=2))
+    assert result.config["dataset"]["whitened"] is True
+    told = [str(one.message) for one in recwarn if one.category is DataWarning]
+    found = [text for text in told if "each recording holds one class and was whitened" in text]
+    assert len(found) == (classes_of_a_recording == 1)
+
+
 def rewritten(path, to, change):
     """Write a result's file again with a changed configuration."""
     with zipfile.ZipFile(path) as archive:
