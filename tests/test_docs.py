@@ -116,7 +116,7 @@ def test_every_flag_of_a_command_is_there(page, flags_of, capsys):
     lines = [*blocks.splitlines(), *re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))]
     for command in (part.strip() for line in lines for part in line.split("&&")):
         found = re.match(r"(?:\w+=\S+ )*(omfa-ingest|omfa-zoo) ([a-z]+)( .*)?$", command)
-        # csv is the reader that readers.md shows how to write.
+        # csv is the reader that write-a-reader.md shows how to write.
         if found and found[2] != "csv":
             words = shlex.split(found[3] or "", comments=True)
             flags = {word.partition("=")[0] for word in words if word.startswith("--")}
