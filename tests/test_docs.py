@@ -164,6 +164,17 @@ def test_the_first_steps_run_as_they_stand(page, tmp_path):
     assert "within-subject" in run.stdout
 
 
+@pytest.mark.parametrize("page", ["models.md", "signal-path.md"])
+def test_an_example_at_the_head_of_a_page_runs_as_it_stands(page):
+    kind, code = BLOCK.findall((ROOT / "docs" / page).read_text())[0]
+    assert kind == "python"
+    names = {}
+    exec(compile(code, page, "exec"), names)
+    shown = {"models.md": ("logits", (8, 3)), "signal-path.md": ("clean", (62, 1280))}
+    name, shape = shown[page]
+    assert tuple(names[name].shape) == shape
+
+
 def test_every_page_of_the_site_is_in_a_table_of_contents():
     pages = {page.stem for page in ROOT.glob("docs/*.md")} - {"index"}
     trees = re.findall(r":::+\{toctree\}(.*?):::", "".join(p.read_text() for p in PAGES), re.DOTALL)
