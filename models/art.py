@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from omfa.models.front_end import F0, RESAMPLING, FrontEnd, Resampling
 
 # Taps and strides of the stem's convolutions. All four give 2 frames a second, the first two 8:
-# what was trained before there were four keeps those (docs/models.md has the measurements).
+# what was trained before there were four keeps those (docs/log.md has the measurements).
 TAPS, STRIDES = (33, 9, 5, 5), (4, 4, 2, 2)
 
 # Tokens, and seconds, per turn of the fastest and the slowest rotary phase. A phase that turned
@@ -347,7 +347,7 @@ class Block(nn.Module):
         self.mlp_out = nn.Linear(hidden, dim, bias=False)
         self.dropout = nn.Dropout(drop_prob)
         # Blocks begin close to the identity, or a short training hardly gets past them
-        # (docs/models.md). Not at 0: no gradient would reach what is before these.
+        # (docs/log.md). Not at 0: no gradient would reach what is before these.
         with torch.no_grad():
             for last in (self.attention_out, self.mlp_out):
                 last.weight.mul_(0.01)

@@ -41,7 +41,7 @@ N_POSITION = 2 * 3 * N_WAVES + 1
 BUMP, N_BUMPS = 0.03, 8  # distance bumps at 0, 3, ... 21 cm, as wide as they are apart, in metres
 N_DISTANCE = N_BUMPS + 1
 UNKNOWN_DISTANCE = 0.1  # metres, between two electrodes of which one has no position
-# Metres, the reach of the distance graph: of what docs/models.md compares, the best neighbours to
+# Metres, the reach of the distance graph: of what docs/log.md compares, the best neighbours to
 # take a channel against.
 NEIGHBOURHOOD = 0.05
 

@@ -116,7 +116,7 @@ def test_every_flag_of_a_command_is_there(page, flags_of, capsys):
     lines = [*blocks.splitlines(), *re.findall(r"`([^`\n]+)`", BLOCK.sub("", text))]
     for command in (part.strip() for line in lines for part in line.split("&&")):
         found = re.match(r"(?:\w+=\S+ )*(omfa-ingest|omfa-zoo) ([a-z]+)( .*)?$", command)
-        # csv is the reader that readers.md shows how to write.
+        # csv is the reader that write-a-reader.md shows how to write.
         if found and found[2] != "csv":
             words = shlex.split(found[3] or "", comments=True)
             flags = {word.partition("=")[0] for word in words if word.startswith("--")}
@@ -162,6 +162,17 @@ def test_the_first_steps_run_as_they_stand(page, tmp_path):
     run = subprocess.run([sys.executable, "steps.py"], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert "within-subject" in run.stdout
+
+
+@pytest.mark.parametrize("page", ["models.md", "signal-path.md"])
+def test_an_example_at_the_head_of_a_page_runs_as_it_stands(page):
+    kind, code = BLOCK.findall((ROOT / "docs" / page).read_text())[0]
+    assert kind == "python"
+    names = {}
+    exec(compile(code, page, "exec"), names)
+    shown = {"models.md": ("logits", (8, 3)), "signal-path.md": ("clean", (62, 1280))}
+    name, shape = shown[page]
+    assert tuple(names[name].shape) == shape
 
 
 def test_every_page_of_the_site_is_in_a_table_of_contents():

@@ -145,7 +145,7 @@ def test_ratings_are_not_made_into_classes(tried):
 
 @dataclass(frozen=True)
 class Tables:
-    """A folder of SUBJECT_EMOTION.csv as readers.md has it, with a fault."""
+    """A folder of SUBJECT_EMOTION.csv as write-a-reader.md has it, with a fault."""
 
     fault: str = ""
     name: str = field(default="tables", init=False)

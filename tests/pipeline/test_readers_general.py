@@ -947,9 +947,8 @@ def test_a_moabb_subject_that_cannot_be_loaded_is_refused():
 
 
 def test_the_documented_reader_runs_as_an_installed_package(tmp_path, monkeypatch):
-    text = (REPOSITORY / "docs" / "readers.md").read_text()
-    section = text.split("## Write your own reader")[1].split("\n## ")[0]
-    code, entry_point = (re.search(rf"```{kind}\n(.*?)```", section, re.DOTALL)[1]
+    text = (REPOSITORY / "docs" / "write-a-reader.md").read_text()
+    code, entry_point = (re.search(rf"```{kind}\n(.*?)```", text, re.DOTALL)[1]
                          for kind in ("python", "toml"))  # fmt: skip
     assert len(code.strip().splitlines()) <= 40
     group, name, target = re.search(

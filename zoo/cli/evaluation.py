@@ -48,7 +48,7 @@ models (--model, repeatable; the others are tested against the first):
   NAME+non-causal-average           smoothed over the windows of a trial; --smooth does it to all
   clusters-without-labels           groups of a person's windows: what needs no label to be found
   majority                          the commonest class
-  module:function                   one of your own, see docs/evaluation.md
+  module:function                   one of your own, see docs/baselines.md
 
 protocols (--protocol, repeatable):
   within-subject (default), cross-session, cross-subject, cross-subject-stimulus, cross-dataset,

@@ -3,7 +3,7 @@
 Each corpus has words or ratings of its own. A common target says, per corpus, which of them count
 as the same, so that a model trained on some corpora can be tested on another. Stores keep the
 labels raw; what is here is applied when windows are opened, and is named and numbered in every
-result. docs/evaluation.md has the tables with their reasons.
+result. docs/labels.md has the tables with their reasons.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class WindowSettings:
         recording's own.
     mask_bad : bool
         Count channels that quality control marked as absent. Both stages do by default, which is
-        our choice: docs/zoo.md has the measurement.
+        our choice: docs/log.md has the measurement.
     allow_mixed : bool
         Join stores that were ingested with different bands, references or notches; a warning then
         names the differences.

@@ -141,7 +141,7 @@ class Settings:
     # Half and twice of it, three times the steps and 8 tokens/s do no better (docs/log.md).
     temperature: float = 0.1
     warm_up: float = 0.05
-    # Drop-path costs nothing; dropout in the encoder took a tenth of a step (docs/models.md).
+    # Drop-path costs nothing; dropout in the encoder took a tenth of a step (docs/performance.md).
     drop_path_prob: float = 0.1
     augmentations: Augmentations = field(default_factory=Augmentations)
     seed: int = 0

@@ -24,7 +24,7 @@ def mean_interval(
     """Return the interval of a mean over people, and over pre-training seeds where there are some.
 
     Student's t; of what is bounded on the scale of log odds, where the interval cannot leave the
-    bounds. Among the usual intervals it covers best with 3 to 40 people (docs/evaluation.md).
+    bounds. Among the usual intervals it covers best with 3 to 40 people (docs/log.md).
 
     With K seeds of pre-training, people and seeds are both random and crossed: the variance of the
     mean is that of the people's means, plus that of the seeds' main effect over K, with

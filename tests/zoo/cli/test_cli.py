@@ -196,7 +196,7 @@ def test_the_commands_of_the_docs_are_understood():
     found = 0
     pages = [
         root / "README.md",
-        *(root / "docs" / f"{name}.md" for name in ("zoo", "results", "log")),
+        *(root / "docs" / f"{name}.md" for name in ("zoo", "reproduce", "results", "log")),
     ]
     for page in pages:
         for line in re.findall(r"^omfa-zoo .*$", page.read_text().replace("\\\n", " "), re.M):

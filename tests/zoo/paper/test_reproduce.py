@@ -365,8 +365,8 @@ def test_controls_are_frozen_as_their_row_says(stores, tmp_path):
 
 @pytest.mark.slow
 def test_the_commands_of_the_docs_run(stores, tmp_path, monkeypatch, capsys):
-    text = (Path(__file__).parents[3] / "docs" / "zoo.md").read_text()
-    block = re.search(r"^## Reproduce the paper$.*?```bash\n(.*?)```", text, re.S | re.M)[1]
+    text = (Path(__file__).parents[3] / "docs" / "reproduce.md").read_text()
+    block = re.search(r"^# Reproduce the paper$.*?```bash\n(.*?)```", text, re.S | re.M)[1]
     for store in [*stores, *simulated(tmp_path, seed={"sessions": 1})]:
         name = store.rpartition("/")[2].replace("-simulated", "")
         (tmp_path / name).symlink_to(store, target_is_directory=True)
