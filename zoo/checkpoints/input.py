@@ -319,7 +319,9 @@ def _about_transition(card: Card, transition: float | None) -> list[str]:
 
 def _about_whitening(card: Card, whitened: set[bool]) -> list[str]:
     learned = bool(card.input.get("whiten"))
-    if whitened <= {learned}:
+    # An encoder of single channels tells as much of whitened signals as one that learned from them
+    # (docs/log.md, "Whitening each recording").
+    if whitened <= {learned} or (card.stage == "pretrained" and not learned):
         return []
     is_, was = ("not whitened", "whitened") if learned else ("whitened", "not whitened")
     return [f"signals are {is_}, and those that it learned from were {was} (--whiten of ingest)"]
