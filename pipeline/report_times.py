@@ -232,20 +232,20 @@ def read_times(survey: Survey, bar: Any) -> StoreTimes:
     counts = Counter(survey.table["n_trials"].tolist()) if len(survey.table) else Counter[int]()
     most = counts.most_common(1)[0] if counts else (0, 0)
     known = {name for own in courses.values() for name in own.classes or () if name}
-    found = StoreTimes(
+    times = StoreTimes(
         label=label,
         classes=ordered_classes(known, threshold) if column else [],
         usual=int(most[0]) if most[1] > len(survey.table) / 2 else None,
         courses=courses,
         unreadable=unreadable,
     )
-    lacking_samples = [course for course in found.lost() if course.share]
+    lacking_samples = [course for course in times.lost() if course.share]
     for course in lacking_samples[:MOST_DRAWN]:
         try:
             courses[course.recording] = replace(course, gaps=list(_gaps(store, course)))
         except Exception as error:
             unreadable[course.recording] = surveys.reason(error)
-    return found
+    return times
 
 
 def _told_apart_by(survey: Survey) -> tuple[str, float | None, str]:

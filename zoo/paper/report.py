@@ -16,9 +16,9 @@ from omfa.pipeline import Truth
 from omfa.pipeline import report_page as page
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.paper.grid import Cell, Grid
-from omfa.zoo.paper.tables import PAPER, Claim
+from omfa.zoo.paper.tables import PAPER, Claim, control_of
 from omfa.zoo.reports.page import TEMPLATES, attention, curves, history, write_report
-from omfa.zoo.reports.tables import Entry, scores_table, summary_table
+from omfa.zoo.reports.tables import Entry, summary_table
 
 TITLES = {
     "within": "Within subjects",
@@ -73,6 +73,8 @@ def write_tables_report(
             "again": ("How it was made", _how_made(grid, ran, command)),
         },
         truths=truths,
+        tables={"summary": summarise(cells)},
+        prefix="",
     )
 
 
@@ -146,7 +148,8 @@ def entries(cells: Sequence[Cell]) -> list[Entry]:
         if cell.results:
             claim = cell.row.claim or Claim()
             paper = claim.accuracy, claim.difference, claim.words
-            found.append(Entry(cell.row.table, cell.row.name, cell.results, *paper))
+            control = control_of(cell.row, [one.row for one in cells]) if cell.row.stage1 else None
+            found.append(Entry(cell.row.table, cell.row.name, cell.results, *paper, control))
     return found
 
 
@@ -203,7 +206,8 @@ def reproduce(
     -------
     report : Path
         ``report.html`` in the grid's folder. Beside it are ``subjects.csv``, a row for every cell,
-        seed, subject and metric; ``summary.csv`` (see ``summarise``); and ``run.json``.
+        seed, subject and metric; ``summary.csv`` (see ``summarise``); ``pairs.csv``, pre-trained
+        and control, leaky and honest; ``calibration.csv``; and ``run.json``.
     cells : list of Cell
     """
     report = grid.out / "report.html"
@@ -219,7 +223,5 @@ def reproduce(
         "omfa": version("omfa"),
     }
     write_whole(grid.out / "run.json", json.dumps(about, indent=1))
-    write_whole(grid.out / "subjects.csv", scores_table(entries(cells)).to_csv(index=False))
-    write_whole(grid.out / "summary.csv", summarise(cells).to_csv(index=False))
     made = write_tables_report(grid, cells, report, command=command, note=note, truths=truths)
     return made, cells
