@@ -397,10 +397,6 @@ def test_pairs_are_drawn_person_by_person_with_the_difference_and_its_interval(
     own = pretrained(entries, 0.9, parameters={"checkpoint": "c", **FROZEN})
     random = pretrained(entries, 0.6, parameters=dict(FROZEN), estimator="omfa:random")
     given, text = paired(monkeypatch, [own, random, *entries], tmp_path / "r.html")
-    assert list(given) == ["leaky and honest", "pre-trained and control"] or list(given) == [
-        "pre-trained and control",
-        "leaky and honest",
-    ]
     (shown,) = given["pre-trained and control"]
     people = [e.first.subjects["balanced_accuracy"] for e in (random, own)]
     assert shown.scores.tolist() == np.stack(people, axis=1).tolist()
@@ -417,11 +413,7 @@ def test_pairs_are_drawn_person_by_person_with_the_difference_and_its_interval(
     assert leaky[1].scores.tolist() == np.stack([honest, leak], axis=1).tolist()
     assert "Pre-trained and control, person by person" in text
     table = pd.read_csv(tmp_path / "r-pairs.csv")
-    assert table["kind"].tolist() == ["leaky", "leaky", "control"] or table["kind"].tolist() == [
-        "control",
-        "leaky",
-        "leaky",
-    ]
+    assert sorted(table["kind"]) == ["control", "leaky", "leaky"]
     (row,) = table[table["kind"] == "control"].to_dict("records")
     assert (row["row"], row["other"], row["n_subjects"]) == ("omfa", "omfa:random", 3)
     assert row["difference"] == pytest.approx(test.difference)
@@ -434,7 +426,7 @@ def test_of_six_people_pairs_have_a_p_that_is_corrected(entries, monkeypatch, tm
     for entry in entries:
         (result,) = entry.results
         again = result.predictions.assign(
-            subject=[f"{int(name) + 3:02d}" for name in result.predictions["subject"]]
+            subject=[f"{name}-again" for name in result.predictions["subject"]]
         )
         both = pd.concat([result.predictions, again], ignore_index=True)
         six.append(replace(entry, results=(replace(result, predictions=both),)))
