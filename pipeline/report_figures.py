@@ -816,7 +816,9 @@ def timelines(rows: Sequence[Timeline], classes: Sequence[str]) -> bytes:
             handles.append(Patch(fc=_trial_colour(None), label="trial"))
         if -1 in numbers:
             handles.append(Patch(fc="white", ec=MUTED, lw=0.5, label="trial without a class"))
-        lines = [Line2D([], [], color="#d5dbe1", lw=3, label="between trials")]
+        # Where the source cut trials apart, nothing lies between them.
+        idle = any(row.minutes - sum(length for _, length, _ in row.trials) > least for row in rows)
+        lines = [Line2D([], [], color="#d5dbe1", lw=3, label="between trials")] * idle
         if any(row.every for row in rows):
             handles.append(Patch(fc="black", label="all channels missing"))
         if any(row.some for row in rows):

@@ -331,6 +331,8 @@ class TimeMap:
     picture : bytes
         A row for each recording that is drawn.
     n_drawn, n_read, n_recordings : int
+    gaps, breaks : bool
+        Whether any is drawn.
     label : str
         What the colours of trials are of.
     head : list of str
@@ -352,6 +354,8 @@ class TimeMap:
     n_drawn: int
     n_read: int
     n_recordings: int
+    gaps: bool
+    breaks: bool
     label: str
     head: list[str]
     rows: list[list[str]]
@@ -379,6 +383,8 @@ def time_map(survey: Survey, times: StoreTimes) -> TimeMap:
         n_drawn=len(drawn),
         n_read=len(times.courses),
         n_recordings=len(survey.table),
+        gaps=any(course.gaps for course in drawn),
+        breaks=any(course.interruptions for course in drawn),
         label=times.label,
         head=HEAD,
         rows=[row(times, course) for course in lost[:MOST_ROWS]],

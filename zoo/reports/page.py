@@ -511,26 +511,49 @@ def _interval(low: float, high: float, *, signed: bool = False) -> str:
     return f"{_percent(low, signed=signed)} to {_percent(high, signed=signed)}"
 
 
-def curves(runs: Mapping[str, pd.DataFrame]) -> Markup:
+PRETRAINING = "pretraining"
+"""What ``curves_table`` is called among the tables of a report."""
+
+
+def curves(runs: Mapping[str, pd.DataFrame], file: str = "") -> Markup:
     """Return the learning curves of pre-trainings, as HTML; empty where there is none.
 
     Parameters
     ----------
     runs : mapping of str to DataFrame
         By name, ``omfa.zoo.learning_curve`` of each.
+    file : str
+        The CSV file beside the page that holds ``curves_table`` of them.
     """
     if not runs:
         return Markup()
-    return _part("pretraining", png=figures.pretraining_curves(runs))
+    return _part("pretraining", png=figures.pretraining_curves(runs), file=file)
 
 
-def history(name: str, table: pd.DataFrame) -> Markup:
-    """Return the learning curve of a fine-tuning, as HTML; dotted is the epoch that was chosen."""
+def curves_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Put learning curves in one table: a row for each run and logged step."""
+    parts = [table.reset_index().assign(run=name) for name, table in runs.items()]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"run": []})
+    return table[["run", *(name for name in table.columns if name != "run")]]
+
+
+def history(name: str, table: pd.DataFrame, file: str = "") -> Markup:
+    """Return the learning curve of a fine-tuning, as HTML; dotted is the epoch that was chosen.
+
+    Parameters
+    ----------
+    name : str
+    table : DataFrame
+        ``history.csv`` of the run.
+    file : str
+        That file, as seen from the page's folder.
+    """
     png = figures.fine_tuning_curves(table, name)
-    return _part("fine_tuning", png=png, name=name, chosen="validation_loss" in table)
+    chosen = "validation_loss" in table
+    return _part("fine_tuning", png=png, name=name, chosen=chosen, file=file)
 
 
-def attention(name: str, table: pd.DataFrame) -> Markup:
+def attention(name: str, table: pd.DataFrame, file: str = "") -> Markup:
     """Return a map of the scalp, as HTML.
 
     Parameters
@@ -538,6 +561,8 @@ def attention(name: str, table: pd.DataFrame) -> Markup:
     name : str
     table : DataFrame
         Columns ``channel`` (UCS names) and ``attention`` (1 is an even share).
+    file : str
+        The CSV file that holds it, as seen from the page's folder.
     """
     channels, received = table["channel"].tolist(), table["attention"].to_numpy(np.float64)
     # At least from 0 to 2, with the even share in the middle: even attention looks even.
@@ -549,7 +574,11 @@ def attention(name: str, table: pd.DataFrame) -> Markup:
         for channel, value in zip(ordered["channel"], ordered["attention"], strict=True)
     ]
     return _part(
-        "attention", png=named(channels, shown, UCS.positions(channels)), name=name, most=most
+        "attention",
+        png=named(channels, shown, UCS.positions(channels)),
+        name=name,
+        most=most,
+        file=file,
     )
 
 
@@ -590,7 +619,7 @@ def write_report(
         Of simulated corpora: the best score that their windows allow is drawn as a line.
     tables : mapping of str to DataFrame, optional
         What to write in place of the report's own tables: ``summary`` (``summary_table``),
-        ``subjects`` (``scores_table``), ``pairs`` and ``calibration``.
+        ``subjects`` (``scores_table``), ``pairs`` and ``calibration``; or beside them.
     prefix : str, optional
         What the names of the CSV files begin with; by default that of the page: of
         ``results.html`` they are ``results-summary.csv`` and so on.
@@ -650,7 +679,7 @@ def write_report(
 def _csv(
     entries: Sequence[Entry], metric: str, given: Mapping[str, pd.DataFrame]
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables of a report by name; of no results there are none."""
+    """Return the tables of a report by name; of no results only those that are given."""
     if not entries:
         return dict(given)
     places = _grouped(entries, lambda entry: entry.place[:2])
@@ -662,7 +691,7 @@ def _csv(
         ),
         "calibration": lambda: calibration_table(entries),
     }
-    return {name: given[name] if name in given else make() for name, make in own.items()}
+    return {name: make() for name, make in own.items() if name not in given} | dict(given)
 
 
 def _datasets(entries: Sequence[Entry], metric: str, truths: Sequence[Truth]) -> list[_Dataset]:
