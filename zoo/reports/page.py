@@ -417,12 +417,12 @@ def _calibration(entries: Sequence[Entry]) -> list[list[str]]:
     """Return log loss, Brier score, calibration error and area, averaged over the seeds."""
     rows = []
     for entry in entries:
-        table = calibration_table([entry]).set_index("metric")
-        if not len(table):
+        of: dict[Any, Any] = calibration_table([entry]).set_index("metric").to_dict("index")
+        if not of:
             continue
         means = [
             # Of a person there are too few windows for the bins of the calibration error.
-            float(table.loc[metric, "pooled" if metric == "calibration_error" else "mean"])
+            float(of[metric]["pooled" if metric == "calibration_error" else "mean"])
             for metric in PROBABILITY_METRICS
         ]
         rows.append([entry.name, *("" if np.isnan(m) else f"{m:.3f}" for m in means)])

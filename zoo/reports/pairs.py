@@ -14,7 +14,14 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.settings import OF_WEIGHTS, RANDOM, SCRATCH, SPARING
-from omfa.zoo.evaluation.results import by_subject, compare, compared, inflation, twin_of
+from omfa.zoo.evaluation.results import (
+    COMPARED,
+    by_subject,
+    compare,
+    compared,
+    inflation,
+    twin_of,
+)
 from omfa.zoo.protocols.comparisons import Comparison
 from omfa.zoo.reports.tables import Entry
 
@@ -128,7 +135,7 @@ def pairs_table(found: Sequence[Pair]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for pair in found:
         first = pair.first.first
-        (test,) = compared([pair.test]).to_dict("records")
+        test = compared([pair.test]).iloc[0]
         rows.append(
             {
                 "table": pair.first.table,
@@ -142,7 +149,7 @@ def pairs_table(found: Sequence[Pair]) -> pd.DataFrame:
                 "other_protocol": pair.second.first.label,
                 "metric": pair.test.metric,
                 "n_subjects": pair.test.n_subjects,
-                **test,
+                **{name: test[name] for name in COMPARED},
                 "p_holm": pair.p_holm,
             }
         )

@@ -344,9 +344,12 @@ def calibration_table(entries: Sequence[Entry]) -> pd.DataFrame:
     for entry in entries:
         found = [one.calibration() for one in entry.results]
         if all(map(len, found)):
-            of_seeds = pd.concat(found).groupby(level=0, sort=False)[["mean", "pooled"]]
             # What a seed has no answer to has no mean either.
-            means = of_seeds.agg(lambda values: values.mean(skipna=False))
-            parts.append(means.rename_axis("metric").reset_index().assign(**_facts(entry)))
+            means = pd.DataFrame(
+                np.mean([one[["mean", "pooled"]].to_numpy() for one in found], axis=0),
+                index=found[0].index,
+                columns=["mean", "pooled"],
+            )
+            parts.append(means.reset_index().assign(**_facts(entry)))
     columns = [*_FACTS, "metric", "mean", "pooled"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
