@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import fsspec
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -731,3 +732,14 @@ def test_flat_missing_and_huge_channels_are_drawn():
     rows = np.tile([[1.0], [2.0], [0.0]], len(FREQUENCIES))
     rows[:, 40:] = np.nan  # above a low Nyquist frequency
     assert report_figures.spectra(FREQUENCIES, rows, rows * np.nan, (None, 45.0))
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_the_tables_go_to_an_address_with_the_page(tmp_path):
+    files = fsspec.filesystem("memory")
+    store = lossy_store(tmp_path / "s", ["all", ""])
+    assert write_report([store], "memory://reports/r.html") == "memory://reports/r.html"
+    names = {path.rpartition("/")[2] for path in files.find("/reports")}
+    assert names == {"r.html", "r-recordings.csv", "r-channels.csv", "r-missing.csv"}
+    assert files.cat("/reports/r-missing.csv").decode().splitlines()[1].startswith("lossy,sub-0000")
+    assert b'href="./r-missing.csv"' in files.cat("/reports/r.html")
