@@ -36,7 +36,7 @@ def tables(stores: Sequence[tuple[Survey, StoreTimes]]) -> dict[str, str]:
         ``recordings``: who, how long, how many trials and bad channels, and what is missing; those
         that failed or could not be read have an ``error``. ``channels``: whether each is bad, why,
         and the quality figures of recordings that were read. ``missing``: gaps in seconds of the
-        stored signal.
+        stored signal, of the recordings that were searched for them.
     """
     rows = {
         RECORDINGS: [row for survey, times in stores for row in _recordings(survey, times)],

@@ -829,7 +829,8 @@ def timelines(rows: Sequence[Timeline], classes: Sequence[str]) -> bytes:
         legend = figure.legend(handles=handles, loc="outside upper left", ncols=6, fontsize=8)
         for text in legend.get_texts():
             text.set_parse_math(False)
-        return png(figure, colours=64)
+        # Few more colours than elsewhere: red would become the classes' orange.
+        return png(figure, colours=160)
 
 
 def _trial_colour(number: int | None) -> str:

@@ -333,6 +333,8 @@ class TimeMap:
     n_drawn, n_read, n_recordings : int
     gaps, breaks : bool
         Whether any is drawn.
+    n_missing, n_searched : int
+        How many recordings lack samples, and in how many of them the gaps were looked for.
     label : str
         What the colours of trials are of.
     head : list of str
@@ -356,6 +358,8 @@ class TimeMap:
     n_recordings: int
     gaps: bool
     breaks: bool
+    n_missing: int
+    n_searched: int
     label: str
     head: list[str]
     rows: list[list[str]]
@@ -385,6 +389,8 @@ def time_map(survey: Survey, times: StoreTimes) -> TimeMap:
         n_recordings=len(survey.table),
         gaps=any(course.gaps for course in drawn),
         breaks=any(course.interruptions for course in drawn),
+        n_missing=sum(course.share > 0 for course in lost),
+        n_searched=sum(course.gaps is not None for course in lost),
         label=times.label,
         head=HEAD,
         rows=[row(times, course) for course in lost[:MOST_ROWS]],

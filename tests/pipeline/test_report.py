@@ -545,6 +545,11 @@ def test_of_many_recordings_those_that_lost_something_are_drawn(tmp_path, drawn,
     assert "The other 9 are whole" in page.text
     assert len(page.rows("recording", "minutes", "missing")) == 2
     assert "All of it, 1 more: r-recordings.csv" in page.text
+    assert "Every gap: r-missing.csv" in page.text
+    monkeypatch.setattr(report_times, "MOST_DRAWN", 1)
+    page = Page(write_report([store], tmp_path / "r.html"))
+    assert "The gaps of 1 of the 2 that lack samples: r-missing.csv" in page.text
+    assert "1 recording of the 3 that lack anything, those that lack the most first" in page.text
     monkeypatch.setattr(report_times, "MOST_TIMED", 4)
     page = Page(write_report([store], tmp_path / "r.html"))
     assert "4 of the 12 recordings were looked through" in page.text
