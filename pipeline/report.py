@@ -1,4 +1,4 @@
-"""One HTML file that shows what is in stores and how good it is.
+"""One HTML file that shows what is in stores and how good it is, and its tables as CSV files.
 
 The numbers and pictures are computed here; ``templates/quality.html`` and ``dataset.html`` put them
 into words. The file holds its pictures and loads nothing. It carries no date and no path, so the
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from omfa.pipeline import report_csv as csv
 from omfa.pipeline import report_figures as figures
 from omfa.pipeline import report_page as page
 from omfa.pipeline import report_survey as surveys
@@ -42,6 +43,7 @@ from omfa.pipeline.report_quality import (
 )
 from omfa.pipeline.report_recordings import RecordingPage, recording_pages
 from omfa.pipeline.report_survey import Survey, amplitudes
+from omfa.pipeline.report_times import StoreTimes, TimeMap, n_timed, read_times, time_map
 from omfa.pipeline.store import Store, StoredRecording
 from omfa.pipeline.words import size
 
@@ -178,6 +180,7 @@ class _Content:
     n_sampled, n_recordings : int
     channels : ChannelQuality
     recordings : RecordingQuality
+    times : TimeMap
     spectra : _Spectra or None
         None where no recording is long enough.
     traces : list of _Trace
@@ -196,6 +199,7 @@ class _Content:
     n_recordings: int
     channels: ChannelQuality
     recordings: RecordingQuality
+    times: TimeMap
     spectra: _Spectra | None
     traces: list[_Trace]
     labels: list[Label]
@@ -206,7 +210,7 @@ class _Content:
     methods: Methods
 
 
-def _dataset(survey: Survey) -> _Dataset:
+def _dataset(survey: Survey, times: StoreTimes) -> _Dataset:
     failures, unreadable = list(survey.store.failures.items()), list(survey.unreadable.items())
     return _Dataset(
         anchor=survey.anchor,
@@ -217,12 +221,12 @@ def _dataset(survey: Survey) -> _Dataset:
         n_failures=len(failures),
         unreadable=unreadable[:MOST_FAILURES],
         n_unreadable=len(unreadable),
-        content=_content(survey) if len(survey.table) else None,
+        content=_content(survey, times) if len(survey.table) else None,
         how=_how_made(survey),
     )
 
 
-def _content(survey: Survey) -> _Content:
+def _content(survey: Survey, times: StoreTimes) -> _Content:
     balance = class_balance(survey)
     return _Content(
         facts=_facts(survey),
@@ -230,13 +234,14 @@ def _content(survey: Survey) -> _Content:
         n_recordings=len(survey.table),
         channels=channel_quality(survey),
         recordings=recording_quality(survey),
+        times=time_map(survey, times),
         spectra=_spectra(survey),
         traces=_traces(survey),
         labels=labels(survey),
         balance=balance,
         scatter=valence_by_arousal(survey),
-        advice=advise(survey, balance),
-        pages=recording_pages(survey),
+        advice=advise(survey, balance, times),
+        pages=recording_pages(survey, times),
         methods=methods(survey),
     )
 
@@ -456,7 +461,9 @@ def write_report(
         A section each, after an overview of all.
     out : path or str
         The file to write; it appears whole or not at all and replaces an earlier one. An fsspec URL
-        is written with what the first store was opened with.
+        is written with what the first store was opened with. Beside it are three CSV files of its
+        name, which hold all of its tables: of ``quality.html`` ``quality-recordings.csv``,
+        ``quality-channels.csv`` and ``quality-missing.csv``.
     progress : bool, optional
         Whether to show a progress bar; by default on a terminal only.
 
@@ -481,12 +488,13 @@ def write_report(
         raise DataError(f"Writing the report {out}", "no store was given", "Name at least one")
     if isinstance(out, Path):
         page.check_writable(out)
-    total = sum(map(surveys.sample_size, stores))
+    total = sum(surveys.sample_size(store) + n_timed(store) for store in stores)
     with bar(total=total, what="Report", unit="rec", shown=progress) as counted:
         found = [
             surveys.survey(store, title, f"dataset-{i}", counted)
             for i, (store, title) in enumerate(zip(stores, surveys.titles(stores), strict=True), 1)
         ]
+        times = [read_times(survey, counted) for survey in found]
         stored = [survey for survey in found if len(survey.table)]
         values = {
             "title": f"EEG quality: {', '.join(s.title for s in found)}",
@@ -494,8 +502,13 @@ def write_report(
             "channels": _channels(stored) if stored else None,
             "together": _together(stored),
             "measures": list(MEASURES.values()),
-            "datasets": list(map(_dataset, found)),
+            "datasets": list(map(_dataset, found, times)),
+            "files": csv.names(out),
         }
     options = dict(getattr(stores[0].location, "options", ()))
+    written = csv.tables(list(zip(found, times, strict=True)))
+    files = {name: written[table] for table, name in csv.names(out).items()}
+    # The page comes last: it names the others.
+    page.write_beside(out, files, storage_options=options)
     page.write(out, "quality.html", values, storage_options=options)
     return out

@@ -15,6 +15,7 @@ from omfa.pipeline.report_labels import Balance
 from omfa.pipeline.report_page import plural
 from omfa.pipeline.report_quality import bad_shares, mains_noise
 from omfa.pipeline.report_survey import Survey, amplitudes
+from omfa.pipeline.report_times import StoreTimes
 from omfa.pipeline.words import some
 
 TOO_MANY_BAD = 0.25
@@ -27,6 +28,9 @@ OFTEN_BAD = 0.5
 
 MAINS_WIDESPREAD = 0.2
 """Share of channels with mains noise above which the report says what to do."""
+
+MISSING = 0.01
+"""Share of the samples from which on a recording that lacks them is named. Our choice."""
 
 AMPLITUDE_FACTOR = 5.0
 """A recording whose median amplitude is more times the dataset's, or less, is odd. Our choice."""
@@ -48,10 +52,10 @@ class Advice:
     serious: bool = False
 
 
-def advise(survey: Survey, balance: Balance | None) -> list[Advice]:
+def advise(survey: Survey, balance: Balance | None, times: StoreTimes) -> list[Advice]:
     """List what stands out, the most serious first; empty where nothing does."""
     found = [*_not_there(survey), *_recordings(survey), *_amplitudes(survey), *_channels(survey)]
-    found += [*_mains(survey), *_trials(survey), *_classes(survey, balance)]
+    found += [*_mains(survey), *_times(times), *_trials(survey), *_classes(survey, balance)]
     return sorted(found, key=lambda one: not one.serious)
 
 
@@ -151,6 +155,31 @@ def _amplitudes(survey: Survey) -> Iterator[Advice]:
 def _median(values: npt.NDArray[np.float64]) -> float:
     finite = values[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else 0.0
+
+
+def _times(times: StoreTimes) -> Iterator[Advice]:
+    lost = times.lost()
+    if missing := [one for one in lost if one.share >= MISSING]:
+        each = [f"{one.recording} ({one.share:.0%})" for one in missing]
+        yield Advice(
+            f"Samples are missing in {some(each)}",
+            "See the map of time. A channel counts as absent in the windows that lack samples of "
+            "it, and a window that lacks all of them says nothing: cut trials there out of the "
+            "source, or leave the recording out.",
+            serious=any(one.share > TOO_MANY_BAD for one in missing),
+        )
+    if broken := [f"{one.recording} ({one.interruptions})" for one in lost if one.interruptions]:
+        yield Advice(
+            f"The signal breaks off in {some(broken)}",
+            "See the map of time. No window reaches across a break, and how long it lasted is not "
+            "known: an event on both sides of it has become two trials.",
+        )
+    if empty := [one.recording for one in lost if one.unlabelled]:
+        yield Advice(
+            f"Trials without {times.label.partition('>')[0]}: {some(empty)}",
+            "They are left out where that label is the target. Look whether the source's table of "
+            "labels is complete.",
+        )
 
 
 def _trials(survey: Survey) -> Iterator[Advice]:

@@ -24,8 +24,9 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PatchCollection
-from matplotlib.colors import ListedColormap, LogNorm, Normalize
+from matplotlib.colors import ListedColormap, LogNorm, Normalize, to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Patch
 from matplotlib.ticker import MaxNLocator, NullFormatter
 from PIL import Image  # matplotlib depends on it
@@ -739,3 +740,119 @@ def bad_channels(
         if handles:
             figure.legend(handles=handles, loc="outside upper left", ncols=4, fontsize=8)
         return png(figure, colours=64)
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A recording along its time, in minutes of the stored signal.
+
+    Attributes
+    ----------
+    name : str
+    minutes : float
+    trials : list of (float, float, int or None)
+        Start, length and class: its number, -1 where the trial has none, None where no trial has.
+    breaks : list of float
+        Where the signal breaks off.
+    every, some : list of (float, float)
+        Start and end of what all channels lack, and of what some do.
+    remark : str
+        What stands behind the row.
+    """
+
+    name: str
+    minutes: float
+    trials: Sequence[tuple[float, float, int | None]]
+    breaks: Sequence[float]
+    every: Sequence[tuple[float, float]]
+    some: Sequence[tuple[float, float]]
+    remark: str = ""
+
+
+_FINEST = 600
+"""Parts of the longest recording below which a gap is drawn wider than it is: it shall be seen."""
+
+
+def timelines(rows: Sequence[Timeline], classes: Sequence[str]) -> bytes:
+    """Draw recordings along their time, a row each: trials, breaks, and what is missing.
+
+    Parameters
+    ----------
+    rows : sequence of Timeline
+    classes : sequence of str
+        The names of the trials' classes, which have the colours of ``classes``.
+    """
+    longest = max(row.minutes for row in rows) or 1.0
+    least = longest / _FINEST
+    with style():
+        figure = Figure(figsize=(10.4, 1.05 + 0.23 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        for y, row in enumerate(rows):
+            axes.broken_barh([(0, row.minutes)], (y - 0.16, 0.32), color="#d5dbe1", lw=0)
+            for start, length, number in row.trials:
+                # A trial that has no class is empty; a fine edge keeps neighbours apart.
+                face = _trial_colour(number)
+                edge = MUTED if number == -1 else "white"
+                axes.broken_barh([(start, length)], (y - 0.3, 0.6), fc=face, ec=edge, lw=0.5)
+            # Black, which no class has: of some channels a strip, of all the whole height.
+            for spans, bottom in ((row.some, 0.14), (row.every, -0.4)):
+                wide = _joined(spans, least)
+                axes.broken_barh(wide, (y + bottom, 0.4 - bottom), color="black", lw=0, zorder=3)
+            axes.plot(row.breaks, [y - 0.38] * len(row.breaks), "v", color=BAD, ms=5, zorder=4)
+            axes.annotate(
+                row.remark, (row.minutes, y), xytext=(5, 0), textcoords="offset points",
+                fontsize=7, va="center", parse_math=False, annotation_clip=False,
+            )  # fmt: skip
+        axes.set_yticks(range(len(rows)), [_ascii(row.name) for row in rows], fontsize=7)
+        axes.tick_params(left=False)
+        axes.spines["left"].set_visible(False)
+        axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(0, longest), xlabel="minutes, as stored")
+        handles = [
+            Patch(color=COLOURS[i % len(COLOURS)], alpha=0.8, label=_ascii(name))
+            for i, name in enumerate(classes)
+        ]
+        numbers = {number for row in rows for *_, number in row.trials}
+        if None in numbers:
+            handles.append(Patch(fc=_trial_colour(None), label="trial"))
+        if -1 in numbers:
+            handles.append(Patch(fc="white", ec=MUTED, lw=0.5, label="trial without a class"))
+        # Where the source cut trials apart, nothing lies between them.
+        idle = any(row.minutes - sum(length for _, length, _ in row.trials) > least for row in rows)
+        lines = [Line2D([], [], color="#d5dbe1", lw=3, label="between trials")] * idle
+        if any(row.every for row in rows):
+            handles.append(Patch(fc="black", label="all channels missing"))
+        if any(row.some for row in rows):
+            lines.append(Line2D([], [], color="black", lw=3, label="some channels missing"))
+        if any(row.breaks for row in rows):
+            lines.append(Line2D([], [], color=BAD, ls="none", marker="v", ms=5, label="break"))
+        handles += lines
+        legend = figure.legend(handles=handles, loc="outside upper left", ncols=6, fontsize=8)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        # Few more colours than elsewhere: red would become the classes' orange.
+        return png(figure, colours=160)
+
+
+def _trial_colour(number: int | None) -> str:
+    """Return the colour of a trial, as pale as the bars of ``classes``."""
+    if number is None:
+        return "#93b4d9"
+    return "white" if number < 0 else to_hex(_pale(COLOURS[number % len(COLOURS)]))
+
+
+def _pale(colour: str) -> tuple[float, float, float]:
+    """Return a colour at four fifths over white: an alpha would show what lies below."""
+    red, green, blue = (0.8 * part + 0.2 for part in to_rgb(colour))
+    return red, green, blue
+
+
+def _joined(spans: Sequence[tuple[float, float]], least: float) -> list[tuple[float, float]]:
+    """Return starts and lengths, none shorter than ``least``; what then meets is one."""
+    joined: list[list[float]] = []
+    for start, stop in spans:
+        stop = max(stop, start + least)
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], stop)
+        else:
+            joined.append([start, stop])
+    return [(start, stop - start) for start, stop in joined]

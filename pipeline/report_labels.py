@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,17 +162,16 @@ class Balance:
 def class_balance(survey: Survey) -> Balance | None:
     """Count classes by the dataset's usual target; None where it has none, or no such label."""
     target = USUAL_TARGETS.get(survey.store.name, "")
-    column, above, threshold = target.partition(">")
+    column, threshold = usual_rule(survey.store.name)
     by_subject: dict[str, Counter[str]] = {}
     for recording, values in survey.labels.get(column, {}).items():
         subject = str(survey.table.loc[recording, "subject"])
-        known = _named(values, float(threshold) if above else None)
+        known = filter(None, classes_of(values, threshold))
         by_subject.setdefault(subject, Counter()).update(known)
     total = sum(by_subject.values(), Counter())
     if not total:
         return None
-    # Low before high, as a rating grows; other classes by their value.
-    classes = ["low", "high"] if above else sorted(total, key=_numeric_first)
+    classes = ordered_classes(total, threshold)
     shown = dict(list(by_subject.items())[:MOST_SUBJECTS])
     return Balance(
         target=target,
@@ -186,12 +185,30 @@ def class_balance(survey: Survey) -> Balance | None:
     )
 
 
-def _named(values: npt.NDArray[Any], threshold: float | None) -> list[str]:
-    """Return the class of each trial that has a value."""
+def usual_rule(dataset: str) -> tuple[str, float | None]:
+    """Return the label of a dataset's usual target and what is above which it is high.
+
+    The label is empty where the dataset has no such target, and the threshold None where each
+    value is a class.
+    """
+    column, above, threshold = USUAL_TARGETS.get(dataset, "").partition(">")
+    return column, float(threshold) if above else None
+
+
+def classes_of(values: npt.NDArray[Any], threshold: float | None) -> list[str]:
+    """Return the class of each trial; empty where it has no value."""
     if threshold is None:
-        return [one(value) for value in values if one(value) not in ("", "nan", "n/a")]
-    known = values[np.isfinite(values)] if values.dtype.kind in "iuf" else values[:0]
-    return ["high" if value > threshold else "low" for value in known]
+        return [name if (name := one(value)) not in ("nan", "n/a") else "" for value in values]
+    if values.dtype.kind not in "iuf":
+        return [""] * len(values)
+    return [
+        ("high" if value > threshold else "low") if np.isfinite(value) else "" for value in values
+    ]
+
+
+def ordered_classes(names: Iterable[str], threshold: float | None) -> list[str]:
+    """Return classes in order: low before high, as a rating grows; others by their value."""
+    return ["low", "high"] if threshold is not None else sorted(names, key=_numeric_first)
 
 
 def _numeric_first(name: str) -> tuple[int, float, str]:

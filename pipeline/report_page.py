@@ -57,10 +57,47 @@ def write(
         If the file cannot be written.
     """
     document = _environment(tuple(folders)).get_template(template).render(values)
+    _put(out, str(out).rpartition("/")[2] if is_address(out) else "", document, storage_options)
+
+
+def beside(out: Path | str, table: str) -> str:
+    """Return the name of the CSV file of a table, in the folder of its report."""
+    name = str(out).rpartition("/")[2] if is_address(out) else Path(out).name
+    return f"{name.removesuffix('.html')}-{table}.csv"
+
+
+def write_beside(
+    out: Path | str,
+    files: Mapping[str, str],
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Write files into the folder of a report, each whole or not at all.
+
+    Parameters
+    ----------
+    out : Path or str
+        The report.
+    files : mapping of str to str
+        Text by name.
+    storage_options : mapping, optional
+        What fsspec's file system takes for an address.
+
+    Raises
+    ------
+    DataError
+        If one cannot be written.
+    """
+    for name, text in files.items():
+        _put(out, name, text, storage_options)
+
+
+def _put(out: Path | str, name: str, text: str, options: Mapping[str, Any] | None) -> None:
+    """Write one file into the folder of a report; on this machine no name is the report's own."""
     if is_address(out):
-        folder, _, name = str(out).rpartition("/")
+        folder = str(out).rpartition("/")[0]
         try:
-            locate(folder, storage_options).write(name, document.encode())
+            locate(folder, options).write(name, text.encode())
         except Exception as error:  # each object store has errors of its own
             raise DataError(
                 f"Writing the report {out}",
@@ -69,7 +106,7 @@ def write(
             ) from error
         return
     try:
-        write_whole(out, document)
+        write_whole(Path(out).with_name(name) if name else out, text)
     except OSError as error:
         raise _unwritable(out, error) from error
 

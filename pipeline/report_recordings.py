@@ -13,6 +13,7 @@ from omfa.pipeline import report_figures as figures
 from omfa.pipeline.quality import FREQUENCIES
 from omfa.pipeline.report_quality import MEASURES, reason_in_words
 from omfa.pipeline.report_survey import Survey, amplitudes
+from omfa.pipeline.report_times import StoreTimes, draw, lacking
 
 MOST_PAGES = 6
 """Recordings with a section of their own; ``omfa-ingest report --recordings`` gives any others."""
@@ -37,8 +38,11 @@ class RecordingPage:
         The bad channels with their figures, and why they are bad.
     n_left : int
         How many more are bad.
-    spectra, heads : bytes
-        Pictures: a line for each channel, and the quality figures; empty where there is no answer.
+    spectra, heads, times : bytes
+        Pictures: a line for each channel, the quality figures, and the trials and what is missing
+        along the recording; empty where there is no answer.
+    lacking : str
+        What is missing, in words; empty where nothing is.
     """
 
     name: str
@@ -52,9 +56,11 @@ class RecordingPage:
     n_left: int
     spectra: bytes
     heads: bytes
+    times: bytes
+    lacking: str
 
 
-def recording_pages(survey: Survey) -> list[RecordingPage]:
+def recording_pages(survey: Survey, times: StoreTimes) -> list[RecordingPage]:
     """Describe the recordings with the most bad channels, those that were read."""
     table = survey.table[survey.table.index.isin(list(survey.reasons))]
     affected = table[table["n_bad"] > 0].assign(share=table["n_bad"] / table["n_chans"])
@@ -63,10 +69,10 @@ def recording_pages(survey: Survey) -> list[RecordingPage]:
     chosen = list(order.index[:MOST_PAGES])
     if len(table) == len(survey.table) <= MOST_PAGES:
         chosen += [name for name in table.index if name not in chosen]
-    return [_page(survey, name) for name in chosen]
+    return [_page(survey, times, name) for name in chosen]
 
 
-def _page(survey: Survey, name: str) -> RecordingPage:
+def _page(survey: Survey, times: StoreTimes, name: str) -> RecordingPage:
     row: dict[Any, Any] = survey.table.loc[name].to_dict()
     place = survey.sampled.index(name)
     channels = list(row["channels"])
@@ -84,6 +90,7 @@ def _page(survey: Survey, name: str) -> RecordingPage:
     ]
     before, after = survey.spectra[name]
     rms = amplitudes(after)
+    course = times.courses.get(name)
     known = np.isfinite(before).any() if len(before) else False
     return RecordingPage(
         name=name,
@@ -97,6 +104,8 @@ def _page(survey: Survey, name: str) -> RecordingPage:
         n_left=max(0, len(bad) - MOST_CHANNELS),
         spectra=figures.channel_spectra(FREQUENCIES, before, channels, bad) if known else b"",
         heads=_heads(survey, channels, found),
+        times=draw(times, [course]) if course else b"",
+        lacking=lacking(times, course) if course else "",
     )
 
 

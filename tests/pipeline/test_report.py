@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import fsspec
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -22,11 +23,15 @@ from scipy import fft
 
 from omfa.pipeline import (
     DataError,
+    Key,
+    Preprocessing,
+    Recording,
     ingest,
     open_store,
     report_figures,
     report_page,
     report_survey,
+    report_times,
     write_report,
 )
 from omfa.pipeline.channels import UCS
@@ -168,6 +173,61 @@ def without_maps(monkeypatch):
     monkeypatch.setattr(report_figures, "electrodes", lambda *maps: pixel.getvalue())
 
 
+@dataclass(frozen=True)
+class LossyReader:
+    """Recordings of one minute at 100 Hz with five trials, of which each has lost something else.
+
+    Where the number of a recording is not in ``lost``, it has lost nothing.
+    """
+
+    lost: tuple[str, ...]
+    n: int
+    name: str = "deap"
+
+    def discover(self, root):
+        names = [f"{i:04d}" for i in range(self.n)]
+        return [Key(subject=name, files=("x",), root=str(root)) for name in names]
+
+    def read(self, key):
+        number = int(key.subject)
+        lost = self.lost[number] if number < len(self.lost) else ""
+        signal = np.random.default_rng(number).normal(0, 20, (4, 6000)).astype(np.float32)
+        onset, length, segments, notes = np.arange(5) * 1200 + 100, 1000, [signal], []
+        segment, valence = np.zeros(5, int), np.array([2.0, 8.0, 3.0, 7.0, 4.0])
+        if lost == "all":
+            signal[:, 1500:2500] = np.nan
+        elif lost == "some":
+            signal[2, 5000:5300] = np.nan
+        elif lost == "channel":
+            signal[3] = np.nan
+        elif lost == "trials":
+            onset = onset[:4]
+            notes = ["<b>event 5</b> lies outside the recording and is left out"]
+        elif lost == "break":
+            segments, segment = [signal[:, :2400], signal[:, 2400:]], (onset >= 2400).astype(int)
+            onset = onset - 2400 * segment
+        elif lost == "class":
+            valence[1] = np.nan
+        elif lost == "cut":  # by the source: nothing is lost
+            segments, segment, onset = np.split(signal, 5, axis=1), np.arange(5), np.full(5, 0)
+            length = 1200
+        n = len(onset)
+        table = {"segment": segment[:n], "onset": onset, "length": length, "baseline_onset": 0,
+                 "baseline_length": 0, "stimulus": [f"clip {i}" for i in range(n)],
+                 "valence": valence[:n]}  # fmt: skip
+        names = ["F3", "F4", "O1", "O2"]
+        return Recording(key, names, 100.0, segments, pd.DataFrame(table), notes=notes)
+
+
+def lossy_store(folder, lost, n=0):
+    folder.mkdir(exist_ok=True)
+    (folder / "x").write_text("")
+    settings = Preprocessing(sfreq=None, band=None)
+    reader = LossyReader(tuple(lost), n or len(lost))
+    ingest(reader, folder, folder / "lossy.zarr", preprocessing=settings, serial=True)
+    return open_store(folder / "lossy.zarr")
+
+
 # ------------------------------------------------------------------------------- what it says
 
 
@@ -176,8 +236,11 @@ def test_it_needs_nothing_but_itself(page):
     assert "default-src 'none'" in page.source
     without_images = re.sub(r'src="data:[^"]*"', "", page.source)
     assert not re.search(r"//\w|url\(|src=", without_images)
-    assert all(link.startswith("#") for link in page.links)
-    assert all(f'id="{link[1:]}"' in page.source for link in page.links)
+    inside = [link for link in page.links if link.startswith("#")]
+    assert all(f'id="{link[1:]}"' in page.source for link in inside)
+    # Beside the page, under a name without a folder: all can be moved together.
+    others = set(page.links) - set(inside)
+    assert others == {f"./report-{table}.csv" for table in ("recordings", "channels")}
     assert len(page.images) > 8
     for image in page.images:
         kind, _, content = image["src"].partition(",")
@@ -300,9 +363,13 @@ def test_the_same_stores_give_the_same_bytes_whatever_the_callers_style(
         shutil.copytree(store.path, path)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "black", "savefig.dpi": 20}):
         before = dict(matplotlib.rcParams)
-        again = write_report([open_store(path) for path in moved], tmp_path / "again.html")
+        again = write_report([open_store(path) for path in moved], tmp_path / "report.html")
         assert dict(matplotlib.rcParams) == before
+    # Under the same name: the page names the files beside it by its own.
     assert again.read_bytes() == written.read_bytes()
+    for table in ("recordings", "channels", "missing"):
+        name = f"report-{table}.csv"
+        assert again.with_name(name).read_bytes() == written.with_name(name).read_bytes()
     assert capsys.readouterr() == ("", "")  # no bar off a terminal
 
 
@@ -377,6 +444,132 @@ def test_a_damaged_recording_costs_only_itself(reader, tree, tmp_path):
     assert row == ["sub-01_ses-1_run-1", "quality_variance_z/c/0 does not match its checksum"]
     assert "1 stored recording could not be read" in page.text
     assert "24 channels of 2 recordings" in page.text
+
+
+LOST = ["all", "some", "channel", "trials", "break", "class", "cut", ""]
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The rows of each picture of time, with its classes."""
+    given = []
+
+    def capture(rows, classes):
+        given.append((rows, classes))
+        return original(rows, classes)
+
+    original = report_figures.timelines
+    monkeypatch.setattr(report_figures, "timelines", capture)
+    return given
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_the_map_of_time_says_what_each_recording_lost(tmp_path, drawn):
+    store = lossy_store(tmp_path / "s", LOST)
+    page = Page(write_report([store], tmp_path / "r.html"))
+    rows, classes = drawn[0]
+    assert classes == ["low", "high"]
+    by_number = {int(row.name[4:8]): row for row in rows}
+    # The most missing first; what lost nothing, or was cut into trials by its source, comes last.
+    assert list(by_number) == [2, 0, 1, 3, 4, 5, 6, 7]
+    assert all(row.minutes == 1 for row in rows)
+    assert by_number[0].every == [(pytest.approx(0.25), pytest.approx(2500 / 6000))]
+    assert (by_number[0].some, by_number[1].every, by_number[2].some) == ([], [], [])
+    assert by_number[1].some == [(pytest.approx(5000 / 6000), pytest.approx(5300 / 6000))]
+    assert [len(by_number[k].trials) for k in (3, 4)] == [4, 5]
+    assert by_number[4].breaks == [0.4]
+    assert not by_number[6].breaks
+    assert [number for *_, number in by_number[5].trials] == [0, -1, 0, 1, 0]
+    assert by_number[4].trials[2][:2] == (pytest.approx(2500 / 6000), pytest.approx(1 / 6))
+    assert [by_number[k].remark for k in (6, 7)] == ["", ""]
+    assert by_number[2].remark == "25 % missing, 1 channel without a sample"
+    assert (
+        "Of 8 recordings, 3 lack samples, 1 lacks trials that the others have, "
+        "1 lacks the class of a trial (valence>5), 1 is interrupted. The other 2 are whole: "
+        "1 min, 5 trials each; the source holds 1 of them cut into trials."
+    ) in page.text
+    table = {row[0][:8]: row[1:] for row in page.rows("recording", "minutes", "missing")}
+    assert table["sub-0000"] == [
+        *("1.0", "16.67%", "1", "10.00 s", "0", "5"), "17 % missing, 1 trial with samples missing",
+    ]  # fmt: skip
+    assert table["sub-0004"][-1] == "1 break"
+    assert table["sub-0003"][-1] == "4 of 5 trials"
+    assert "sub-0006" not in table
+    assert "<b>event 5</b> lies outside" in page.text  # escaped in the source, or a tag
+    assert "Samples are missing in sub-0002_ses-1_run-1 (25%)" in page.text
+    assert "The signal breaks off in sub-0004_ses-1_run-1 (1)." in page.text
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_the_tables_of_a_report_are_beside_it_in_full(tmp_path):
+    store = lossy_store(tmp_path / "s", LOST)
+    out = tmp_path / "new" / "a b.html"
+    page = Page(write_report([store], out))
+    links = {link for link in page.links if not link.startswith("#")}
+    assert links == {f"./a%20b-{table}.csv" for table in ("recordings", "channels", "missing")}
+    recordings = pd.read_csv(out.with_name("a b-recordings.csv"), dtype={"subject": str})
+    assert recordings["subject"].tolist() == [f"{i:04d}" for i in range(8)]
+    assert recordings["missing"].tolist() == [0.166667, 0.0125, 0.25, 0, 0, 0, 0, 0]
+    assert recordings["longest_gap_seconds"].tolist()[:3] == [10, 3, 0]
+    assert recordings["n_breaks"].tolist() == [0, 0, 0, 0, 1, 0, 0, 0]
+    assert recordings["n_segments"].tolist() == [1, 1, 1, 1, 2, 1, 5, 1]
+    assert recordings["n_trials_less_than_usual"].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+    assert recordings["n_trials_without_class"].tolist() == [0, 0, 0, 0, 0, 1, 0, 0]
+    assert recordings["channels_without_a_sample"][2] == "O2"
+    assert "event 5" in recordings["notes"][3]
+    missing = pd.read_csv(out.with_name("a b-missing.csv"))
+    assert missing.drop(columns=["dataset", "recording"]).to_numpy().tolist() == [
+        [15.0, 25.0, True, "F3 F4 O1 O2"],
+        [50.0, 53.0, False, "O1"],
+    ]
+    channels = pd.read_csv(out.with_name("a b-channels.csv"))
+    assert len(channels) == 8 * 4
+    empty = channels[(channels["missing"] == 1)]
+    assert empty[["recording", "channel", "bad"]].to_numpy().tolist() == [
+        ["sub-0002_ses-1_run-1", "O2", True]
+    ]
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_of_many_recordings_those_that_lost_something_are_drawn(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(report_times, "MOST_DRAWN", 6)
+    monkeypatch.setattr(report_times, "MOST_ROWS", 2)
+    monkeypatch.setattr(report_times, "_BLOCK", 1999)  # gaps that go on from block to block are one
+    monkeypatch.setattr(report_survey, "MOST_RECORDINGS", 5)
+    store = lossy_store(tmp_path / "s", ["", "all", "", "", "break", "some"], 12)
+    page = Page(write_report([store], tmp_path / "r.html"))
+    names = [row.name[:8] for row in drawn[0][0]]
+    assert names[:3] == ["sub-0001", "sub-0005", "sub-0004"]
+    assert len(names) == 6  # with three whole ones to compare
+    assert drawn[0][0][0].every == [(pytest.approx(0.25), pytest.approx(2500 / 6000))]
+    assert "The other 9 are whole" in page.text
+    assert len(page.rows("recording", "minutes", "missing")) == 2
+    assert "All of it, 1 more: r-recordings.csv" in page.text
+    assert "Every gap: r-missing.csv" in page.text
+    monkeypatch.setattr(report_times, "MOST_DRAWN", 1)
+    page = Page(write_report([store], tmp_path / "r.html"))
+    assert "The gaps of 1 of the 2 that lack samples: r-missing.csv" in page.text
+    assert "1 recording of the 3 that lack anything, those that lack the most first" in page.text
+    monkeypatch.setattr(report_times, "MOST_TIMED", 4)
+    page = Page(write_report([store], tmp_path / "r.html"))
+    assert "4 of the 12 recordings were looked through" in page.text
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_a_recording_that_cannot_be_looked_through_costs_only_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(report_survey, "MOST_RECORDINGS", 1)
+    store = lossy_store(tmp_path / "s", ["", "all", "some", ""])
+    for recording, array in (("sub-0001", "signal"), ("sub-0003", "trial_onset")):
+        folder = tmp_path / "s" / "lossy.zarr" / f"{recording}_ses-1_run-1" / array / "c"
+        (file,) = (path for path in folder.rglob("*") if path.is_file())
+        content = file.read_bytes()
+        file.write_bytes(content[:-30] + bytes(30))
+    page = Page(write_report([store], tmp_path / "r.html"))
+    assert "2 more recordings could not be looked through" in page.text
+    assert len(page.rows("recording", "why")) == 2
+    table = pd.read_csv(tmp_path / "r-recordings.csv")
+    assert table["error"].notna().tolist() == [False, True, False, True]
+    assert table["n_gaps"].tolist()[2] == 1
 
 
 @pytest.mark.usefixtures("without_maps")
@@ -544,3 +737,14 @@ def test_flat_missing_and_huge_channels_are_drawn():
     rows = np.tile([[1.0], [2.0], [0.0]], len(FREQUENCIES))
     rows[:, 40:] = np.nan  # above a low Nyquist frequency
     assert report_figures.spectra(FREQUENCIES, rows, rows * np.nan, (None, 45.0))
+
+
+@pytest.mark.usefixtures("without_maps")
+def test_the_tables_go_to_an_address_with_the_page(tmp_path):
+    files = fsspec.filesystem("memory")
+    store = lossy_store(tmp_path / "s", ["all", ""])
+    assert write_report([store], "memory://reports/r.html") == "memory://reports/r.html"
+    names = {path.rpartition("/")[2] for path in files.find("/reports")}
+    assert names == {"r.html", "r-recordings.csv", "r-channels.csv", "r-missing.csv"}
+    assert files.cat("/reports/r-missing.csv").decode().splitlines()[1].startswith("lossy,sub-0000")
+    assert b'href="./r-missing.csv"' in files.cat("/reports/r.html")

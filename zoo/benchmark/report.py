@@ -28,14 +28,20 @@ from omfa.zoo.benchmark.tasks import SOURCES, TASKS, Task
 from omfa.zoo.evaluation.results import by_subject
 from omfa.zoo.protocols.comparisons import LEAST_SUBJECTS, detectable_difference
 from omfa.zoo.reports.page import TEMPLATES, write_report
-from omfa.zoo.reports.tables import Entry, scores_table, summary_table
+from omfa.zoo.reports.tables import Entry, summary_table
 
 METRIC = "balanced_accuracy"
 
 
 def entries(cells: Sequence[Cell]) -> list[Entry]:
     """Return the cells that were run, as reports and tables take them."""
-    return [Entry(cell.task.name, cell.row.name, cell.results) for cell in cells if cell.results]
+    controls = dict(PAIRS)
+    return [
+        Entry(cell.task.name, name, cell.results, control=controls.get(name, ""))
+        for cell in cells
+        if cell.results
+        for name in [cell.row.name]
+    ]
 
 
 def summarise(cells: Sequence[Cell]) -> pd.DataFrame:
@@ -184,7 +190,8 @@ def benchmark(
     -------
     report : Path
         ``report.html`` in the benchmark's folder. Beside it are ``subjects.csv``, a row for every
-        cell, seed, person and metric; ``summary.csv`` (see ``summarise``); ``tables.md``; and
+        cell, seed, person and metric; ``summary.csv`` (see ``summarise``); ``pairs.csv``, each
+        pre-trained row and its control; ``calibration.csv``; ``tables.md``; and
         ``benchmark.json``, with the test over tasks and people.
     cells : list of Cell
     """
@@ -208,8 +215,6 @@ def benchmark(
     }
     ran = entries(cells)
     write_whole(run.out / "benchmark.json", json.dumps(about, indent=1))
-    write_whole(run.out / "subjects.csv", scores_table(ran).to_csv(index=False))
-    write_whole(run.out / "summary.csv", summarise(cells).to_csv(index=False))
     write_whole(run.out / "tables.md", markdown(cells))
     write_report(
         ran,
@@ -222,6 +227,8 @@ def benchmark(
             "sources": ("Data", _part("sources", sources=_sources(run))),
             "again": ("How it was made", _part("how_made", command=command, about=about)),
         },
+        tables={"summary": summarise(cells)},
+        prefix="",
     )
     return report, cells
 

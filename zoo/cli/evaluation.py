@@ -376,7 +376,8 @@ def add_report(parser: argparse.ArgumentParser) -> None:
         parser,
         _report,
         "Write results as one HTML file that holds its pictures: scores of every subject,\n"
-        "intervals, paired tests, confusion matrices, learning curves.",
+        "intervals, paired tests, confusion matrices, learning curves. Beside it are its tables\n"
+        "as CSV files: FILE-summary.csv, -subjects.csv, -pairs.csv, -calibration.csv.",
         REPORT,
     )
     parser.add_argument(
@@ -398,24 +399,27 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from omfa.zoo.reports.page import curves, write_report
+    from omfa.pipeline.report_page import beside
+    from omfa.zoo.reports.page import PRETRAINING, curves, curves_table, write_report
     from omfa.zoo.reports.tables import read_entries
 
     runs = [path for path in args.paths if (path / "logs").is_dir()]
     results = [path for path in args.paths if path not in runs]
-    closing = {}
+    out = args.out or args.paths[0].with_name(f"{args.paths[0].resolve().stem}.html")
+    closing, tables = {}, {}
     if runs:
         from omfa.zoo.pretraining.run import learning_curve
 
-        content = curves({path.name: learning_curve(path) for path in runs})
-        closing["pretraining"] = ("Pre-training", content)
-    out = args.out or args.paths[0].with_name(f"{args.paths[0].resolve().stem}.html")
+        learned = {path.name: learning_curve(path) for path in runs}
+        closing["pretraining"] = ("Pre-training", curves(learned, beside(out, PRETRAINING)))
+        tables[PRETRAINING] = curves_table(learned)
     write_report(
         read_entries(results) if results else [],
         out,
         metric=args.metric,
         closing=closing,
         truths=truths_of(args),
+        tables=tables,
     )
     print(f"Report: {out}")
     return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +17,20 @@ from omfa.pipeline import Truth
 from omfa.pipeline import report_page as page
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.paper.grid import Cell, Grid
-from omfa.zoo.paper.tables import PAPER, Claim
-from omfa.zoo.reports.page import TEMPLATES, attention, curves, history, write_report
-from omfa.zoo.reports.tables import Entry, scores_table, summary_table
+from omfa.zoo.paper.tables import PAPER, Claim, control_of
+from omfa.zoo.reports.page import (
+    PRETRAINING,
+    TEMPLATES,
+    attention,
+    curves,
+    curves_table,
+    history,
+    write_report,
+)
+from omfa.zoo.reports.tables import Entry, summary_table
+
+CARD = Path("checkpoint") / "card.json"
+"""What the folder of a pre-training that is done has."""
 
 TITLES = {
     "within": "Within subjects",
@@ -60,6 +72,8 @@ def write_tables_report(
     Path
     """
     ran = entries(cells)
+    runs = _runs(grid)
+    tables = {"summary": summarise(cells)}
     return write_report(
         ran,
         out,
@@ -68,11 +82,13 @@ def write_tables_report(
         titles=TITLES,
         opening=_about_the_paper(grid, cells, note),
         closing={
-            "pretraining": ("Pre-training", _pretrainings(grid)),
+            "pretraining": ("Pre-training", _pretrainings(grid, runs)),
             "attention": ("Attention to each channel", _channel_attention(grid)),
             "again": ("How it was made", _how_made(grid, ran, command)),
         },
         truths=truths,
+        tables=tables | ({PRETRAINING: curves_table(runs)} if runs else {}),
+        prefix="",
     )
 
 
@@ -85,18 +101,25 @@ def _about_the_paper(grid: Grid, cells: Sequence[Cell], note: str) -> Markup:
     return _part("about", note=note, failed=failed, missing=grid.missing)
 
 
-def _pretrainings(grid: Grid) -> Markup:
-    from omfa.zoo.checkpoints.folder import load_card
+def _runs(grid: Grid) -> dict[str, pd.DataFrame]:
+    """Return the learning curve of each pre-training that is done, by its name."""
     from omfa.zoo.pretraining.run import learning_curve
 
-    runs, rows = {}, []
+    done = [one for one in grid.stage1s if (grid.folder(one) / CARD).exists()]
+    return {str(one): learning_curve(grid.folder(one)) for one in done}
+
+
+def _pretrainings(grid: Grid, runs: Mapping[str, pd.DataFrame]) -> Markup:
+    from omfa.zoo.checkpoints.folder import load_card
+
+    drawn, rows = {}, []
     for stage1 in grid.stage1s:
-        folder = grid.folder(stage1)
-        if not (folder / "checkpoint" / "card.json").exists():
+        name = str(stage1)
+        if name not in runs:
             continue
-        card, curve = load_card(folder / "checkpoint"), learning_curve(folder)
-        saw, name = card.saw, str(stage1)
-        runs["simulated " * card.simulated + name] = curve
+        card, curve = load_card(grid.folder(stage1) / "checkpoint"), runs[name]
+        saw = card.saw
+        drawn["simulated " * card.simulated + name] = curve
         cells = [
             "; ".join(f"{s['dataset']} {len(s['subjects'])}" for s in saw),
             f"{sum(s['hours'] for s in saw):.2f}",
@@ -104,7 +127,8 @@ def _pretrainings(grid: Grid) -> Markup:
             f"{curve['loss'].dropna().iloc[-1]:.3f}",
         ]
         rows.append({"name": name, "simulated": card.simulated, "cells": cells})
-    return _part("pretrainings", curves=curves(runs), rows=rows) if rows else Markup()
+    content = curves(drawn, f"{PRETRAINING}.csv")
+    return _part("pretrainings", curves=content, rows=rows) if rows else Markup()
 
 
 def _channel_attention(grid: Grid) -> Markup:
@@ -112,10 +136,14 @@ def _channel_attention(grid: Grid) -> Markup:
     for name, (stage1, folder) in grid.attended.items():
         if (folder / "attention.csv").exists():
             data = "simulated " * grid.dataset(name).simulated + name
-            pictures = [attention(data, pd.read_csv(folder / "attention.csv"))]
+            seen = Path(os.path.relpath(folder, grid.out)).as_posix()
+            pictures = [
+                attention(data, pd.read_csv(folder / "attention.csv"), f"{seen}/attention.csv")
+            ]
             if (folder / "history.csv").exists():
                 epochs = pd.read_csv(folder / "history.csv")
-                pictures.append(history(f"fine-tuning on all of {data}", epochs))
+                title = f"fine-tuning on all of {data}"
+                pictures.append(history(title, epochs, f"{seen}/history.csv"))
             maps.append((data, str(stage1), pictures))
     return _part("attention", maps=maps) if maps else Markup()
 
@@ -146,7 +174,8 @@ def entries(cells: Sequence[Cell]) -> list[Entry]:
         if cell.results:
             claim = cell.row.claim or Claim()
             paper = claim.accuracy, claim.difference, claim.words
-            found.append(Entry(cell.row.table, cell.row.name, cell.results, *paper))
+            control = control_of(cell.row, [one.row for one in cells]) if cell.row.stage1 else None
+            found.append(Entry(cell.row.table, cell.row.name, cell.results, *paper, control))
     return found
 
 
@@ -203,7 +232,9 @@ def reproduce(
     -------
     report : Path
         ``report.html`` in the grid's folder. Beside it are ``subjects.csv``, a row for every cell,
-        seed, subject and metric; ``summary.csv`` (see ``summarise``); and ``run.json``.
+        seed, subject and metric; ``summary.csv`` (see ``summarise``); ``pairs.csv``, pre-trained
+        and control, leaky and honest; ``calibration.csv``; ``pretraining.csv``, every logged step;
+        and ``run.json``.
     cells : list of Cell
     """
     report = grid.out / "report.html"
@@ -219,7 +250,5 @@ def reproduce(
         "omfa": version("omfa"),
     }
     write_whole(grid.out / "run.json", json.dumps(about, indent=1))
-    write_whole(grid.out / "subjects.csv", scores_table(entries(cells)).to_csv(index=False))
-    write_whole(grid.out / "summary.csv", summarise(cells).to_csv(index=False))
     made = write_tables_report(grid, cells, report, command=command, note=note, truths=truths)
     return made, cells

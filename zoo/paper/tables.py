@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 from omfa.models.front_end import F0
 from omfa.models.names import HeadName, Resampling
-from omfa.zoo.estimators.settings import COHERENCY, RANDOM, SCRATCH
+from omfa.zoo.estimators.settings import COHERENCY, RANDOM, SCRATCH, OmfaSettings
 from omfa.zoo.paper.settings import TABLES as TABLES
 
 CORPORA = ("seed", "deap", "dreamer")
@@ -194,6 +194,26 @@ def rows_of(
     datasets = dict.fromkeys(row.dataset for row in rows)
     rows += [Row(table, name, dataset, model=name) for dataset in datasets for name in BASELINES]
     return rows, missing
+
+
+def control_of(row: Row, rows: Iterable[Row]) -> str:
+    """Return the name of the row of random weights that a pre-trained one is matched with.
+
+    It is of the same table, corpus, recipe and architecture; empty where none is, as for the
+    encoders that an ablation tries.
+    """
+    made = Stage1(()) if row.stage1 is None else row.stage1
+    alike = (made.encoder, made.resampling) == (Stage1.encoder, Stage1.resampling)
+    for other in rows if alike else ():
+        same = (other.table, other.dataset) == (row.table, row.dataset)
+        if same and other.model == RANDOM and _recipe(other) == _recipe(row):
+            return other.name
+    return ""
+
+
+def _recipe(row: Row) -> dict[str, Any]:
+    """Return a row's parameters, with the graph that it has where it names none."""
+    return {"head": OmfaSettings.head, **row.parameters}
 
 
 def _not_given(table: str, what: str, corpora: Sequence[str]) -> list[str]:

@@ -27,7 +27,8 @@ def write_page(prediction: Prediction, out: Path) -> None:
     ----------
     prediction : Prediction
     out : Path
-        The file; it replaces an earlier one.
+        The file; it replaces an earlier one. The page says that ``save`` puts every window into the
+        CSV file of its name beside it.
 
     Raises
     ------
@@ -68,6 +69,7 @@ def write_page(prediction: Prediction, out: Path) -> None:
         "chance": f"{1 / len(decision.classes):.3f}",
         "temperature": f"{decision.temperature:g}",
         "input": decision,
+        "file": f"{out.name.removesuffix('.html')}.csv",
     }
     page.write(out, "prediction.html", values, folders=[TEMPLATES])
 

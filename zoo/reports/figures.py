@@ -238,6 +238,111 @@ def _legend(
             text.set_color(BAD)
 
 
+@dataclass(frozen=True)
+class Paired:
+    """Two models, or one under two protocols, over the same people.
+
+    Attributes
+    ----------
+    title : sequence of str
+        What the two are, in lines.
+    names : (str, str)
+        Of the left and the right column.
+    scores : ndarray, shape (n_subjects, 2)
+        0 to 1, in the order of ``names``.
+    interval : (float, float)
+        Of the mean difference, the right less the left; NaN where there is none.
+    words : sequence of str
+        The difference, its interval and its test, in lines.
+    chance : float or None
+        0 to 1.
+    leaky : (bool, bool)
+        Which of the two leak.
+    """
+
+    title: Sequence[str]
+    names: tuple[str, str]
+    scores: Float64
+    interval: tuple[float, float]
+    words: Sequence[str]
+    chance: float | None
+    leaky: tuple[bool, bool]
+
+
+def paired(shown: Sequence[Paired], title: str, metric: str) -> bytes:
+    """Draw a line for each person between two scores, and the mean difference with its interval.
+
+    The difference stands to the right of the scores and on their axis: where the left mean goes on
+    as a thin line it is nothing.
+
+    Parameters
+    ----------
+    shown : sequence of Paired
+        A panel each, all on one axis.
+    title, metric : str
+        The data, and what the axis is called.
+    """
+    columns = min(3, len(shown))
+    height = -(-len(shown) // columns)
+    known = [100 * value for one in shown for value in (one.scores.min(), one.scores.max())]
+    known += [100 * one.chance for one in shown if one.chance is not None]
+    room = max(4.0, 0.15 * (max(known) - min(known)))
+    # Of few people an interval may be wider than all scores, which it must not press together.
+    limits = min(known) - room, max(known) + room
+    with style():
+        figure = Figure(
+            figsize=(max(3.6, 0.5 + 2.5 * columns), 0.5 + 2.9 * height), layout="constrained"
+        )
+        figure.suptitle(_wrapped(title, 34 * columns), fontsize=9.5, parse_math=False)
+        grid = figure.subplots(height, columns, squeeze=False, sharey=True).ravel()
+        for axes, one in zip(grid, shown, strict=False):
+            _lines_of_people(axes, one, limits)
+        for k, axes in enumerate(grid):
+            if k >= len(shown):
+                axes.axis("off")
+            elif k % columns == 0:
+                axes.set_ylabel(f"{metric} (%)")
+        grid[0].set_ylim(limits)
+        return png(figure, colours=64)
+
+
+def _lines_of_people(axes: Any, one: Paired, limits: tuple[float, float]) -> None:
+    left, right = 100 * one.scores.T
+    if all(one.leaky):
+        axes.set_facecolor(LEAKY_GROUND)
+    elif any(one.leaky):
+        axes.axvspan(one.leaky.index(True) - 0.4, one.leaky.index(True) + 0.4, fc=LEAKY_GROUND)
+    if one.chance is not None:
+        axes.axhline(100 * one.chance, color=INK, lw=1, ls=":", zorder=1)
+    axes.plot([0, 1], [left, right], color=BEFORE, lw=0.8, alpha=0.6, zorder=2)
+    for x, values in ((0, left), (1, right)):
+        axes.plot([x] * len(values), values, "o", ms=3.6, color=BEFORE, mew=0, zorder=3)
+        colour = BAD if one.leaky[x] else AFTER
+        face = "white" if one.leaky[x] else colour
+        axes.plot(x, values.mean(), "D", ms=6, mfc=face, mec=colour, mew=1.3, zorder=5)
+    axes.plot([0, 2.3], [left.mean()] * 2, color=INK, lw=0.6, zorder=1)
+    if np.isfinite(one.interval).all():
+        low, high = left.mean() + 100 * np.array(one.interval)
+        axes.plot([2, 2], [low, high], color=INK, lw=2, zorder=4)
+        # An end that lies beyond the axis is an arrow.
+        if low < limits[0]:
+            axes.plot(2, limits[0], "v", color=INK, ms=7, clip_on=False, zorder=4)
+        if high > limits[1]:
+            axes.plot(2, limits[1], "^", color=INK, ms=7, clip_on=False, zorder=4)
+    axes.plot(2, right.mean(), "D", ms=6, color=INK, zorder=5)
+    labels = ["\n".join(_lines(name, 13)) for name in one.names]
+    axes.set_xticks([0, 1, 2], [*labels, "difference"], fontsize=7)
+    for label in axes.get_xticklabels():
+        label.set_parse_math(False)
+    for label, leaky in zip(axes.get_xticklabels(), one.leaky, strict=False):
+        label.set_color(BAD if leaky else INK)
+    axes.tick_params(axis="x", length=0)
+    axes.set_xlim(-0.45, 2.4)
+    heading = "\n".join([part for line in one.title for part in _lines(line, 40, 2)] + [*one.words])
+    colour = BAD if all(one.leaky) else INK
+    axes.set_title(heading, fontsize=7.5, loc="left", color=colour, parse_math=False)
+
+
 def confusions(
     matrices: Sequence[tuple[str, npt.NDArray[np.integer]]],
     classes: Sequence[str],

@@ -26,7 +26,8 @@ from omfa.zoo.protocols.metrics import PROBABILITY_METRICS
 from omfa.zoo.reports import figures
 from omfa.zoo.reports.ceilings import ceiling
 from omfa.zoo.reports.methods import methods
-from omfa.zoo.reports.tables import Entry, summary_table
+from omfa.zoo.reports.pairs import Kind, Pair, pairs, pairs_table
+from omfa.zoo.reports.tables import Entry, calibration_table, scores_table, summary_table
 
 if TYPE_CHECKING:
     from omfa.pipeline import Truth
@@ -39,6 +40,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 MOST_CONFUSIONS = 12
 """Confusion matrices in a picture: one picture for each dataset and protocol."""
 
+MOST_PAIRS = 6
+"""Panels of a picture of pairs: two rows, those of the rows that come first."""
 
 MOST_PEOPLE = 16
 """Subjects with a column of their own: more do not fit a sheet of paper."""
@@ -120,6 +123,8 @@ class _Dataset:
     n_subjects, n_windows, n_channels : int
     scores : bytes
         The picture of all models and protocols on one axis.
+    pairs : list of _Pairs
+        Pre-trained and control, leaky and honest, person by person.
     protocols : str
         The protocols of the picture.
     in_short : list of str
@@ -138,8 +143,32 @@ class _Dataset:
     n_channels: int
     scores: bytes
     protocols: str
+    pairs: list[_Pairs]
     in_short: list[str]
     comparisons: list[_Comparison]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """The pairs of one kind.
+
+    Attributes
+    ----------
+    kind : {"control", "leaky"}
+    picture : bytes
+        The first ``MOST_PAIRS``.
+    table : _Table
+        A row for each pair; none of leaky ones, which stand with their protocol.
+    n_left : int
+        How many pairs have no panel.
+    notes : list of str
+    """
+
+    kind: Kind
+    picture: bytes
+    table: _Table
+    n_left: int
+    notes: list[str]
 
 
 def _dataset(entries: Sequence[Entry], metric: str, truths: Sequence[Truth]) -> _Dataset:
@@ -166,12 +195,71 @@ def _dataset(entries: Sequence[Entry], metric: str, truths: Sequence[Truth]) -> 
             ceiling=best,
         ),
         protocols=", ".join(by_protocol),
+        pairs=_pairs(entries, metric),
         in_short=[_in_short(own, metric, best) for own in sides if not own[0].first.leaky],
         comparisons=[
             _comparison([entries[i] for i in own], summary.iloc[own], metric)
             for own in by_protocol.values()
         ],
     )
+
+
+def _pairs(entries: Sequence[Entry], metric: str) -> list[_Pairs]:
+    """Draw the pairs of each kind that there are."""
+    grouped: dict[Kind, list[Pair]] = _grouped(pairs(entries, metric), lambda pair: pair.kind)
+    found = []
+    for kind, own in grouped.items():
+        title = f"{entries[0].first.data}: " + (
+            "pre-trained and control" if kind == "control" else "leaky and honest"
+        )
+        table = pairs_table(own)
+        found.append(
+            _Pairs(
+                kind=kind,
+                picture=figures.paired(
+                    [_panel(pair, metric) for pair in own[:MOST_PAIRS]], title, _words(metric)
+                ),
+                table=_pairs_rows(table) if kind == "control" else _Table([], [], []),
+                n_left=max(0, len(own) - MOST_PAIRS),
+                notes=_p_notes(len(own), table["n_subjects"]),
+            )
+        )
+    return found
+
+
+def _panel(pair: Pair, metric: str) -> figures.Paired:
+    first, second = pair.first.first, pair.second.first
+    low, high = pair.test.interval
+    difference = f"{_percent(pair.test.difference, signed=True)} points"
+    difference += f" ({_interval(low, high, signed=True)})" if np.isfinite(low) else ""
+    people = f"{pair.test.n_subjects} people"
+    # Of few people there is no test, and so no p.
+    people += f", p {_p(pair.p_holm)} by Holm" if np.isfinite(pair.p_holm) else ""
+    protocols = [one.label.partition(" (")[0] for one in (second, first)]
+    if pair.kind == "leaky":
+        title, names = [pair.first.name], (protocols[0], f"{protocols[1]} (LEAKY)")
+    else:
+        title = [f"{pair.first.name}", f"less {pair.second.name}"]
+        title.append(protocols[1] + " (LEAKY)" * first.leaky)
+        names = ("control", "pre-trained")
+    return figures.Paired(
+        title=title,
+        names=names,
+        scores=pair.scores[["second", "first"]].to_numpy(np.float64),
+        interval=pair.test.interval,
+        words=[difference, people],
+        chance=_chance(first, metric),
+        leaky=(second.leaky, first.leaky),
+    )
+
+
+def _pairs_rows(table: pd.DataFrame) -> _Table:
+    shown = _compared_columns(table)
+    rows = [
+        [row["row"], row["other"], row["protocol"].partition(" (")[0], *_compared(row, shown)]
+        for _, row in table.iterrows()
+    ]
+    return _Table(["pre-trained", "less its control", "protocol", *shown], shown, rows)
 
 
 def _chance(result: Result, metric: str) -> float | None:
@@ -329,17 +417,14 @@ def _calibration(entries: Sequence[Entry]) -> list[list[str]]:
     """Return log loss, Brier score, calibration error and area, averaged over the seeds."""
     rows = []
     for entry in entries:
-        found = [one.calibration() for one in entry.results]
-        if not all(map(len, found)):
+        of: dict[Any, Any] = calibration_table([entry]).set_index("metric").to_dict("index")
+        if not of:
             continue
         means = [
-            float(np.mean([one.loc[metric, "mean"] for one in found]))
+            # Of a person there are too few windows for the bins of the calibration error.
+            float(of[metric]["pooled" if metric == "calibration_error" else "mean"])
             for metric in PROBABILITY_METRICS
         ]
-        # Of a person there are too few windows for its bins.
-        means[PROBABILITY_METRICS.index("calibration_error")] = float(
-            np.mean([one.loc["calibration_error", "pooled"] for one in found])
-        )
         rows.append([entry.name, *("" if np.isnan(m) else f"{m:.3f}" for m in means)])
     return rows
 
@@ -375,14 +460,18 @@ def _p(value: float) -> str:
     return "–" if np.isnan(value) else f"{value:.2g}"
 
 
+def _p_notes(tested: int, n_subjects: Iterable[int]) -> list[str]:
+    """Say what p of so many comparisons can be; nothing where there is none."""
+    if not tested:
+        return []
+    people = sorted({int(n) for n in n_subjects})
+    together = f"{tested} comparisons, corrected together" if tested > 1 else "One comparison"
+    return [f"{together}; {'; '.join(map(least_p_in_words, people))}."]
+
+
 def _notes(own: pd.DataFrame) -> list[str]:
     """Say what p can be here, and what the intervals do not cover."""
-    notes = []
-    tested = int(own["difference"].notna().sum())
-    people = sorted({int(n) for n in own["n_subjects"]})
-    if tested:
-        together = f"{tested} comparisons, corrected together" if tested > 1 else "One comparison"
-        notes.append(f"{together}; {'; '.join(map(least_p_in_words, people))}.")
+    notes = _p_notes(int(own["difference"].notna().sum()), own["n_subjects"])
     if (own["n_pretraining_seeds"] == 1).any():
         notes.append(
             "Of one pre-training seed nobody knows how much another would change: the interval is "
@@ -422,26 +511,49 @@ def _interval(low: float, high: float, *, signed: bool = False) -> str:
     return f"{_percent(low, signed=signed)} to {_percent(high, signed=signed)}"
 
 
-def curves(runs: Mapping[str, pd.DataFrame]) -> Markup:
+PRETRAINING = "pretraining"
+"""What ``curves_table`` is called among the tables of a report."""
+
+
+def curves(runs: Mapping[str, pd.DataFrame], file: str = "") -> Markup:
     """Return the learning curves of pre-trainings, as HTML; empty where there is none.
 
     Parameters
     ----------
     runs : mapping of str to DataFrame
         By name, ``omfa.zoo.learning_curve`` of each.
+    file : str
+        The CSV file beside the page that holds ``curves_table`` of them.
     """
     if not runs:
         return Markup()
-    return _part("pretraining", png=figures.pretraining_curves(runs))
+    return _part("pretraining", png=figures.pretraining_curves(runs), file=file)
 
 
-def history(name: str, table: pd.DataFrame) -> Markup:
-    """Return the learning curve of a fine-tuning, as HTML; dotted is the epoch that was chosen."""
+def curves_table(runs: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Put learning curves in one table: a row for each run and logged step."""
+    parts = [table.reset_index().assign(run=name) for name, table in runs.items()]
+    table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({"run": []})
+    return table[["run", *(name for name in table.columns if name != "run")]]
+
+
+def history(name: str, table: pd.DataFrame, file: str = "") -> Markup:
+    """Return the learning curve of a fine-tuning, as HTML; dotted is the epoch that was chosen.
+
+    Parameters
+    ----------
+    name : str
+    table : DataFrame
+        ``history.csv`` of the run.
+    file : str
+        That file, as seen from the page's folder.
+    """
     png = figures.fine_tuning_curves(table, name)
-    return _part("fine_tuning", png=png, name=name, chosen="validation_loss" in table)
+    chosen = "validation_loss" in table
+    return _part("fine_tuning", png=png, name=name, chosen=chosen, file=file)
 
 
-def attention(name: str, table: pd.DataFrame) -> Markup:
+def attention(name: str, table: pd.DataFrame, file: str = "") -> Markup:
     """Return a map of the scalp, as HTML.
 
     Parameters
@@ -449,6 +561,8 @@ def attention(name: str, table: pd.DataFrame) -> Markup:
     name : str
     table : DataFrame
         Columns ``channel`` (UCS names) and ``attention`` (1 is an even share).
+    file : str
+        The CSV file that holds it, as seen from the page's folder.
     """
     channels, received = table["channel"].tolist(), table["attention"].to_numpy(np.float64)
     # At least from 0 to 2, with the even share in the middle: even attention looks even.
@@ -460,7 +574,11 @@ def attention(name: str, table: pd.DataFrame) -> Markup:
         for channel, value in zip(ordered["channel"], ordered["attention"], strict=True)
     ]
     return _part(
-        "attention", png=named(channels, shown, UCS.positions(channels)), name=name, most=most
+        "attention",
+        png=named(channels, shown, UCS.positions(channels)),
+        name=name,
+        most=most,
+        file=file,
     )
 
 
@@ -478,8 +596,10 @@ def write_report(
     opening: Markup | str = "",
     closing: Mapping[str, tuple[str, Markup | str]] | None = None,
     truths: Sequence[Truth] = (),
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    prefix: str | None = None,
 ) -> Path:
-    """Write one self-contained HTML file about results.
+    """Write one self-contained HTML file about results, and its tables as CSV files beside it.
 
     Parameters
     ----------
@@ -497,10 +617,17 @@ def write_report(
         By anchor, heading and content of further sections; those without content are left out.
     truths : sequence of Truth, optional
         Of simulated corpora: the best score that their windows allow is drawn as a line.
+    tables : mapping of str to DataFrame, optional
+        What to write in place of the report's own tables: ``summary`` (``summary_table``),
+        ``subjects`` (``scores_table``), ``pairs`` and ``calibration``; or beside them.
+    prefix : str, optional
+        What the names of the CSV files begin with; by default that of the page: of
+        ``results.html`` they are ``results-summary.csv`` and so on.
 
     Returns
     -------
     Path
+        The page, which names the CSV files as links that hold as long as they lie beside it.
 
     Raises
     ------
@@ -509,15 +636,21 @@ def write_report(
     """
     out = Path(out)
     page.check_writable(out)
-    tables = {
+    by_table = _grouped(entries, lambda entry: entry.table)
+    sections = {
         f"table-{i}": ((titles or {}).get(name, name), _datasets(own, metric, truths))
-        for i, (name, own) in enumerate(_grouped(entries, lambda entry: entry.table).items(), 1)
+        for i, (name, own) in enumerate(by_table.items(), 1)
+    }
+    written = _csv(entries, metric, tables or {})
+    files = {
+        name: page.beside(out, name) if prefix is None else f"{prefix}{name}.csv"
+        for name in written
     }
     closing = {anchor: part for anchor, part in (closing or {}).items() if part[1]}
     simulated = [entry for entry in entries if _simulated(entry)]
     values = {
         "title": title,
-        "sections": {anchor: heading for anchor, (heading, _) in (tables | closing).items()}
+        "sections": {anchor: heading for anchor, (heading, _) in (sections | closing).items()}
         | ({"methods": "Methods"} if entries else {}),
         "simulated": sorted({d for e in simulated for d in e.first.config["dataset"]["datasets"]}),
         "leaky": any(entry.first.leaky for entry in entries),
@@ -525,13 +658,40 @@ def write_report(
         "known_best": any(ceiling(e.first, metric, truths) is not None for e in entries),
         "tested": any(len(by_subject(e.results)) >= LEAST_SUBJECTS for e in entries),
         "metric": _words(metric),
-        "tables": tables,
+        "tables": sections,
+        "files": files,
         "for_a_paper": methods(entries, _words(metric)) if entries else None,
         "opening": opening,
         "closing": closing,
     }
+    # The page comes last: it names the others.
+    page.write_beside(
+        out,
+        {
+            files[name]: table.to_csv(index=False, lineterminator="\n")
+            for name, table in written.items()
+        },
+    )
     page.write(out, "results.html", values, folders=[TEMPLATES])
     return out
+
+
+def _csv(
+    entries: Sequence[Entry], metric: str, given: Mapping[str, pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """Return the tables of a report by name; of no results only those that are given."""
+    if not entries:
+        return dict(given)
+    places = _grouped(entries, lambda entry: entry.place[:2])
+    own = {
+        "summary": lambda: summary_table(entries),
+        "subjects": lambda: scores_table(entries),
+        "pairs": lambda: pairs_table(
+            [pair for one in places.values() for pair in pairs(one, metric)]
+        ),
+        "calibration": lambda: calibration_table(entries),
+    }
+    return {name: make() for name, make in own.items() if name not in given} | dict(given)
 
 
 def _datasets(entries: Sequence[Entry], metric: str, truths: Sequence[Truth]) -> list[_Dataset]:

@@ -48,6 +48,9 @@ class Entry:
         The difference from the first entry that the paper states, in percentage points.
     paper_words : str
         What it says where it states no figure.
+    control : str or None
+        The row that differs from this pre-trained one in its first weights alone, by its name;
+        empty where there is none. By default it is looked for, see ``pairs.control_of``.
     """
 
     table: str
@@ -56,6 +59,7 @@ class Entry:
     paper: float | None = None
     paper_difference: float | None = None
     paper_words: str = ""
+    control: str | None = None
 
     @property
     def first(self) -> Result:
@@ -321,3 +325,31 @@ def _name(seeds: Sequence[Result]) -> str:
     first = seeds[0]
     names = sorted({(one.config.get("checkpoint") or {}).get("name", "") for one in seeds})
     return f"{first.estimator} from {' '.join(names)}" if names[0] else first.estimator
+
+
+def calibration_table(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Say what probabilities are worth: a row per entry that has any, and metric.
+
+    Parameters
+    ----------
+    entries : sequence of Entry
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``mean``, over people, and ``pooled``, over the windows of all, see ``Result.calibration``;
+        both averaged over the seeds.
+    """
+    parts = []
+    for entry in entries:
+        found = [one.calibration() for one in entry.results]
+        if all(map(len, found)):
+            # What a seed has no answer to has no mean either.
+            means = pd.DataFrame(
+                np.mean([one[["mean", "pooled"]].to_numpy() for one in found], axis=0),
+                index=found[0].index,
+                columns=["mean", "pooled"],
+            )
+            parts.append(means.reset_index().assign(**_facts(entry)))
+    columns = [*_FACTS, "metric", "mean", "pooled"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)

@@ -122,6 +122,9 @@ def test_the_tables_say_chance_people_and_what_could_be_shown(made):
     assert table["p"].isna().all()  # four people
     assert table["detectable"].isna().all()
     assert table["simulated"].all()
+    pairs = pd.read_csv(out / "pairs.csv")
+    assert list(zip(pairs["row"], pairs["other"], strict=True)) == list(PAIRS)
+    assert pairs["p"].isna().all()
     text = (out / "tables.md").read_text()
     assert "4 people tested; chance 0.25. 4 people are too few for a p." in text
     assert text.count("\n| ") == len(cells) + 1

@@ -14,7 +14,7 @@ from omfa.zoo.cli.main import main
 from omfa.zoo.paper.grid import Grid
 from omfa.zoo.paper.report import reproduce, summarise
 from omfa.zoo.paper.settings import GridSettings, quick
-from omfa.zoo.paper.tables import BASELINES, CORPORA, PAPER, TABLES, rows_of
+from omfa.zoo.paper.tables import BASELINES, CORPORA, PAPER, TABLES, control_of, rows_of
 from omfa.zoo.pretraining.settings import Settings
 from omfa.zoo.protocols.metrics import METRICS
 from omfa.zoo.protocols.protocol import LEAKY_LABEL
@@ -323,6 +323,42 @@ def test_the_summary_has_intervals_differences_and_the_papers_figures(made):
     assert (known["mean"] <= known["high"]).all()
 
 
+def test_pretrained_rows_are_compared_with_random_weights_of_their_recipe(made):
+    out, _ = made
+    table = pd.read_csv(out / "pairs.csv")
+    controls = table[table["kind"] == "control"]
+    assert set(controls["row"]) == {
+        *("unseen, channel union (UCS)", "unseen, channel intersection"),
+        *("seen, with the others", "seen alone"),
+    }
+    assert set(controls["other"]) == {"random weights, same recipe"}
+    accuracy = pd.read_csv(out / "summary.csv").query("metric == 'accuracy'")
+    means = accuracy.set_index(["row", "protocol"])["mean"]
+    for row in controls.to_dict("records"):
+        less = means[row["row"], row["protocol"]] - means[row["other"], row["protocol"]]
+        assert row["difference"] == pytest.approx(less)
+    rows, _ = rows_of("ablation", ["seed", "deap", "dreamer"])
+    by_name = {row.name: row for row in rows}
+    random = "random weights, same recipe"
+    assert control_of(by_name["graph: GAT"], rows) == random
+    for other in ("graph: GCN, learned", "encoder: patches"):  # which differ in more than weights
+        assert control_of(by_name[other], rows) == ""
+    rows, _ = rows_of("resampling", ["seed", "deap"])
+    assert [control_of(row, rows) for row in rows[:6]] == [random, "", ""] * 2
+
+
+def test_the_report_names_the_files_beside_it(made):
+    out, _ = made
+    page = (out / "report.html").read_text()
+    links = set(re.findall(r'href="([^"#][^"]*)"', page))
+    names = {"summary.csv", "subjects.csv", "pairs.csv", "calibration.csv", "pretraining.csv"}
+    assert {f"./{name}" for name in names | {"run.json"}} <= links
+    assert all((out / link).is_file() for link in links)
+    steps = pd.read_csv(out / "pretraining.csv")
+    assert steps["loss"].notna().all()
+    assert steps["run"].nunique() == 4
+
+
 def test_leaky_and_simulated_are_told_in_every_file(made):
     out, cells = made
     for name in ("subjects.csv", "summary.csv"):
@@ -342,9 +378,11 @@ def test_the_report_holds_all_it_shows_and_escapes(made):
     page = (out / "report.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
-    fetched = re.findall(r'(?:src|href)="([^"]*)"', page)
+    fetched = re.findall(r'src="([^"]*)"', page)
     assert fetched
-    assert all(one.startswith(("#", "data:")) for one in fetched)
+    assert all(one.startswith("data:") for one in fetched)
+    # What can be gone to is here, or beside the page.
+    assert all(one.startswith(("#", "./")) for one in re.findall(r'href="([^"]*)"', page))
     assert not re.search(r"url\(|@import|<link", page)
     assert "94.08" not in page  # the paper's figure is of real data, and these are simulated
     assert "arXiv" in page

@@ -426,6 +426,7 @@ def test_the_command_writes_tables_annotations_and_pages(lab, new, tmp_path, cap
     assert "were set apart" in page
     assert "data:image/png" in page
     assert "<script" not in page
+    assert 'href="./new_raw.csv"' in page
     summary = pd.read_csv(out / "summary.csv")
     assert summary["answered"].tolist() == [0, 12]
     assert main([*command[:2], str(new), "--out", str(out)]) == 1

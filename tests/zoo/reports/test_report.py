@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 
 from omfa.pipeline import DataError, Truth
-from omfa.zoo import Protocol, evaluate, open_dataset
+from omfa.zoo import Protocol, compare, evaluate, holm, open_dataset
 from omfa.zoo.cli.main import main
 from omfa.zoo.reports import figures
 from omfa.zoo.reports.ceilings import ceiling
 from omfa.zoo.reports.page import attention, curves, history, write_report
+from omfa.zoo.reports.pairs import control_of
 from omfa.zoo.reports.tables import Entry, read_entries, scores_table, summary_table
 
 ROOT = Path(__file__).parents[3]
@@ -75,9 +76,13 @@ def test_results_are_listed_with_baselines_last_and_the_leaky_first(entries):
 
 def test_a_report_needs_nothing_but_itself(page):
     assert "default-src 'none'" in page
-    sources = re.findall(r'(?:src|href)="([^"#]{0,30})', page)
+    sources = re.findall(r'src="([^"]{0,30})', page)
     assert sources
-    assert all(source.startswith("data:image/png;base64,") for source in sources if source)
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    # Links lead to places in the page, or to the tables beside it.
+    links = {link for link in re.findall(r'href="([^"]*)"', page) if not link.startswith("#")}
+    names = ("summary", "subjects", "pairs", "calibration")
+    assert links == {f"./report-{name}.csv" for name in names}
     assert "http://" not in page
     assert "https://" not in page
     assert 'name="viewport"' in page
@@ -334,6 +339,130 @@ def test_wheels_carry_the_templates(name):
         assert any(fnmatch(file.name, pattern) for pattern in patterns), file
 
 
+def pretrained(entries, accuracy, *, parameters, estimator="omfa", control=None, name=None):
+    """An entry as if of an OMFA: the first honest one with other predictions."""
+    (result,) = entries[-1].results
+    rng = np.random.default_rng(int(1000 * accuracy))
+    table = result.predictions.copy()
+    hit = rng.random(len(table)) < accuracy
+    table["y_pred"] = np.where(hit, table["y_true"], 1 - table["y_true"])
+    checkpoint = {"name": "c", "weights": "w", "recipe": "r"} if estimator == "omfa" else None
+    config = {**result.config, "estimator": estimator, "parameters": parameters,
+              "checkpoint": checkpoint}  # fmt: skip
+    made = replace(result, predictions=table, config=config)
+    return Entry("t", name or estimator, (made,), control=control)
+
+
+FROZEN = {"freeze": "encoder", "epochs": 3}
+
+
+def test_a_pretrained_row_is_paired_with_the_control_of_its_recipe(entries):
+    own = pretrained(entries, 0.9, parameters={"checkpoint": "c", **FROZEN})
+    random = pretrained(
+        entries, 0.6, parameters={"preset": "tiny", **FROZEN}, estimator="omfa:random"
+    )
+    other = pretrained(
+        entries, 0.6, parameters={"preset": "tiny", "epochs": 9}, estimator="omfa:random"
+    )
+    scratch = pretrained(
+        entries, 0.7, parameters={"preset": "tiny", "epochs": 3}, estimator="omfa:scratch"
+    )
+    assert control_of(own, [own, other, scratch, random]) is random
+    assert control_of(own, [own, other, scratch]) is scratch
+    assert control_of(own, [own, other]) is None
+    assert control_of(random, [own, random]) is None
+    named = replace(own, control="omfa:scratch")
+    assert control_of(named, [named, random, scratch]) is scratch
+    assert control_of(replace(own, control=""), [own, random]) is None
+    elsewhere = replace(random, table="other")
+    assert control_of(own, [own, elsewhere]) is None
+
+
+def paired(monkeypatch, entries, out, **options):
+    """What the pictures of pairs were given, by their titles, and the page."""
+    given = {}
+
+    def capture(shown, title, metric):
+        given[title.split(": ")[1]] = shown
+        return original(shown, title, metric)
+
+    original = figures.paired
+    monkeypatch.setattr(figures, "paired", capture)
+    return given, write_report(entries, out, **options).read_text()
+
+
+def test_pairs_are_drawn_person_by_person_with_the_difference_and_its_interval(
+    entries, tmp_path, monkeypatch
+):
+    own = pretrained(entries, 0.9, parameters={"checkpoint": "c", **FROZEN})
+    random = pretrained(entries, 0.6, parameters=dict(FROZEN), estimator="omfa:random")
+    given, text = paired(monkeypatch, [own, random, *entries], tmp_path / "r.html")
+    (shown,) = given["pre-trained and control"]
+    people = [e.first.subjects["balanced_accuracy"] for e in (random, own)]
+    assert shown.scores.tolist() == np.stack(people, axis=1).tolist()
+    test = compare(own.results, random.results)
+    assert shown.interval == test.interval
+    assert shown.words[0].startswith(f"{100 * test.difference:+.1f} points (")
+    assert shown.words[1] == "3 people"  # and no p
+    assert (shown.chance, shown.leaky) == (0.5, (False, False))
+    leaky = given["leaky and honest"]
+    assert [one.title for one in leaky] == [["majority"], ["relative-band-power+logistic"]]
+    assert all(one.leaky == (False, True) for one in leaky)
+    assert leaky[1].names == ("within-subject", "leaky-window (LEAKY)")
+    honest, leak = (entries[k].first.subjects["balanced_accuracy"] for k in (3, 1))
+    assert leaky[1].scores.tolist() == np.stack([honest, leak], axis=1).tolist()
+    assert "Pre-trained and control, person by person" in text
+    table = pd.read_csv(tmp_path / "r-pairs.csv")
+    assert sorted(table["kind"]) == ["control", "leaky", "leaky"]
+    (row,) = table[table["kind"] == "control"].to_dict("records")
+    assert (row["row"], row["other"], row["n_subjects"]) == ("omfa", "omfa:random", 3)
+    assert row["difference"] == pytest.approx(test.difference)
+    assert np.isnan(row["p"])
+    assert np.isnan(row["p_holm"])
+
+
+def test_of_six_people_pairs_have_a_p_that_is_corrected(entries, monkeypatch, tmp_path):
+    six = []
+    for entry in entries:
+        (result,) = entry.results
+        again = result.predictions.assign(
+            subject=[f"{name}-again" for name in result.predictions["subject"]]
+        )
+        both = pd.concat([result.predictions, again], ignore_index=True)
+        six.append(replace(entry, results=(replace(result, predictions=both),)))
+    given, text = paired(monkeypatch, six, tmp_path / "r.html")
+    table = pd.read_csv(tmp_path / "r-pairs.csv")
+    assert (table["n_subjects"] == 6).all()
+    assert table["p_holm"].tolist() == holm(table["p"]).tolist()
+    words = [one.words[1] for one in given["leaky and honest"]]
+    assert words == [f"6 people, p {p:.2g} by Holm" for p in table["p_holm"]]
+    assert "pre-trained and control" not in given
+    assert "Pre-trained and control" not in text
+
+
+def test_every_table_is_beside_the_page_in_full(entries, tmp_path):
+    write_report(entries, tmp_path / "a b.html", metric="accuracy")
+    read = {
+        name: pd.read_csv(tmp_path / f"a b-{name}.csv")
+        for name in ("summary", "subjects", "pairs", "calibration")
+    }
+    assert len(read["summary"]) == len(summary_table(entries))
+    assert read["subjects"]["value"].tolist() == pytest.approx(
+        scores_table(entries)["value"].tolist()
+    )
+    (calibrated,) = {*read["calibration"]["row"]}
+    assert calibrated == "relative-band-power+logistic"
+    log_loss = read["calibration"].set_index(["leaky", "metric"]).loc[(False, "log_loss"), "mean"]
+    assert log_loss == pytest.approx(entries[3].first.calibration().loc["log_loss", "mean"])
+    text = (tmp_path / "a b.html").read_text()
+    assert 'href="./a%20b-summary.csv"' in text
+    given = {"summary": pd.DataFrame({"mine": [1]})}
+    text = write_report(entries, tmp_path / "r.html", tables=given, prefix="").read_text()
+    assert (tmp_path / "summary.csv").read_text() == "mine\n1\n"
+    assert 'href="./summary.csv"' in text
+    assert (tmp_path / "pairs.csv").exists()
+
+
 def test_the_same_results_give_the_same_bytes(entries, tmp_path):
     one = write_report(entries[:2], tmp_path / "a.html").read_bytes()
-    assert write_report(entries[:2], tmp_path / "b.html").read_bytes() == one
+    assert write_report(entries[:2], tmp_path / "b" / "a.html").read_bytes() == one
