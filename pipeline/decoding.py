@@ -4,24 +4,33 @@ Codecs believe what a chunk says of itself. A Blosc chunk of 36 bytes may say th
 gigabytes, or that it is longer than it is, and then the memory behind it is returned; a chunk of
 strings may say that there are four billion. So a chunk is compared with the shape of its array
 before it is decoded, and a file with what its array could take at most.
+
+The checks hang on what Zarr lets others extend: a codec behind its codecs, a ``Store`` below them.
+What is used beyond its documented names is here and nowhere else:
+
+- ``array.metadata.codecs``, and the fields ``codecs``, ``index_codecs`` of a ``ShardingCodec``;
+- ``dataclasses.replace`` on both, for an array with a codec more;
+- ``BytesBytesCodec._decode_single``, which the documentation of codecs asks to be overridden.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import zarr
-from zarr.abc.codec import Codec
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.codec import BytesBytesCodec, Codec
 from zarr.abc.store import ByteRequest, RangeByteRequest, Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec, VLenUTF8Codec
-from zarr.core.array_spec import ArraySpec
-from zarr.core.buffer import Buffer, BufferPrototype, NDBuffer
-from zarr.core.metadata.v3 import ArrayV3Metadata
-from zarr.storage import LocalStore, StorePath, WrapperStore
+from zarr.storage import LocalStore, StorePath
+
+if TYPE_CHECKING:  # no names of Zarr's own parts are needed to run
+    from zarr.core.array_spec import ArraySpec
+    from zarr.core.metadata.v3 import ArrayV3Metadata
 
 MOST_TEXT = 1 << 26
 """Bytes of a file of strings, whose length no shape tells; ours have a few for each trial."""
@@ -75,25 +84,27 @@ def claims(array: zarr.Array, content: bytes) -> str:
 def bounded(array: zarr.Array) -> zarr.Array:
     """Return an array that raises ValueError where its chunks or files claim more than its shape.
 
+    Versions of Zarr that read parts of a file together raise it in an ``ExceptionGroup``.
+
     Parameters
     ----------
     array : zarr.Array
         Whose codecs are omfa's.
     """
-    metadata = cast(ArrayV3Metadata, array.metadata)
     path = array.store_path
     files = _Files(path.store, most_bytes(array))
-    return zarr.Array(
-        zarr.AsyncArray(
-            replace(metadata, codecs=tuple(map(_checking, metadata.codecs))),
-            StorePath(files, path.path),
-        )
-    )
+    metadata = replace(_metadata(array), codecs=_checking(_metadata(array).codecs, array))
+    return zarr.Array(zarr.AsyncArray(metadata, StorePath(files, path.path)))
+
+
+def _metadata(array: zarr.Array) -> ArrayV3Metadata:
+    """Return the metadata of an array, which are of format 3 in every store of omfa."""
+    return cast("ArrayV3Metadata", array.metadata)
 
 
 def _codecs(array: zarr.Array) -> tuple[Codec, ...]:
     """Return the codecs of a chunk, those of a shard's chunks where it has shards."""
-    codecs = cast(ArrayV3Metadata, array.metadata).codecs
+    codecs = _metadata(array).codecs
     match codecs:
         case (ShardingCodec() as shard,):
             return shard.codecs
@@ -101,7 +112,7 @@ def _codecs(array: zarr.Array) -> tuple[Codec, ...]:
 
 
 def _is_our_shard(array: zarr.Array) -> bool:
-    match cast(ArrayV3Metadata, array.metadata).codecs:
+    match _metadata(array).codecs:
         case (ShardingCodec() as shard,):
             index = [type(codec) for codec in shard.index_codecs]
             # As metadata say it: the attribute is an enumeration or a string, by zarr's version.
@@ -155,66 +166,102 @@ def _check_strings(chunk: bytes | memoryview, expected: int) -> None:
         raise ValueError(f"a chunk claims {n:,} texts, and its shape has {expected:,}")
 
 
-def _checking(codec: Codec) -> Codec:
-    """Return a codec that compares a chunk with its shape before it decodes it."""
-    match codec:
-        case ShardingCodec():
-            return replace(codec, codecs=tuple(map(_checking, codec.codecs)))
-        case BloscCodec():
-            return _Blosc(
-                typesize=codec.typesize,
-                cname=codec.cname,
-                clevel=codec.clevel,
-                shuffle=codec.shuffle,
-                blocksize=codec.blocksize,
-            )
-        case VLenUTF8Codec():
-            return _Strings()
-    return codec
+def _checking(codecs: Iterable[Codec], array: zarr.Array) -> tuple[Codec, ...]:
+    """Return codecs that compare a chunk with its shape before they decode it."""
+    checked: list[Codec] = []
+    for codec in codecs:
+        match codec:
+            case ShardingCodec():
+                checked.append(replace(codec, codecs=_checking(codec.codecs, array)))
+            case BloscCodec():
+                checked += [codec, _Claim(_check_blosc, _chunk_bytes(array))]
+            case VLenUTF8Codec():
+                checked += [codec, _Claim(_check_strings, math.prod(array.chunks))]
+            case _:
+                checked.append(codec)
+    return tuple(checked)
 
 
-class _Blosc(BloscCodec):
-    def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> Buffer:
-        itemsize = chunk_spec.dtype.to_native_dtype().itemsize
-        content = memoryview(chunk_bytes.as_numpy_array().data)
-        _check_blosc(content, math.prod(chunk_spec.shape) * itemsize)
-        return super()._decode_sync(chunk_bytes, chunk_spec)
+class _Claim(BytesBytesCodec):
+    """Looks at what the codec before it wrote, and passes it on.
+
+    It has no ``_decode_sync``: where Zarr decodes without an event loop, it takes the way with one
+    for this codec, so that no chunk goes past the check.
+    """
+
+    is_fixed_size = True
+
+    def __init__(self, check: Callable[[memoryview, int], None], expected: int) -> None:
+        self._check = check
+        self._expected = expected
+
+    def compute_encoded_size(self, input_byte_length: int, chunk_spec: ArraySpec) -> int:
+        return input_byte_length
+
+    async def _decode_single(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> Buffer:
+        self._check(memoryview(chunk_data.as_numpy_array().data), self._expected)
+        return chunk_data
 
 
-class _Strings(VLenUTF8Codec):
-    def _decode_sync(self, chunk_bytes: Buffer, chunk_spec: ArraySpec) -> NDBuffer:
-        content = memoryview(chunk_bytes.as_numpy_array().data)
-        _check_strings(content, math.prod(chunk_spec.shape))
-        return super()._decode_sync(chunk_bytes, chunk_spec)
+class _Files(Store):
+    """The files of an array, none of which is read beyond the bytes that it can have.
 
+    A ``Store`` and no ``WrapperStore``: that leads each way of reading which a version of Zarr adds
+    (ranges of a file together, without an event loop) past the check to the files themselves. Here
+    such a way ends in ``get``, which checks, or is not offered.
+    """
 
-_Strings.__name__ = VLenUTF8Codec.__name__  # by which Zarr knows a codec of strings
+    supports_writes = supports_deletes = supports_listing = False
 
+    def __init__(self, files: Store, most: int) -> None:
+        super().__init__(read_only=True)
+        self.files = files
+        self.most = most
 
-class _Files(WrapperStore[Store]):
-    """The files of an array, none of which is read beyond the bytes that it can have."""
-
-    def __init__(self, store: Store, most: int) -> None:
-        super().__init__(store)
-        self._most = most
+    def __eq__(self, other: object) -> bool:
+        ours = isinstance(other, _Files)
+        return ours and self.files == other.files and self.most == other.most
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         if isinstance(byte_range, RangeByteRequest):
             self._check(byte_range.end - byte_range.start, key)
-        if isinstance(self._store, LocalStore):
-            path = self._store.root / key
+        if isinstance(self.files, LocalStore):
+            path = self.files.root / key
             if not path.is_file():  # a pipe or a device may never end
                 return None
             if byte_range is None:
                 self._check(path.stat().st_size, key)
         elif byte_range is None:
-            byte_range = RangeByteRequest(0, self._most + 1)
-        found = await self._store.get(key, prototype, byte_range)
+            byte_range = RangeByteRequest(0, self.most + 1)
+        found = await self.files.get(key, prototype, byte_range)
         self._check(len(found or ()), key)
         return found
 
     def _check(self, size: int, key: str) -> None:
-        if size > self._most:
-            raise ValueError(f"{key} claims {size:,} bytes and can have {self._most:,}")
+        if size > self.most:
+            raise ValueError(f"{key} claims {size:,} bytes and can have {self.most:,}")
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, wanted) for key, wanted in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        return await self.files.exists(key)
+
+    def list(self) -> AsyncIterator[str]:
+        return self.files.list()
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        return self.files.list_prefix(prefix)
+
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        return self.files.list_dir(prefix)
+
+    async def set(self, key: str, value: Buffer) -> None:
+        self._check_writable()
+
+    async def delete(self, key: str) -> None:
+        self._check_writable()

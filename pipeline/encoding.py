@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import zarr
+from zarr.abc.buffer import Buffer
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 from omfa.pipeline.channels import UCS, UCS_VERSION

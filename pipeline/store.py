@@ -542,6 +542,8 @@ class StoredRecording:
         except MemoryError:
             raise
         except Exception as error:  # codecs raise whatever damaged bytes lead them to
+            while isinstance(error, ExceptionGroup):  # of ranges that were read together
+                error = error.exceptions[0]
             raise self._damaged(f"{name} cannot be decoded ({error})") from error
         return values
 

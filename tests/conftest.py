@@ -4,6 +4,11 @@ import signal
 
 import dask
 import pytest
+from hypothesis import settings
+
+# What else a machine does decides how long one example takes; pytest-timeout ends what hangs.
+settings.register_profile("omfa", deadline=None)
+settings.load_profile("omfa")
 
 # What a worker of Dask imports before it ingests: it takes longer than the work in a test.
 WORKERS_IMPORT = [

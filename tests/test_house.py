@@ -3,6 +3,7 @@
 `lint-imports` checks the tree itself; here it is given trees that are wrong.
 """
 
+import ast
 import itertools
 import os
 import shutil
@@ -29,6 +30,42 @@ def test_every_folder_of_code_or_data_is_packaged():
                 found |= set(itertools.accumulate(kept, "{}.{}".format, initial=name))
     assert set(listed["packages"]) == found
     assert len(listed["packages"]) == len(found)
+
+
+def private_imports(code):
+    """Return what of Zarr's own parts is imported to run, and not for types alone."""
+    found = []
+    nodes = [ast.parse(code)]
+    while nodes:
+        match nodes.pop():
+            case ast.If(test=ast.Name("TYPE_CHECKING"), orelse=otherwise):
+                nodes += otherwise
+            case ast.Import(names=names):
+                found += [name.name for name in names]
+            case ast.ImportFrom(module=str(module), names=names, level=0):
+                found += [f"{module}.{name.name}" for name in names]
+            case node:
+                nodes += ast.iter_child_nodes(node)
+    parts = [name.split(".") for name in found]
+    return sorted(
+        ".".join(p) for p in parts if p[0] == "zarr" and any(x == "core" or x[0] == "_" for x in p)
+    )
+
+
+def test_no_part_of_zarr_is_used_that_a_version_may_move():
+    """Zarr's public names last; ``zarr.core`` is its own affair."""
+    for folder in SETTINGS["tool"]["setuptools"]["package-dir"].values():
+        for file in (ROOT / folder).rglob("*.py"):
+            assert private_imports(file.read_text(encoding="utf-8")) == [], file
+
+
+def test_a_private_import_is_seen_wherever_it_stands():
+    types = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from zarr.core import sync\n"
+    assert private_imports(types) == []
+    assert private_imports(types + "else:\n    import zarr.core") == ["zarr.core"]
+    code = "import zarr\nfrom zarr.abc.buffer import Buffer\ndef f():\n    from zarr import _compat"
+    assert private_imports(code) == ["zarr._compat"]
+    assert private_imports("from zarr.core.buffer import Buffer") == ["zarr.core.buffer.Buffer"]
 
 
 @pytest.fixture(scope="module")

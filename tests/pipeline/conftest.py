@@ -87,3 +87,16 @@ def bytes_of():
         }
 
     return read
+
+
+@pytest.fixture
+def told():
+    """Check that an error has three parts and says these words."""
+
+    def check(caught, *words):
+        assert len(caught.value.args) == 3
+        assert all(caught.value.args)
+        for word in words:
+            assert word in str(caught.value), str(caught.value)
+
+    return check

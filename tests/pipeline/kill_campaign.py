@@ -7,11 +7,12 @@ and after it, in a fresh run and in a rewrite with other settings. FOLDER is for
 """
 
 import argparse
-import json
+import multiprocessing
 import os
 import shutil
 import signal
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +22,54 @@ STEPS = [(Path, name) for name in ("write_bytes", "rename", "replace", "mkdir", 
 STEPS += [(os, "fsync"), (os, "link")]
 
 
+# Forked, where that can be, from a process without threads that has imported what a run needs.
+_FORKED = "forkserver" in multiprocessing.get_all_start_methods()
+PROCESSES = multiprocessing.get_context("forkserver" if _FORKED else "spawn")
+# Windows has the second alone, which ends a process there as the first does elsewhere.
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+
+
 def run(raw: Path, store: Path, kill_at: int = 0, **options: Any) -> int:
-    """Ingest in a forked process, killed at a moment; return its number of moments, 0 if killed."""
-    receive, send = os.pipe()
-    if not (child := os.fork()):
-        moments = 0
-
-        def moment() -> None:
-            nonlocal moments
-            moments += 1
-            if moments == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        def counted(function: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*args: Any, **kwargs: Any) -> Any:
-                moment()
-                result = function(*args, **kwargs)
-                moment()
-                return result
-
-            return call
-
-        try:
-            for place, name in STEPS:
-                setattr(place, name, counted(getattr(place, name)))
-            done = ingest("dreamer", raw, store, serial=True, progress=False, **options)
-            os.write(send, json.dumps([moments, done.complete]).encode())
-        finally:
-            os._exit(0)
-    os.close(send)
-    with os.fdopen(receive) as answer:
-        text = answer.read()
-    os.waitpid(child, 0)
-    moments, complete = json.loads(text) if text else (0, True)
+    """Ingest in a process that is killed at a moment; return its number of moments, 0 if killed."""
+    receive, send = PROCESSES.Pipe(duplex=False)
+    child = PROCESSES.Process(target=_ingest, args=(send, kill_at, raw, store, options))
+    child.start()
+    send.close()
+    try:
+        moments, complete = receive.recv()
+    except EOFError:
+        moments, complete = 0, True
+    child.join()
     assert complete
+    expected = 0 if moments else KILL if os.name == "nt" else -KILL
+    assert child.exitcode == expected, f"ended with {child.exitcode}, which is no kill"
     return int(moments)
+
+
+def _ingest(
+    answer: Connection, kill_at: int, raw: Path, store: Path, options: dict[str, Any]
+) -> None:
+    moments = 0
+
+    def moment() -> None:
+        nonlocal moments
+        moments += 1
+        if moments == kill_at:
+            os.kill(os.getpid(), KILL)
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            moment()
+            result = function(*args, **kwargs)
+            moment()
+            return result
+
+        return call
+
+    for place, name in STEPS:
+        setattr(place, name, counted(getattr(place, name)))
+    done = ingest("dreamer", raw, store, serial=True, progress=False, **options)
+    answer.send((moments, done.complete))
 
 
 def files(store: Path) -> dict[str, bytes]:
@@ -70,6 +84,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--every", type=int, default=1, help="take each n-th moment")
     args = parser.parse_args()
+    if _FORKED:
+        PROCESSES.set_forkserver_preload(["omfa.pipeline.ingestion", "scipy.signal"])
     raw, kills = args.folder / "raw", 0
     simulate("dreamer", raw, subjects=2, seconds=2, progress=False)
     whole = args.folder / "whole"

@@ -73,7 +73,7 @@ def test_reads_what_scipy_writes(tmp_path, dtype, in_zlib):
     assert load(path)["wide"].flags.f_contiguous
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     values=hnp.arrays(
         st.sampled_from(NUMBERS).map(np.dtype), hnp.array_shapes(min_dims=2, max_dims=4, max_side=9)

@@ -178,7 +178,7 @@ def test_the_default_kernel_is_scipys_of_the_documented_edges():
 
 
 @given(sfreq=RATES.filter(lambda sfreq: sfreq > 100), to=st.sampled_from([128.0, 200.0, None]))
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 def test_the_default_path_takes_the_mains_out(sfreq, to):
     for mains in (50.0, 60.0):
         assert gain(mains, sfreq, Preprocessing(sfreq=to)) < 10 ** (-55 / 20)
@@ -186,7 +186,7 @@ def test_the_default_path_takes_the_mains_out(sfreq, to):
 
 
 @given(sfreq=RATES, to=RATES, frequency=st.floats(1, 44), phase=st.floats(0, 6.3))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_tone_within_the_band_keeps_amplitude_and_phase(sfreq, to, frequency, phase):
     tone = np.sin(2 * np.pi * frequency * np.arange(int(12 * sfreq)) / sfreq + phase)
     found = preprocess(tone[None], sfreq, Preprocessing(sfreq=to))[0]
@@ -201,7 +201,7 @@ def test_a_tone_within_the_band_keeps_amplitude_and_phase(sfreq, to, frequency, 
     band=st.sampled_from([(0.5, 45.0), (0.5, None), None]),
     where=st.floats(0.01, 0.99),
 )
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_tone_above_the_new_nyquist_frequency_vanishes(sfreq, band, where):
     frequency = 64 + where * (sfreq / 2 - 64)
     tone = np.sin(2 * np.pi * frequency * np.arange(int(12 * sfreq)) / sfreq)
@@ -210,7 +210,7 @@ def test_a_tone_above_the_new_nyquist_frequency_vanishes(sfreq, band, where):
 
 
 @given(sfreq=RATES, to=st.none() | RATES, seed=SEEDS, factor=st.floats(-100, 100))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_it_is_linear(sfreq, to, seed, factor):
     a, b = eeg(2, 700, seed), eeg(2, 700, seed ^ 1)
     how = Preprocessing(sfreq=to, reference="average")
@@ -220,7 +220,7 @@ def test_it_is_linear(sfreq, to, seed, factor):
 
 
 @given(sfreq=RATES, n=st.integers(1, 3000), seed=SEEDS)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_it_has_no_direction_in_time(sfreq, n, seed):
     data = eeg(2, n, seed)
     how = Preprocessing(sfreq=None, notch=(30,))
@@ -229,7 +229,7 @@ def test_it_has_no_direction_in_time(sfreq, n, seed):
 
 
 @given(order=st.permutations(range(11)), to=st.none() | RATES)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_channels_do_not_know_of_one_another(order, to):
     data = eeg(11, 1000)
     how = Preprocessing(sfreq=to)
@@ -348,7 +348,7 @@ def test_spans_are_taken_together_and_an_absent_baseline_stays_absent():
 
 
 @given(n=st.integers(1, 40), to=st.none() | RATES)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_a_segment_may_be_shorter_than_the_filter(n, to):
     flat = preprocess(np.full((2, n), 7.0), 200, Preprocessing(sfreq=to, band=None))
     assert flat.shape == (2, n_resampled(n, 200, to))
@@ -373,7 +373,7 @@ def test_a_rate_that_is_no_neat_ratio_keeps_time():
     to=st.none() | RATES,
     gaps=st.lists(st.tuples(st.integers(0, 1499), st.integers(1, 60)), min_size=1, max_size=4),
 )
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_missing_samples_stay_missing_and_nothing_else_does(sfreq, to, gaps):
     data = eeg(3, 1500)
     for onset, length in gaps:

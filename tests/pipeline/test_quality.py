@@ -222,7 +222,7 @@ def test_a_tone_is_a_peak_before_and_gone_after():
 
 
 @given(order=st.permutations(range(14)))
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 def test_channels_may_come_in_any_order(order):
     data = clean(EMOTIV, 128.0, 20)
     loud(data[3], 128.0)

@@ -21,16 +21,6 @@ READER = AmigosReader()
 SUBJECTS = [1, 2, 3, 4, 8]
 
 
-def told(caught, *words):
-    """Check that an error has three parts and says these words."""
-    doing, found, action = caught.value.args
-    assert doing
-    assert found
-    assert action
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
-
-
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """Subjects with each of the faults, each channel with a tone of its own."""
@@ -197,7 +187,7 @@ def test_a_cell_without_a_sample_of_eeg_is_left_out_and_said(tmp_path, recording
         (("labels_selfassessment", np.full((1, 12), 2.0)), ["7 of 0 and 1"]),
     ],
 )
-def test_wrong_files_are_told(tmp_path, recordings, change, words):
+def test_wrong_files_are_told(tmp_path, recordings, change, words, told):
     name, value = change
     cells = stored(recordings[4])[name]
     if isinstance(value, int):
@@ -218,7 +208,7 @@ def test_a_file_of_empty_cells_is_told(tmp_path, recordings):
 
 
 @pytest.mark.parametrize("n_bytes", [0, 100, 50_000, -3])
-def test_a_truncated_file_fails_alone(tree, tmp_path, n_bytes):
+def test_a_truncated_file_fails_alone(tree, tmp_path, n_bytes, told):
     root = shutil.copytree(tree, tmp_path / "A")
     first, second, *_ = READER.discover(root)
     first.paths[0].write_bytes(first.paths[0].read_bytes()[:n_bytes])
@@ -228,7 +218,7 @@ def test_a_truncated_file_fails_alone(tree, tmp_path, n_bytes):
     READER.read(second)
 
 
-def test_other_folders_copies_and_original_data_are_told(tree, tmp_path):
+def test_other_folders_copies_and_original_data_are_told(tree, tmp_path, told):
     root = shutil.copytree(tree, tmp_path / "A")
     path = READER.discover(root)[0].paths[0]
     shutil.copy(path, path.with_name("Data_Preprocessed_P01 (1).mat"))

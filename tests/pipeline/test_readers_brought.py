@@ -698,9 +698,7 @@ CELLS = st.builds(
 @pytest.mark.parametrize(
     "end", ["events.tsv", "channels.tsv", "eeg.json", "electrodes.tsv", "participants.tsv"]
 )
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=60) | CELLS)
 def test_a_bids_sidecar_of_anything_is_read_or_refused_by_name(tmp_path_factory, end, content):
     root = bids(tmp_path_factory.mktemp("fuzz") / "raw")

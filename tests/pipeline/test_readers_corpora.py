@@ -26,17 +26,6 @@ from omfa.pipeline.simulation.formats import BdfChannel, write_bdf, write_cnt
 SEED_LABELS = [1, 0, -1, -1, 0, 1, -1, 0, 1, 1, 0, -1, 0, 1, -1]
 
 
-def told(caught, *words):
-    """Check that an error has three parts and says these words."""
-    doing, found, action = caught.value.args
-    text = str(caught.value)
-    assert doing
-    assert found
-    assert action
-    for word in words:
-        assert word in text, text
-
-
 def truth_rows(root, key, stimuli):
     rows = [
         row
@@ -194,14 +183,14 @@ def test_seed_nan_passes(tmp_path):
         ({"T": 1}, ["trial 1 is 62 x 1, expected 62 x samples"]),
     ],
 )
-def test_seed_faults_are_told(tmp_path, change, words):
+def test_seed_faults_are_told(tmp_path, change, words, told):
     small_seed(tmp_path, **change)
     with pytest.raises(DataError) as caught:
         SeedReader().read(only(SeedReader(), tmp_path))
     told(caught, *words)
 
 
-def test_seed_wrong_shape_and_a_trial_twice(tmp_path):
+def test_seed_wrong_shape_and_a_trial_twice(tmp_path, told):
     folder = small_seed(tmp_path, n=1, labels=[1])
     for values, words in (
         ({"djc_eeg1": np.zeros((401, 62))}, "401 x 62, expected 62 x"),
@@ -214,7 +203,7 @@ def test_seed_wrong_shape_and_a_trial_twice(tmp_path):
 
 
 @pytest.mark.parametrize("n_bytes", [0, 60, 4000, -1])
-def test_seed_truncated_file_fails_alone(tmp_path, n_bytes):
+def test_seed_truncated_file_fails_alone(tmp_path, n_bytes, told):
     folder = small_seed(tmp_path, names=["1_20131027", "1_20131030"])
     path = folder / "1_20131030.mat"
     path.write_bytes(path.read_bytes()[:n_bytes])
@@ -226,7 +215,7 @@ def test_seed_truncated_file_fails_alone(tmp_path, n_bytes):
     told(caught, "subject 1 session 2 (1_20131030.mat)", "ownload")
 
 
-def test_seed_hdf5_is_refused(tmp_path):
+def test_seed_hdf5_is_refused(tmp_path, told):
     folder = small_seed(tmp_path)
     (folder / "1_20131027.mat").write_bytes(b"\x89HDF\r\n\x1a\n".ljust(900))
     with pytest.raises(DataError) as caught:
@@ -234,7 +223,7 @@ def test_seed_hdf5_is_refused(tmp_path):
     told(caught, "HDF5", "save -v7")
 
 
-def test_seed_in_two_places_is_ambiguous(tmp_path):
+def test_seed_in_two_places_is_ambiguous(tmp_path, told):
     small_seed(tmp_path / "a")
     small_seed(tmp_path / "b")
     with pytest.raises(DataError) as caught:
@@ -243,7 +232,7 @@ def test_seed_in_two_places_is_ambiguous(tmp_path):
 
 
 @pytest.mark.parametrize("reader", [SeedReader(), SeedReader("raw"), DeapReader(), DreamerReader()])
-def test_the_wrong_corpus_is_told(trees, reader):
+def test_the_wrong_corpus_is_told(trees, reader, told):
     wrong = {"seed": "deap", "deap": "dreamer", "dreamer": "deap"}[reader.name]
     options = {} if wrong == "seed" else {"subjects": 1}
     with pytest.raises(DataError) as caught:
@@ -353,14 +342,14 @@ def test_seed_raw_tables_reach_their_trials(tmp_path):
         ({"names": ["FP1", "FPZ"]}, ["no channels are called FP2"]),
     ],
 )
-def test_seed_raw_faults_are_told(tmp_path, options, words):
+def test_seed_raw_faults_are_told(tmp_path, options, words, told):
     raw_seed(tmp_path, **options)
     with pytest.raises(DataError) as caught:
         SeedReader("raw").read(only(SeedReader("raw"), tmp_path))
     told(caught, "subject 1 session 1 (1_1.cnt)", *words)
 
 
-def test_seed_raw_duplicate_channel_is_told(tmp_path):
+def test_seed_raw_duplicate_channel_is_told(tmp_path, told):
     path = raw_seed(tmp_path) / "1_1.cnt"
     data = bytearray(path.read_bytes())
     data[900:910] = b"CB1".ljust(10, b"\0")  # the first channel, CB2
@@ -371,7 +360,7 @@ def test_seed_raw_duplicate_channel_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("n_bytes", [100, 2000, 300_000, -5])
-def test_seed_raw_truncation_is_told(tmp_path, n_bytes):
+def test_seed_raw_truncation_is_told(tmp_path, n_bytes, told):
     path = raw_seed(tmp_path) / "1_1.cnt"
     path.write_bytes(path.read_bytes()[:n_bytes])
     with pytest.raises(DataError) as caught:
@@ -421,7 +410,7 @@ def with_pickle(root, data):
 
 
 @pytest.mark.parametrize("protocol", range(5))
-def test_deap_hostile_pickle_is_refused_and_not_run(tmp_path, protocol):
+def test_deap_hostile_pickle_is_refused_and_not_run(tmp_path, protocol, told):
     mark = tmp_path / "run"
     for evil in (Evil(f"touch {mark}"), {"data": Evil(f"touch {mark}"), "labels": 1}):
         key = with_pickle(tmp_path, pickle.dumps(evil, protocol=protocol))
@@ -489,7 +478,7 @@ def deap_arrays(n_times=400, **changes):
         ({"labels": np.full((40, 4), np.nan)}, "off the scale"),
     ],
 )
-def test_deap_faults_are_told(tmp_path, changes, words):
+def test_deap_faults_are_told(tmp_path, changes, words, told):
     key = with_pickle(tmp_path, pickle.dumps(deap_arrays(**changes), protocol=4))
     with pytest.raises(DataError) as caught:
         DeapReader().read(key)
@@ -506,7 +495,7 @@ def test_deap_missing_array_and_nan(tmp_path):
     assert np.isnan(DeapReader().read(key).segments[2][3, 4])
 
 
-def test_deap_truncated_pickle_is_told(trees, tmp_path):
+def test_deap_truncated_pickle_is_told(trees, tmp_path, told):
     whole = only(DeapReader(), trees("deap", subjects=1)).paths[0].read_bytes()
     for n_bytes in (0, 1, 40, 5000, len(whole) - 1):
         key = with_pickle(tmp_path, whole[:n_bytes])
@@ -635,7 +624,7 @@ def test_deap_raw_subject_28_lacks_three_onsets(tmp_path):
         (27, (23, 24, 25), "37 videos, expected 40"),
     ],
 )
-def test_deap_raw_other_missing_onsets_are_told(tmp_path, subject, lacking, words):
+def test_deap_raw_other_missing_onsets_are_told(tmp_path, subject, lacking, words, told):
     layout = Layout(subject, list(deap.CHANNELS), [""], 0x18FF00)
     raw_deap(tmp_path, layout, marked=[i for i in range(40) if i not in lacking])
     with pytest.raises(DataError) as caught:
@@ -654,7 +643,7 @@ def test_deap_raw_truth_and_site(trees):
         assert trials[label].tolist() == [row[label] for row in rows]
 
 
-def test_deap_raw_faults_are_told(tmp_path):
+def test_deap_raw_faults_are_told(tmp_path, told):
     path, _ = raw_deap(tmp_path, LAYOUTS[2])
     whole = path.read_bytes()
     table = tmp_path / "metadata_csv/participant_ratings.csv"
@@ -806,7 +795,7 @@ def test_dreamer_a_subject_at_fault_leaves_the_others(trees, tmp_path):
         ("EEG_Electrodes", None, "its EEG_Electrodes is"),
     ],
 )
-def test_dreamer_other_rates_and_electrodes_are_told(trees, tmp_path, name, value, words):
+def test_dreamer_other_rates_and_electrodes_are_told(trees, tmp_path, name, value, words, told):
     values = dreamer_values(trees("dreamer", subjects=2))
     values[name] = values[name][:, ::-1] if value is None else value
     with pytest.raises(DataError) as caught:
@@ -830,7 +819,7 @@ def test_dreamer_damage_at_the_end_is_told_before_the_last_recording(copy):
 
 
 @pytest.mark.parametrize("n_bytes", [0, 300, 20_000, -1])
-def test_dreamer_truncation_is_told(copy, n_bytes):
+def test_dreamer_truncation_is_told(copy, n_bytes, told):
     root = copy("dreamer", subjects=2)
     keys = DreamerReader().discover(root)
     path = root / "DREAMER.mat"

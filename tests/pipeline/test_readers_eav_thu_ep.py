@@ -15,14 +15,6 @@ from omfa.pipeline.simulation import Truth
 from omfa.pipeline.simulation.formats import mat_numbers, mat_stack, write_mat, write_mat73
 
 
-def told(caught, *words):
-    """Check that an error has three parts and says these words."""
-    assert all(caught.value.args)
-    assert len(caught.value.args) == 3
-    for word in words:
-        assert word in str(caught.value)
-
-
 @pytest.fixture(scope="module")
 def trees(tmp_path_factory):
     made = {}
@@ -47,10 +39,16 @@ def first(source, root, **options):
     return reader.read(reader.discover(root)[0])
 
 
-def refused(source, root, *words):
-    with pytest.raises(DataError) as caught:
-        first(source, root)
-    told(caught, *words)
+@pytest.fixture
+def refused(told):
+    """Check that a reader refuses the first recording of a tree with these words."""
+
+    def check(source, root, *words):
+        with pytest.raises(DataError) as caught:
+            first(source, root)
+        told(caught, *words)
+
+    return check
 
 
 @pytest.mark.parametrize("source", ["eav", "thu-ep"])
@@ -106,7 +104,7 @@ def test_eav_emotions_are_equally_many_and_half_of_them_spoken(trees):
     assert trials["emotion"].nunique() == 5
 
 
-def test_eav_takes_names_that_are_given_and_30_of_them(trees):
+def test_eav_takes_names_that_are_given_and_30_of_them(trees, told):
     names = [f"EAV-{i:02d}" for i in range(1, 31)]
     assert first("eav", trees["eav"], channels=names).channels == names
     with pytest.raises(DataError) as caught:
@@ -134,18 +132,18 @@ def test_eav_seg1_is_preferred_where_it_has_three_axes(eav, order):
 @pytest.mark.parametrize(
     ("axes", "found"), [((2, 0, 1), "200 x 6 x 30"), ((1, 0, 2), "30 x 6 x 200")]
 )
-def test_eav_refuses_axes_in_another_order(eav, axes, found):
+def test_eav_refuses_axes_in_another_order(eav, axes, found, refused):
     array = np.zeros((6, 30, 200)).transpose(axes)
     write_eav(eav / "EAV/subject1/EEG/subject1_eeg.mat", seg1=array)
     refused("eav", eav, f"seg1 is {found}, expected samples x 30 x 200")
 
 
-def test_eav_refuses_a_file_of_something_else(eav):
+def test_eav_refuses_a_file_of_something_else(eav, refused):
     write_eav(eav / "EAV/subject1/EEG/subject1_eeg.mat", eeg=np.zeros((6, 30, 200)))
     refused("eav", eav, "no array of trials seg1 or seg, but eeg (6 x 30 x 200)")
 
 
-def test_eav_labels_that_are_missing_or_of_another_kind_are_refused(eav):
+def test_eav_labels_that_are_missing_or_of_another_kind_are_refused(eav, refused):
     path = eav / "EAV/subject1/EEG/subject1_eeg_label.mat"
     one_hot = scipy.io.loadmat(path)["label"].astype(int)
     for changed, word in (
@@ -162,7 +160,7 @@ def test_eav_labels_that_are_missing_or_of_another_kind_are_refused(eav):
     refused("eav", eav, "there is no subject1_eeg_label.mat beside it")
 
 
-def test_eav_folders_may_have_zeros_and_marks_and_no_other_subjects_number(eav):
+def test_eav_folders_may_have_zeros_and_marks_and_no_other_subjects_number(eav, told):
     (eav / "EAV/subject2").rename(eav / "EAV/subject02__")
     (eav / "EAV/subject1").rename(eav / "EAV/subject7")
     reader = get_reader("eav")
@@ -184,7 +182,7 @@ def test_eav_reads_a_subject_once(eav):
 # THU-EP
 
 
-def test_thu_ep_is_matlab_7_3_and_no_level_5(thu_ep, monkeypatch):
+def test_thu_ep_is_matlab_7_3_and_no_level_5(thu_ep, monkeypatch, refused):
     path = thu_ep / "EEG data/sub_1.mat"
     with pytest.raises(NotImplementedError):
         scipy.io.loadmat(path)
@@ -224,7 +222,7 @@ def swapped(ratings):
         (lambda r: r * np.nan, ("an item or a clip in ratings.mat has no ratings at all",)),
     ],
 )
-def test_thu_ep_ratings_that_are_not_the_known_ones_are_refused(thu_ep, change, words):
+def test_thu_ep_ratings_that_are_not_the_known_ones_are_refused(thu_ep, change, words, refused):
     path = thu_ep / "Ratings/ratings.mat"
     with h5py.File(path) as file:
         ratings = file["ratings"][:]
@@ -232,12 +230,12 @@ def test_thu_ep_ratings_that_are_not_the_known_ones_are_refused(thu_ep, change, 
     refused("thu-ep", thu_ep, *words)
 
 
-def test_thu_ep_without_ratings_is_refused(thu_ep):
+def test_thu_ep_without_ratings_is_refused(thu_ep, refused):
     shutil.rmtree(thu_ep / "Ratings")
     refused("thu-ep", thu_ep, "no ratings.mat", "Copy the corpus's folder Ratings")
 
 
-def test_thu_ep_a_subject_without_ratings_is_refused(thu_ep):
+def test_thu_ep_a_subject_without_ratings_is_refused(thu_ep, told):
     (thu_ep / "EEG data/sub_1.mat").rename(thu_ep / "EEG data/sub_81.mat")
     reader = get_reader("thu-ep")
     two, other = reader.discover(thu_ep)
@@ -255,13 +253,13 @@ def test_thu_ep_reads_a_subject_once(thu_ep):
 
 
 @pytest.mark.parametrize("shape", [(6, 28, 32, 6), (6, 32, 28, 5), (6, 32, 28)])
-def test_thu_ep_refuses_axes_in_another_order(thu_ep, shape):
+def test_thu_ep_refuses_axes_in_another_order(thu_ep, shape, refused):
     write_mat73(thu_ep / "EEG data/sub_1.mat", "data", np.zeros(shape))
     found = " x ".join(map(str, shape))
     refused("thu-ep", thu_ep, f"its data are {found}, expected samples x 32 x 28 x 6")
 
 
-def test_data_in_other_files_and_of_any_size_are_refused(thu_ep):
+def test_data_in_other_files_and_of_any_size_are_refused(thu_ep, refused):
     path = thu_ep / "EEG data/sub_1.mat"
     secret = thu_ep / "secret.bin"
     secret.write_bytes(bytes(8 * 6 * 32 * 28 * 6))

@@ -20,16 +20,6 @@ TONES = {"seconds": 2, "bad_channels": 0, "tones": 80.0, "progress": False}
 READER = FacedReader()
 
 
-def told(caught, *words):
-    """Check that an error has three parts and says these words."""
-    doing, found, action = caught.value.args
-    assert doing
-    assert found
-    assert action
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
-
-
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """Subjects 000 and 001, each channel with a tone of its own."""
@@ -191,7 +181,7 @@ def test_arrays_saved_otherwise_are_read(copy, protocol, dtype, order):
         ([1, 2], ["no array needs", "Do not trust"]),
     ],
 )
-def test_other_pickles_are_told(copy, values, words):
+def test_other_pickles_are_told(copy, values, words, told):
     first, second = READER.discover(copy)
     first.paths[0].write_bytes(pickle.dumps(values, protocol=4))
     with pytest.raises(DataError) as caught:
@@ -210,7 +200,7 @@ def test_a_pickle_that_calls_something_is_not_run(copy, tmp_path):
 
 
 @pytest.mark.parametrize("n_bytes", [0, 100, 9000, -1])
-def test_a_truncated_pickle_fails_alone(copy, n_bytes):
+def test_a_truncated_pickle_fails_alone(copy, n_bytes, told):
     first, second = READER.discover(copy)
     first.paths[0].write_bytes(first.paths[0].read_bytes()[:n_bytes])
     with pytest.raises(DataError) as caught:
@@ -264,7 +254,7 @@ def remarks(n=28, *, vid=None, score=None):
         ({"After_remark": np.ones(3)}, ["not a struct"]),
     ],
 )
-def test_other_ratings_are_told(copy, values, words):
+def test_other_ratings_are_told(copy, values, words, told):
     first, second = READER.discover(copy)
     scipy.io.savemat(first.paths[1], values)
     with pytest.raises(DataError) as caught:
@@ -273,7 +263,7 @@ def test_other_ratings_are_told(copy, values, words):
     READER.read(second)
 
 
-def test_truncated_ratings_are_told(copy):
+def test_truncated_ratings_are_told(copy, told):
     key = READER.discover(copy)[0]
     key.paths[1].write_bytes(key.paths[1].read_bytes()[:-7])
     with pytest.raises(DataError) as caught:
@@ -281,7 +271,7 @@ def test_truncated_ratings_are_told(copy):
     told(caught, "sub000/After_remarks.mat", "cut short")
 
 
-def test_the_wrong_corpus_and_a_renamed_folder_are_told(tmp_path):
+def test_the_wrong_corpus_and_a_renamed_folder_are_told(tmp_path, told):
     simulate("dreamer", tmp_path / "D", subjects=1, seconds=2, progress=False)
     with pytest.raises(DataError) as caught:
         READER.discover(tmp_path / "D")

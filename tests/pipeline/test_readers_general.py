@@ -639,7 +639,7 @@ def test_reading_holds_the_signal_once_as_float32(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".edf", ".bdf"])
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     edits=st.lists(st.tuples(st.integers(0, 1400), st.integers(0, 255)), min_size=1, max_size=6),
     length=st.one_of(st.none(), st.integers(0, 9000)),

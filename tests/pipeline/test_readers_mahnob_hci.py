@@ -23,16 +23,6 @@ from omfa.pipeline.simulation.formats import BdfChannel, write_bdf
 READER = MahnobHciReader()
 
 
-def told(caught, *words):
-    """Check that an error has three parts and says these words."""
-    doing, found, action = caught.value.args
-    assert doing
-    assert found
-    assert action
-    for word in words:
-        assert word in str(caught.value), str(caught.value)
-
-
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
     """Subjects 1 and 2, each channel with a tone of its own."""
@@ -122,7 +112,7 @@ def test_signals_are_those_that_mne_reads(tree):
     assert "CMS" in found.source["reference"]
 
 
-def test_a_session_without_eeg_is_left_out_and_one_whose_eeg_is_lost_fails(copy):
+def test_a_session_without_eeg_is_left_out_and_one_whose_eeg_is_lost_fails(copy, told):
     (copy / "Sessions/2/Part_1_S_Trial1_emotion.bdf").unlink()
     lost, there = listed(copy)
     with pytest.raises(DataError) as caught:
@@ -135,7 +125,7 @@ def test_a_session_without_eeg_is_left_out_and_one_whose_eeg_is_lost_fails(copy)
     assert key.run == "02"
 
 
-def test_a_session_without_its_description_fails_alone(copy):
+def test_a_session_without_its_description_fails_alone(copy, told):
     (copy / "Sessions/2/session.xml").unlink()
     first, second = listed(copy)
     with pytest.raises(DataError) as caught:
@@ -144,7 +134,7 @@ def test_a_session_without_its_description_fails_alone(copy):
     READER.read(second)
 
 
-def test_a_folder_that_cannot_be_read_is_told(copy, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_told(copy, monkeypatch, told):
     listing = Path.iterdir
 
     def refused(path):
@@ -158,7 +148,7 @@ def test_a_folder_that_cannot_be_read_is_told(copy, monkeypatch):
     told(caught, "Sessions/4 cannot be read (Permission denied)", "permissions")
 
 
-def test_copies_are_left_out_and_named(copy):
+def test_copies_are_left_out_and_named(copy, told):
     shutil.copytree(copy / "Sessions/2", copy / "Sessions/2 (1)")
     with pytest.warns(SourceWarning, match=r"not named by a number.*: Sessions/2 \(1\)"):
         assert len(listed(copy)) == 2
@@ -174,7 +164,7 @@ def test_copies_are_left_out_and_named(copy):
     told(caught, "Sessions/900/", "Sessions/2/", "both subject 01's trial 01", "Take one")
 
 
-def test_a_renamed_session_is_noted_and_a_mixed_one_refused(copy):
+def test_a_renamed_session_is_noted_and_a_mixed_one_refused(copy, told):
     (copy / "Sessions/4").rename(copy / "Sessions/44")
     first, second = (READER.read(key) for key in listed(copy))
     assert first.notes == []
@@ -202,7 +192,7 @@ def test_a_renamed_session_is_noted_and_a_mixed_one_refused(copy):
         ('date="', f'date="{"1" * (1 << 20)}', ["more than 1048576"]),
     ],
 )
-def test_wrong_descriptions_are_told_and_the_next_session_is_read(copy, old, new, words):
+def test_wrong_descriptions_are_told_and_the_next_session_is_read(copy, old, new, words, told):
     changed(copy, 2, (old, new))
     first, second = listed(copy)
     with pytest.raises(DataError) as caught:
@@ -287,14 +277,14 @@ def test_channels_are_taken_by_name(copy):
         ),
     ],
 )
-def test_wrong_recordings_are_told(copy, codes, options, words):
+def test_wrong_recordings_are_told(copy, codes, options, words, told):
     with pytest.raises(DataError) as caught:
         READER.read(small_bdf(copy, codes, **options))
     told(caught, "subject 1 session 1 (Part_1_S_Trial1_emotion.bdf) trial 1", *words)
 
 
 @pytest.mark.parametrize("n_bytes", [0, 300, 100_000, -1])
-def test_a_truncated_recording_fails_alone(copy, n_bytes):
+def test_a_truncated_recording_fails_alone(copy, n_bytes, told):
     path = copy / "Sessions/2/Part_1_S_Trial1_emotion.bdf"
     path.write_bytes(path.read_bytes()[:n_bytes])
     first, second = listed(copy)
@@ -311,7 +301,7 @@ def test_an_unreadable_description_alone_is_named(copy):
         assert len(READER.discover(copy)) == 2
 
 
-def test_the_wrong_corpus_and_two_copies_are_told(copy, tmp_path):
+def test_the_wrong_corpus_and_two_copies_are_told(copy, tmp_path, told):
     (tmp_path / "other").mkdir()
     (tmp_path / "other/s01.dat").write_bytes(b"x")
     with pytest.raises(DataError) as caught:

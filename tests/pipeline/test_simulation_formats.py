@@ -66,7 +66,7 @@ def test_mat_variables_are_compressed_one_by_one(tmp_path):
     assert offset == len(content)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     arrays(
         np.int64,

@@ -108,7 +108,7 @@ def test_the_table_names_windows_and_trials(rated, opened):
     stride=st.floats(0.02, 3.0),
     spans=st.lists(st.tuples(st.integers(1, 400), st.integers(0, 60)), min_size=1, max_size=4),
 )
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @pytest.mark.filterwarnings("ignore::omfa.zoo.TrialsLeftOut")
 def test_windows_stay_in_their_trials(lay_store, tmp_path_factory, sfreq, window, stride, spans):
     onset, trials = 0, []
@@ -215,7 +215,7 @@ def test_numbers_and_no_target(rated):
 )
 @example(source=125.0, to=128.0, ms=500, gaps=[0, 0, 0, 0], by="table")  # half a sample too long
 @example(source=125.0, to=128.0, ms=500, gaps=[0, 0, 0, 0], by="annotations")
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, suppress_health_check=list(HealthCheck))
 @pytest.mark.filterwarnings("error::omfa.zoo.TrialsLeftOut")
 def test_a_trial_as_long_as_the_window_gives_one_from_any_file(
     tmp_path_factory, source, to, ms, gaps, by

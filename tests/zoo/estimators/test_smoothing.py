@@ -69,7 +69,7 @@ def test_the_moving_average_takes_two_windows_on_either_side(make_table):
 
 
 @pytest.mark.parametrize("how", HOWS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.randoms(use_true_random=False))
 def test_other_trials_and_the_order_of_rows_change_nothing(make_table, how, random):
     metadata = make_table(subjects=2, sessions=2, trials=3, windows=6)

@@ -483,7 +483,7 @@ def test_a_damaged_result_is_set_aside_and_made_again(easy, tmp_path):
 
 
 @given(at=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
+@settings(suppress_health_check=list(HealthCheck), max_examples=60)
 def test_a_changed_bit_of_a_result_is_an_error_or_changes_nothing(easy, finished, at, bit):
     content = bytearray(finished.path.read_bytes())
     content[int(at * len(content))] ^= 1 << bit

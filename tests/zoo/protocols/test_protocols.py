@@ -188,7 +188,7 @@ def test_folds_of_a_subject_do_not_depend_on_the_others(make_table):
         assert alone.loc[fold.train, names].to_numpy().tolist() == mine[fold.name]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data(), name=st.sampled_from(WHOLE_TRIALS), seed=st.integers(0, 99))
 def test_a_split_holds_or_is_refused(make_table, data, name, seed):
     metadata = make_table(
