@@ -116,7 +116,7 @@ class _Dataset:
     ----------
     title, name : str
         What pictures call it, where simulated data say so, and what the heading does.
-    simulated : bool
+    simulated, whitened : bool
     classes : sequence of str
     rule : str
         The rule that made the classes.
@@ -136,6 +136,7 @@ class _Dataset:
     title: str
     name: str
     simulated: bool
+    whitened: bool
     classes: Sequence[str]
     rule: str
     n_subjects: int
@@ -182,6 +183,7 @@ def _dataset(entries: Sequence[Entry], metric: str, truths: Sequence[Truth]) -> 
         title=first.data,
         name=" + ".join(data["datasets"]),
         simulated=_simulated(entries[0]),
+        whitened=_whitened(entries[0]),
         classes=first.classes,
         rule=first.config["rule"],
         n_subjects=len(first.subjects),
@@ -324,6 +326,10 @@ def _comparison(entries: Sequence[Entry], own: pd.DataFrame, metric: str) -> _Co
         inflation=_inflation(own),
         calibration=_calibration(entries),
     )
+
+
+def _whitened(entry: Entry) -> bool:
+    return bool(entry.first.config["dataset"].get("whitened", False))
 
 
 def _simulated(entry: Entry) -> bool:
@@ -652,6 +658,9 @@ def write_report(
         "title": title,
         "sections": {anchor: heading for anchor, (heading, _) in (sections | closing).items()}
         | ({"methods": "Methods"} if entries else {}),
+        "whitened": sorted(
+            {d for e in entries if _whitened(e) for d in e.first.config["dataset"]["datasets"]}
+        ),
         "simulated": sorted({d for e in simulated for d in e.first.config["dataset"]["datasets"]}),
         "leaky": any(entry.first.leaky for entry in entries),
         "starred": any(_paper(entry, metric) is not None for entry in entries),

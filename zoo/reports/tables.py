@@ -79,6 +79,7 @@ def _facts(entry: Entry) -> dict[str, Any]:
         "table": entry.table,
         "dataset": "+".join(config["dataset"]["datasets"]),
         "simulated": bool(config["dataset"].get("simulated", False)),
+        "whitened": bool(config["dataset"].get("whitened", False)),
         "protocol": entry.first.label,
         "leaky": entry.first.leaky,
         "row": entry.name,
@@ -105,9 +106,9 @@ def scores_table(entries: Sequence[Entry]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         A row per entry, seed, subject and metric: ``value``, that of one decision per trial
-        (``per_trial``) and that of the majority class, as shares; whether the row is ``leaky`` or
-        ``simulated``; ``pretraining`` and ``saw``, the kind of pre-training and its datasets;
-        ``result``, the file.
+        (``per_trial``) and that of the majority class, as shares; whether the row is ``leaky``,
+        ``simulated`` or ``whitened``; ``pretraining`` and ``saw``, the kind of pre-training and its
+        datasets; ``result``, the file.
     """
     parts = []
     for entry in entries:
@@ -133,7 +134,7 @@ def scores_table(entries: Sequence[Entry]) -> pd.DataFrame:
 
 
 _FACTS = (
-    *("table", "dataset", "simulated", "protocol", "leaky", "row", "model"),
+    *("table", "dataset", "simulated", "whitened", "protocol", "leaky", "row", "model"),
     *("pretraining", "saw", "rule"),
 )
 

@@ -102,22 +102,31 @@ def test_leaky_and_simulated_are_said_at_the_top_and_at_the_table(page):
     assert 'alt="accuracy of every subject, simulated tiny, leaky-window (LEAKY' in page
 
 
-def of_people(entries):
-    """The same results as if the store had not said that it is simulated."""
+def of_data(entries, **said):
+    """The same results as if the store had said something else."""
     found = []
     for entry in entries:
         (result,) = entry.results
-        data = {**result.config["dataset"], "simulated": False}
+        data = {**result.config["dataset"], **said}
         found.append(
             replace(entry, results=(replace(result, config={**result.config, "dataset": data}),))
         )
     return found
 
 
+def test_whitened_signals_are_said_at_the_top_and_at_the_table(page, entries, tmp_path):
+    assert "whitened" not in page
+    whitened = of_data(entries, whitened=True)
+    page = write_report(whitened, tmp_path / "r.html", metric="accuracy").read_text()
+    assert page.index("without labels, those that are tested too") < page.index("<section")
+    assert "whitened, non-causal</span></h3>" in page
+    assert scores_table(whitened)["whitened"].all()
+
+
 def test_the_figures_of_the_paper_stand_beside_recordings_of_people_alone(page, entries, tmp_path):
     stated = [
         replace(e, paper=99.27, paper_difference=-7.65 if i else None)
-        for i, e in enumerate(of_people(entries))
+        for i, e in enumerate(of_data(entries, simulated=False))
     ]
     real = write_report(stated, tmp_path / "r.html", metric="accuracy").read_text()
     assert "99.27" in real
@@ -129,7 +138,7 @@ def test_the_figures_of_the_paper_stand_beside_recordings_of_people_alone(page, 
 
 
 def test_what_the_paper_says_in_words_stands_where_it_has_no_figure(entries, tmp_path):
-    said = replace(of_people(entries)[0], paper_words="collapses")
+    said = replace(of_data(entries, simulated=False)[0], paper_words="collapses")
     assert "collapses" in write_report([said], tmp_path / "r.html", metric="accuracy").read_text()
 
 
@@ -181,7 +190,7 @@ def test_the_best_that_a_simulation_allows_is_drawn_where_it_is_of_these_windows
     assert ceiling(result, "accuracy", [truth(source="seed")]) is None
     rating = truth(targets={"emotion": "1 where the rating is above 3"})
     assert ceiling(result, "accuracy", [rating]) is None  # other classes
-    assert ceiling(of_people(entries)[0].first, "accuracy", [truth()]) is None
+    assert ceiling(of_data(entries, simulated=False)[0].first, "accuracy", [truth()]) is None
 
 
 def test_of_few_people_no_column_of_p_is_shown(page):
