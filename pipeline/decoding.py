@@ -219,8 +219,7 @@ class _Files(Store):
         self.most = most
 
     def __eq__(self, other: object) -> bool:
-        ours = isinstance(other, _Files)
-        return ours and self.files == other.files and self.most == other.most
+        return isinstance(other, _Files) and self.files == other.files and self.most == other.most
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None

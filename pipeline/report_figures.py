@@ -825,8 +825,9 @@ def timelines(rows: Sequence[Timeline], classes: Sequence[str]) -> bytes:
             lines.append(Line2D([], [], color="black", lw=3, label="some channels missing"))
         if any(row.breaks for row in rows):
             lines.append(Line2D([], [], color=BAD, ls="none", marker="v", ms=5, label="break"))
-        handles += lines
-        legend = figure.legend(handles=handles, loc="outside upper left", ncols=6, fontsize=8)
+        legend = figure.legend(
+            handles=[*handles, *lines], loc="outside upper left", ncols=6, fontsize=8
+        )
         for text in legend.get_texts():
             text.set_parse_math(False)
         # Few more colours than elsewhere: red would become the classes' orange.
