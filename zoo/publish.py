@@ -401,8 +401,9 @@ Licence: {card.licence or "none yet; it is chosen when it is published"}.
 | unit | {signal.get("unit", "not stated")}, times {signal.get("scale", 1.0):g} |
 | rate | {signal.get("sfreq", float("nan")):g} Hz; {resampled} |
 | band | {band} |
-| reference | {signal.get("reference") or "not stated"} |
-| whitened over channels | {"yes, each recording" if signal.get("whiten") else "no"} |
+| reference | {signal.get("reference") or "not stated"}{
+        ", each recording whitened over its channels" if signal.get("whiten") else ""
+    } |
 | windows | {signal.get("window_seconds", float("nan")):g} s |
 | channels | {" ".join(signal.get("channels", []))} |
 | channel names | UCS version {card.ucs_version} |
