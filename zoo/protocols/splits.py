@@ -280,7 +280,8 @@ def _subject_folds(pool: _Pool, n_subjects: int, n_tested: int | None = None) ->
 
 
 def _cross_subject_stimulus(pool: _Pool) -> Iterator[Fold]:
-    named = pool.metadata["stimulus"].fillna("").astype(str).str.strip().ne("")
+    # As objects: a categorical of an older pandas takes no value that it has no category for.
+    named = pool.metadata["stimulus"].astype(object).fillna("").astype(str).str.strip().ne("")
     if not named.all():
         raise _Impossible(
             f"{int((~named).sum())} windows do not say which stimulus was shown",

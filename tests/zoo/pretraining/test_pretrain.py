@@ -350,7 +350,7 @@ def test_the_commands_of_the_docs_run(corpora, tmp_path, monkeypatch, capsys):
 def test_it_learns(corpora, tmp_path):
     # Against all negatives alike: matched ones take longer than a test may.
     settings = Settings(
-        preset="tiny", window_seconds=1, lag_seconds=(0, 0), steps=200, batch_size=32,
+        preset="tiny", window_seconds=1, lag_seconds=(0, 0), steps=250, batch_size=32,
         channels_per_window=4, lr=2e-3, augmentations=OFF, match_width=None,
     )  # fmt: skip
     pretrain_encoder(corpora / "deap.zarr", tmp_path / "run", settings, log_every=1)
