@@ -80,11 +80,7 @@ class Recipe:
                 # Only where it was asked for: stores of before are those of the same settings.
                 **({"names_by_position": True} if self.names_by_position else {}),
             },
-            "preprocessing": {
-                name: value
-                for name, value in _plain(asdict(self.preprocessing)).items()
-                if name != "whiten" or value  # as above
-            },
+            "preprocessing": _plain(_chosen(self.preprocessing, asdict(self.preprocessing))),
             "dtype": self.dtype,
             "keep_auxiliary": self.keep_auxiliary,
         }
@@ -95,20 +91,21 @@ class Recipe:
 
 
 def _options(reader: Reader) -> dict[str, Any]:
-    """Return a reader's options; those that came later count once they are given.
+    """Return a reader's options."""
+    options = {k: v for k, v in vars(reader).items() if not k.startswith("_") and k != "name"}
+    return {"class": type(reader).__qualname__, **_plain(_chosen(reader, options))}
+
+
+def _chosen(owner: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of an object's fields; those that came later count once they are given.
 
     A field with ``metadata={"quiet": True}`` is left out while it has its default, so that stores
     from before it was there are those of the same settings.
     """
     quiet: dict[str, Any] = {}
-    if dataclasses.is_dataclass(reader):
-        quiet = {f.name: f.default for f in dataclasses.fields(reader) if f.metadata.get("quiet")}
-    options = {
-        k: v
-        for k, v in vars(reader).items()
-        if not k.startswith("_") and k != "name" and (k not in quiet or v != quiet[k])
-    }
-    return {"class": type(reader).__qualname__, **_plain(options)}
+    if dataclasses.is_dataclass(owner):
+        quiet = {f.name: f.default for f in dataclasses.fields(owner) if f.metadata.get("quiet")}
+    return {k: v for k, v in values.items() if k not in quiet or v != quiet[k]}
 
 
 def _plain(value: Any) -> Any:

@@ -27,7 +27,7 @@ References
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, Literal
@@ -118,7 +118,7 @@ class Preprocessing:
     reference: Reference = "source"
     interpolate: bool = False
     filter_within: Literal["segments", "trials"] = "segments"
-    whiten: bool = False
+    whiten: bool = field(default=False, metadata={"quiet": True})
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__

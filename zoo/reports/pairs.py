@@ -7,7 +7,7 @@ the first weights of the encoder, or whether windows of one trial are on both si
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
@@ -117,10 +117,7 @@ def _tested(kind: Kind, first: Entry, second: Entry | None, metric: str) -> Pair
 def _corrected(found: Sequence[Pair | None]) -> list[Pair]:
     known = [pair for pair in found if pair is not None]
     p = compared([pair.test for pair in known])["p_holm"]
-    return [
-        Pair(one.kind, one.first, one.second, one.scores, one.test, float(value))
-        for one, value in zip(known, p, strict=True)
-    ]
+    return [replace(one, p_holm=float(value)) for one, value in zip(known, p, strict=True)]
 
 
 COLUMNS = (
