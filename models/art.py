@@ -1,13 +1,15 @@
 """ART, the Adaptive Resampling Transformer: one EEG channel in, one vector out.
 
 Everything inside is indexed in seconds, so that the same weights serve windows of any length and
-any sampling rate. Five steps; the first two are ``front_end.py``, the others are below:
+any sampling rate. Six steps; the first two are ``front_end.py``, the others are below:
 
 1. *Rate resampler* (no parameters): Kaiser-windowed sinc to 128 Hz.
 2. *Scale*: robust centre and spread per window. What scaling removes is kept as side features.
 3. *Stem*: four strided convolutions, 128 Hz -> 2 frames a second.
 4. *Adaptive resampler*: frames -> r tokens a second, evenly spaced or placed by content.
 5. *Transformer* with rotary phases taken from the token times in seconds, and attention pooling.
+6. *Spectral path*, beside steps 3 to 5: two layers from log power in bins of 1 Hz. The embedding is
+   what both paths give, one beside the other.
 
 The name, and that channels are encoded one by one, are from the abstract of arXiv 2511.08444, the
 only part at hand when this was written, so each step is this project's reading of it. Rotary
@@ -27,7 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omfa.models.front_end import F0, RESAMPLING, FrontEnd, Resampling
+from omfa.models.front_end import F0, N_BINS, RESAMPLING, FrontEnd, Resampling
 
 # Taps and strides of the stem's convolutions. All four give 2 frames a second, the first two 8:
 # what was trained before there were four keeps those (docs/log.md has the measurements).
@@ -49,7 +51,8 @@ class Encoded(NamedTuple):
     Attributes
     ----------
     h : Tensor
-        (batch, dim), the embedding of the window.
+        (batch, ``encoder.dim``), the embedding of the window: of ART, what the tokens were pooled
+        to, then what its spectral path gives.
     tokens : Tensor
         (batch, n_tokens, dim), the tokens that ``h`` was pooled from.
     times : Tensor
@@ -100,6 +103,28 @@ class Stem(nn.Sequential):
             ]
             n_in, width = width, dim
         super().__init__(*layers)
+
+
+class SpectralPath(nn.Sequential):
+    """Two layers on the spectrum of a window: (batch, 45) -> (batch, dim).
+
+    Waves whose frequencies differ by a few Hz are hard to tell for convolutions, and pre-training
+    does not teach them to: powers in bins of 1 Hz tell what a person's flicker is, where a stem
+    alone does not (``docs/log.md``). The path has its own part of the embedding; added to the
+    stem's frames it would keep the stem from learning.
+
+    Parameters
+    ----------
+    dim : int
+        Width of both layers.
+    activation : type of nn.Module
+        Activation between them.
+    """
+
+    def __init__(self, dim: int, activation: type[nn.Module]):
+        super().__init__(
+            nn.Linear(N_BINS, dim), nn.LayerNorm(dim), activation(), nn.Linear(dim, dim)
+        )
 
 
 class AdaptiveResampler(nn.Module):
@@ -479,6 +504,8 @@ class ART(nn.Module):
         Turn queries and keys by the token times. Without, the tokens are a set.
     rotary_period : float, optional
         Seconds per turn of the fastest phase; two tokens when None.
+    spectral : bool
+        Also read the spectrum of the window, in a path of its own, which doubles the embedding.
     sfreq : float, optional
         Sampling rate in Hz of signals whose rate is not given with the call; 128 when None.
     drop_prob, drop_path_prob : float
@@ -502,7 +529,7 @@ class ART(nn.Module):
     >>> from omfa.models import ART
     >>> found = ART()(torch.randn(2, 512), sfreq=128.0)
     >>> found.h.shape, found.tokens.shape
-    (torch.Size([2, 256]), torch.Size([2, 8, 256]))
+    (torch.Size([2, 512]), torch.Size([2, 8, 256]))
     """
 
     def __init__(
@@ -517,6 +544,7 @@ class ART(nn.Module):
         resampling: Resampling = "rate",
         rotary: bool = True,
         rotary_period: float | None = None,
+        spectral: bool = True,
         sfreq: float | None = None,
         drop_prob: float = 0.0,
         drop_path_prob: float = 0.1,
@@ -533,7 +561,10 @@ class ART(nn.Module):
         if not 2 <= stem_layers <= len(STRIDES):
             raise ValueError(f"ART: stem_layers must be 2 to {len(STRIDES)}, got {stem_layers}.")
         # TorchScript reads attributes, not the module's constants: hence f0.
-        self.dim, self.rotary, self.head_dim, self.f0 = dim, rotary, dim // n_heads, F0
+        self.rotary, self.head_dim, self.f0 = rotary, dim // n_heads, F0
+        # Widths of the embedding and of its parts, which pre-training compares one by one.
+        self.parts = (dim, dim) if spectral else (dim,)
+        self.dim = sum(self.parts)
         self.front_end = FrontEnd(sfreq, resampling)
         self.stem = Stem(stem_channels, dim, activation, stem_layers)
         frame_seconds = math.prod(STRIDES[:stem_layers]) / F0
@@ -552,6 +583,7 @@ class ART(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
         self.readout = AttentionPool(dim, n_heads)
+        self.spectral = SpectralPath(dim, activation) if spectral else None
 
     def forward(self, x: Tensor, sfreq: float | None = None, mask: Tensor | None = None) -> Encoded:
         """Encode single-channel windows.
@@ -570,7 +602,7 @@ class ART(nn.Module):
         Returns
         -------
         Encoded
-            ``h (batch, dim)``, ``tokens``, ``times`` in seconds, and ``side``.
+            ``h (batch, self.dim)``, ``tokens``, ``times`` in seconds, and ``side``.
 
         Raises
         ------
@@ -584,7 +616,7 @@ class ART(nn.Module):
 
     def encode(self, x: Tensor, sfreq: float | None, mask: Tensor | None) -> Encoded:
         """Encode a batch in one pass; arguments and result as :meth:`forward`."""
-        z, side, mask = self.front_end(x, sfreq, mask)
+        z, side, spectrum, mask = self.front_end(x, sfreq, mask)
         seconds = z.shape[-1] / self.f0
         dtype = self.norm.weight.dtype
         frames = self.stem(z[:, None].to(dtype)).transpose(1, 2)
@@ -600,4 +632,6 @@ class ART(nn.Module):
             tokens = block(tokens, turns, token_mask)
         tokens = self.norm(tokens)
         h = self.readout(tokens, token_mask)
+        if self.spectral is not None:
+            h = torch.cat((h, self.spectral(spectrum.to(dtype))), -1)
         return Encoded(h, tokens, times.expand(z.shape[0], -1), side.to(dtype))

@@ -46,7 +46,7 @@ class _Ablation(nn.Module):
 
     def __init__(self, dim: int, sfreq: float | None, resampling: Resampling):
         super().__init__()
-        self.dim = dim
+        self.dim, self.parts = dim, (dim,)
         self.front_end = FrontEnd(sfreq, resampling)
         self.norm = nn.LayerNorm(dim)
 
@@ -63,7 +63,7 @@ class _Ablation(nn.Module):
         Tokens stand in the middle of the ``hop`` seconds that each covers. A mask only fills absent
         samples: these encoders do not leave tokens out.
         """
-        z, side, mask = self.front_end(x, sfreq, mask)
+        z, side, _, mask = self.front_end(x, sfreq, mask)
         dtype = self.norm.weight.dtype
         tokens, hop = self.tokenize(z.to(dtype))
         tokens = self.norm(tokens)
@@ -191,6 +191,7 @@ def make_encoder(
     tokens_per_second: float = 2.0,
     rotary_period: float | None = None,
     stem_layers: int = 4,
+    spectral: bool = True,
     drop_prob: float = 0.0,
     drop_path_prob: float = 0.1,
     activation: type[nn.Module] = nn.GELU,
@@ -203,7 +204,7 @@ def make_encoder(
         Which encoder.
     preset : {"tiny", "small", "base", "large"}
         Its size.
-    sfreq, resampling, tokens_per_second, rotary_period, stem_layers
+    sfreq, resampling, tokens_per_second, rotary_period, stem_layers, spectral
         As in :class:`omfa.models.art.ART`.
     drop_prob, drop_path_prob, activation
         As in :class:`omfa.models.art.ART`.
@@ -212,7 +213,8 @@ def make_encoder(
     -------
     nn.Module
         Called as ``encoder(x (batch, n_times), sfreq=None, mask=None)``, gives an
-        :class:`omfa.models.art.Encoded`; its width is ``encoder.dim``.
+        :class:`omfa.models.art.Encoded`; the embedding's width is ``encoder.dim``, and
+        ``encoder.parts`` are the widths of the paths that it is made of.
 
     Raises
     ------
@@ -226,7 +228,7 @@ def make_encoder(
     >>> from omfa.models import make_encoder
     >>> encoder = make_encoder("art", "tiny", sfreq=128.0)
     >>> encoder(torch.randn(2, 512)).h.shape
-    torch.Size([2, 64])
+    torch.Size([2, 128])
     """
     size = size_of(preset)
     if name not in ENCODERS:
@@ -242,6 +244,7 @@ def make_encoder(
             rotary=name == "art",
             rotary_period=rotary_period,
             stem_layers=stem_layers,
+            spectral=spectral,
             sfreq=sfreq,
             drop_prob=drop_prob,
             drop_path_prob=drop_path_prob,

@@ -9,7 +9,7 @@ steps without parameters bring a single-channel window to a common form:
 2. *Scale*: the median is subtracted and the interquartile range divided by, both of which a few
    artefacts do not move. What this removes, the spread and the share of each frequency band in the
    power (Welch 1967, IEEE Trans. Audio Electroacoust. 15, 70-73), is returned as side features,
-   since emotion decoding needs it.
+   since emotion decoding needs it, beside the spectrum in bins of 1 Hz.
 
 ``docs/models.md`` gives the formulas and the reasons. Annotations here are evaluated (there is no
 ``from __future__ import annotations``), because TorchScript cannot read them as text.
@@ -42,6 +42,8 @@ ZEROS, ROLLOFF, BETA = 16, 0.95, 8.0
 BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "gamma": (30, 46)}
 
 N_SIDE = 2 + len(BANDS)  # log spread, log band powers, log of the rate
+
+N_BINS = 45  # Hz, 1 to 45
 
 
 PLAUSIBLE = (0.1, 5000.0)
@@ -337,7 +339,7 @@ def spectral_basis(sfreq: float = F0) -> tuple[Tensor, Tensor]:
     """
     n = round(sfreq)
     time = torch.arange(n, dtype=torch.float64) / sfreq
-    freqs = torch.arange(1, 46, dtype=torch.float64)
+    freqs = torch.arange(1, N_BINS + 1, dtype=torch.float64)
     window = torch.hann_window(n, dtype=torch.float64)
     angle = 2 * math.pi * time[:, None] * freqs
     basis = torch.cat((angle.cos(), angle.sin()), 1) * window[:, None]
@@ -388,7 +390,7 @@ class FrontEnd(nn.Module):
 
     def forward(
         self, x: Tensor, sfreq: float | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Bring windows to 128 Hz and unit spread.
 
         Parameters
@@ -407,6 +409,8 @@ class FrontEnd(nn.Module):
             (batch, n_times at 128 Hz), in spreads, between -20 and 20.
         side : Tensor
             (batch, 7), the power that scaling removed: see :class:`omfa.models.art.Encoded`.
+        spectrum : Tensor
+            (batch, 45), log power in bins of 1 Hz from 1 to 45 Hz, relative to the spread.
         mask : Tensor or None
             (batch, n_times at 128 Hz) bool, the mask at 128 Hz.
 
@@ -423,7 +427,7 @@ class FrontEnd(nn.Module):
 
     def bring(
         self, x: Tensor, sfreq: float | None, mask: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Do what :meth:`forward` does, in single precision at least."""
         # Half precision has 8 to 11 bits, too few for the power of a signal on an offset.
         if x.dtype == torch.float16 or x.dtype == torch.bfloat16:
@@ -441,10 +445,9 @@ class FrontEnd(nn.Module):
             mask = mask[:, index]
         z, log_spread = self.scale(y, mask)
         fidelity = math.log(min(rate, self.f0) / self.f0) if self.adapts else 0.0
-        side = torch.cat(
-            (log_spread, self.log_band_powers(z, mask), torch.full_like(log_spread, fidelity)), -1
-        )
-        return z, side, mask
+        bands, spectrum = self.log_powers(z, mask)
+        side = torch.cat((log_spread, bands, torch.full_like(log_spread, fidelity)), -1)
+        return z, side, spectrum, mask
 
     def to_f0(self, x: Tensor, sfreq: float) -> Tensor:
         """Resample (batch, n_times) from ``sfreq`` Hz to 128 Hz; ``"off"`` returns it as it is."""
@@ -496,8 +499,8 @@ class FrontEnd(nn.Module):
             z = torch.where(mask, z, torch.zeros_like(z))
         return z, spread.log() - math.log(10.0)  # near 0 for EEG, whose spread is about 10 uV
 
-    def log_band_powers(self, z: Tensor, mask: Tensor | None) -> Tensor:
-        """Measure log band powers by Welch's method, one-second Hann segments half overlapped.
+    def log_powers(self, z: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Measure log powers by Welch's method, one-second Hann segments half overlapped.
 
         Parameters
         ----------
@@ -508,15 +511,21 @@ class FrontEnd(nn.Module):
 
         Returns
         -------
-        Tensor
+        bands : Tensor
             (batch, 5), log power of delta, theta, alpha, beta and gamma, relative to the spread.
+        bins : Tensor
+            (batch, 45), log power in bins of 1 Hz, relative to the spread.
         """
         n = self.basis.shape[0]
         if z.shape[-1] < n:  # completed with zeros, and scaled to keep its power
             z = F.pad(z * math.sqrt(n / z.shape[-1]), [0, n - z.shape[-1]])
         spectrum = z.unfold(-1, n, n // 2) @ self.basis.to(z.dtype)  # (batch, n_segments, 2 * 45)
-        power = (spectrum**2).mean(1) @ self.in_band.to(spectrum.dtype)
+        power = (spectrum**2).mean(1)
         if mask is not None:
             power = power / mask.to(power.dtype).mean(-1, keepdim=True).clamp(min=1e-3)
-        # 1e-4 keeps the log of an empty band finite; 2 brings EEG's band powers to the order of 0.
-        return (power.to(z.dtype) + 1e-4).log() + 2.0
+        in_band = power @ self.in_band.to(power.dtype)
+        cosines, sines = power.chunk(2, -1)
+        # What is added keeps the log of nothing finite: 1e-4, and a tenth of it where a bin is a
+        # few hundredths of the power at most. 2 and 4 bring EEG's powers to the order of 0.
+        in_bin = (cosines + sines).to(z.dtype)
+        return (in_band.to(z.dtype) + 1e-4).log() + 2.0, (in_bin + 1e-5).log() + 4.0

@@ -91,7 +91,7 @@ class OMFA(EEGModuleMixin, nn.Module):
 
     - ``encoder`` (ART): rate resampler to 128 Hz, robust scaling that keeps the power aside,
       convolutional stem, adaptive resampler to a few tokens a second, rotary transformer, attention
-      pooling.
+      pooling; beside these, two layers that read the spectrum of the window.
     - ``nodes``: embedding, power, power relative to the other channels, and place on the head.
     - ``head`` (GATv2 by default): the graph over the channels, attention biased by the 3-D distance
       of the electrodes, and attention readout; beside any head a readout of the channels'
@@ -104,8 +104,8 @@ class OMFA(EEGModuleMixin, nn.Module):
       seconds.
     - **Spatial:** electrode positions in 3-D, in the node features and as attention bias; coherency
       between channels in five bands, weighed by the places of both.
-    - **Spectral:** the stem's 33 taps at 128 Hz are a learned filter bank; log band powers reach
-      the graph directly.
+    - **Spectral:** the stem's 33 taps at 128 Hz are a learned filter bank; a path of its own reads
+      log power in bins of 1 Hz; log band powers reach the graph directly.
 
     .. rubric:: Additional Mechanisms
 
@@ -142,6 +142,8 @@ class OMFA(EEGModuleMixin, nn.Module):
         Seconds per turn of ART's fastest rotary phase; two tokens when None.
     stem_layers : int
         Convolutions of ART's stem, 2 to 4.
+    spectral : bool
+        Whether ART also reads the spectrum of a window, in a path of its own.
     connectivity : bool
         Also read the coherency between channels out, beside any head.
     activation : type of nn.Module
@@ -210,6 +212,7 @@ class OMFA(EEGModuleMixin, nn.Module):
         tokens_per_second: float = 2.0,
         rotary_period: float | None = None,
         stem_layers: int = 4,
+        spectral: bool = True,
         connectivity: bool = True,
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.1,
@@ -257,11 +260,12 @@ class OMFA(EEGModuleMixin, nn.Module):
                 tokens_per_second=tokens_per_second,
                 rotary_period=rotary_period,
                 stem_layers=stem_layers,
+                spectral=spectral,
                 drop_prob=encoder_drop_prob,
                 drop_path_prob=drop_path_prob,
                 activation=activation,
             )
-            self.nodes = Nodes(size.dim, size.node_dim)
+            self.nodes = Nodes(int(self.encoder.dim), size.node_dim)  # type: ignore[arg-type]
         self.register_buffer("positions", self._electrodes(), persistent=False)
         self.connectivity = Connectivity(rate) if connectivity else None
         self.head = make_head(

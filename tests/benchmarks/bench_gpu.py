@@ -488,7 +488,7 @@ def count_stage1(preset: str, batch: int) -> list[tuple[Any, ...]]:
         "encoder of both views, front end too",
         lambda: [module.encoder(v, sfreq=rate) for v, rate in seen],
     )
-    z = part("projector", lambda: torch.stack([module.projector(e.h) for e in encoded]))
+    z = part("projector", lambda: torch.stack([module.projector(e.h) for e in encoded], 1))
     number = torch.empty(batch, dtype=torch.long, device="meta")
     loss, *_ = part(
         "NT-Xent",

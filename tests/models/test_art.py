@@ -94,11 +94,12 @@ def test_a_window_shorter_than_the_filter_says_so():
 
 def test_band_powers_agree_with_scipy_welch():
     x = torch.randn(4, 1280, dtype=torch.float64) * 13
-    z, side, _ = FrontEnd(128.0).double()(x)
+    z, side, spectrum, _ = FrontEnd(128.0).double()(x)
     freqs, power = sps.welch(z.numpy(), 128, "hann", 128, 64, detrend=False)
     bands = ((1, 4), (4, 8), (8, 13), (13, 30), (30, 46))
     want = [np.log(power[:, (freqs >= a) & (freqs < b)].sum(-1) + 1e-4) + 2 for a, b in bands]
     np.testing.assert_allclose(side[:, 1:6].numpy(), np.stack(want, 1), rtol=1e-6)
+    np.testing.assert_allclose(spectrum.numpy(), np.log(power[:, 1:46] + 1e-5) + 4, atol=1e-6)
 
 
 def test_scale_is_known_to_the_side_features_and_not_to_the_embedding(tones):

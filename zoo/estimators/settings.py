@@ -39,7 +39,7 @@ from random weights.
 OMFA_MODELS = ("omfa", RANDOM, SCRATCH)
 """The models that take ``OmfaSettings``."""
 
-ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second")
+ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second", "spectral")
 """The settings of an OMFA that its encoder's weights belong to, and that pre-training has too."""
 
 OF_WEIGHTS = (*ARCHITECTURE, "stem_layers", "rotary_period")
@@ -64,6 +64,9 @@ class OmfaSettings:
         content. By default the checkpoint's; from scratch rate.
     tokens_per_second : float or None
         Tokens for every second of signal. By default the checkpoint's; from scratch 2.
+    spectral : bool or None
+        Whether art also reads the spectrum of a window, in a path of its own. By default the
+        checkpoint's; from scratch it does.
     stem_layers : int or None
         Convolutions of art's stem. By default the checkpoint's; from scratch 4.
     rotary_period : float or None
@@ -106,6 +109,7 @@ class OmfaSettings:
     encoder: EncoderName | None = None
     resampling: Resampling | None = None
     tokens_per_second: float | None = None
+    spectral: bool | None = None
     stem_layers: int | None = None
     rotary_period: float | None = None
     head: Head = "gat"

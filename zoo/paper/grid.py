@@ -160,8 +160,7 @@ class Grid:
 
     def settings(self, stage1: Stage1) -> Settings:
         """Return the settings of a pre-training."""
-        changes: dict[str, Any] = {"encoder": stage1.encoder, "resampling": stage1.resampling}
-        return replace(self.how.settings, **changes)
+        return replace(self.how.settings, **stage1.architecture)
 
     def folder(self, stage1: Stage1) -> Path:
         """Return the folder of a pre-training; other settings or stores have another."""
@@ -238,8 +237,8 @@ class Grid:
         """
         found, known = [], set()
         for row, protocol in self.cells:
-            stage1 = row.stage1 and (row.stage1.encoder, row.stage1.resampling)
-            model = (row.model, row.dataset, stage1, json.dumps(self.parameters(row)))
+            stage1 = row.stage1 and row.stage1.architecture
+            model = (row.model, row.dataset, json.dumps([stage1, self.parameters(row)]))
             split = (row.dataset, protocol)
             if model not in known or split not in known:
                 found.append((row, protocol))

@@ -107,7 +107,7 @@ class Stage1:
     ----------
     corpora : tuple of str
         The corpora whose signals it learns from.
-    encoder, resampling : str
+    encoder, resampling, spectral
         As in ``omfa.zoo.pretraining.settings.Settings``.
     channels : {"native", "intersection"}
         All channels, or those that every corpus of the grid has.
@@ -116,11 +116,19 @@ class Stage1:
     corpora: tuple[str, ...]
     encoder: str = "art"
     resampling: str = "rate"
+    spectral: bool = True
     channels: str = "native"
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What it changes of the encoder that is pre-trained by default."""
+        names = ("encoder", "resampling", "spectral")
+        return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
         """Return its name in folders, cards and tables."""
         kind = [self.encoder, self.resampling.replace("+", "_")]
+        kind += [] if self.spectral else ["no_spectrum"]
         kind += ["intersection"] if self.channels == "intersection" else []
         sources = "_".join(self.corpora)
         if len(sources) > _LONGEST:
@@ -203,7 +211,7 @@ def control_of(row: Row, rows: Iterable[Row]) -> str:
     encoders that an ablation tries.
     """
     made = Stage1(()) if row.stage1 is None else row.stage1
-    alike = (made.encoder, made.resampling) == (Stage1.encoder, Stage1.resampling)
+    alike = made.architecture == Stage1(()).architecture
     for other in rows if alike else ():
         same = (other.table, other.dataset) == (row.table, row.dataset)
         if same and other.model == RANDOM and _recipe(other) == _recipe(row):
@@ -290,6 +298,7 @@ def _ablation(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
     every = Stage1(corpora)
     rows = _graphs("ablation", every, connectivity=False)
     others = {
+        "encoder: ART without its spectral path": replace(every, spectral=False),
         "encoder: ART without rotary positions": replace(every, encoder="art_no_rotary"),
         "encoder: patches": replace(every, encoder="patch"),
         "encoder: convolutions": replace(every, encoder="cnn"),

@@ -5,7 +5,9 @@ Channels of one moment are near copies of each other by volume conduction, so wi
 recording within 8 s are not negatives. Bands, rates and amplifiers identify a dataset, so windows
 of another dataset would be negatives from which nothing else is learned. Band powers are given to
 the graph anyway, and most negatives are told from the positive by them alone: negatives may
-therefore be weighed by how close their band powers are to the anchor's.
+therefore be weighed by how close their band powers are to the anchor's. An embedding of several
+parts has each compared by itself: compared as one, it need find a pair by one part alone, and the
+others learn less.
 """
 
 from __future__ import annotations
@@ -35,8 +37,9 @@ def nt_xent(
 
     Parameters
     ----------
-    z : Tensor, shape (2, batch, dim)
-        Projections of both views of each window; their length does not matter.
+    z : Tensor, shape (n_parts, 2, batch, dim) or (2, batch, dim)
+        Projections of both views of each window, of each part of the embedding; their length does
+        not matter.
     unit, recording : Tensor of int, shape (batch,)
         Numbers of each window's unit, a dataset or a subject, within which negatives are, and of
         its recording; the same in all processes.
@@ -55,20 +58,18 @@ def nt_xent(
     Returns
     -------
     loss : Tensor, shape ()
-        Mean over this process's anchors.
+        Mean over this process's anchors, and over the parts.
     accuracy : Tensor, shape ()
-        Share of anchors whose positive is the nearest of all candidates.
+        Share of anchors whose positive is the nearest of all candidates, mean over the parts.
     negatives : Tensor, shape ()
         Mean number of negatives.
     """
-    n, rank = z.shape[1], _rank()
-    z = F.normalize(z.float().transpose(0, 1), dim=-1)  # (batch, 2, dim)
+    n, rank = z.shape[-2], _rank()
+    z = F.normalize(z.float().transpose(-3, -2), dim=-1)  # (..., batch, 2, dim)
     time = time.transpose(0, 1)
-    others, of_unit = _gathered(z), _gathered(unit)
-    of_recording, at = _gathered(recording), _gathered(time)
+    of_unit, of_recording, at = _gathered(unit), _gathered(recording), _gathered(time)
 
     # Rows: this process's views. Columns: the views of all processes, those of a pair side by side.
-    similarity = z.flatten(0, 1) @ others.flatten(0, 1).T / temperature  # (2 n, 2 all)
     near = (time.reshape(-1, 1) - at.reshape(1, -1)).abs() < reach
     near &= _pairs(recording, of_recording)
     mine = torch.arange(2 * n, device=z.device) + 2 * n * rank
@@ -77,15 +78,18 @@ def nt_xent(
     # A positive that starts within `reach` was marked as near; the anchor was too, and stays out.
     # By scatter: a value set at indices is copied to a GPU first, and the host would wait for that.
     excluded.scatter_(1, positive[:, None], False).scatter_(1, mine[:, None], True)
+    log_weights: Tensor | float = 0.0
     if side is not None and match_width is not None:
         negative = (~excluded).scatter_(1, positive[:, None], False)
-        similarity = similarity + _log_weights(side, negative, match_width)
-    similarity = similarity.masked_fill(excluded, -torch.inf)
-    loss = F.cross_entropy(similarity, positive)
-    with torch.no_grad():
-        accuracy = (similarity.argmax(1) == positive).float().mean()
-        negatives = (~excluded).sum(1).float().mean() - 1  # less the positive
-    return loss, accuracy, negatives
+        log_weights = _log_weights(side, negative, match_width)
+    losses, accuracies = [], []
+    for part in z if z.dim() == 4 else z[None]:
+        similarity = part.flatten(0, 1) @ _gathered(part).flatten(0, 1).T  # (2 n, 2 all)
+        similarity = (similarity / temperature + log_weights).masked_fill(excluded, -torch.inf)
+        losses.append(F.cross_entropy(similarity, positive))
+        accuracies.append((similarity.detach().argmax(1) == positive).float().mean())
+    negatives = (~excluded).sum(1).float().mean() - 1  # less the positive
+    return torch.stack(losses).mean(), torch.stack(accuracies).mean(), negatives
 
 
 def _log_weights(side: Tensor, negative: Tensor, width: float) -> Tensor:

@@ -32,7 +32,7 @@ from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, codes
 
 _UNITS = {"dataset": ("dataset",), "subject": SUBJECT}
 
-COMPILED = ("stem", "layers", "embed", "blocks", "readout")
+COMPILED = ("stem", "layers", "embed", "blocks", "readout", "spectral")
 """Parts of encoders that ``compile_layers`` compiles, as far as an encoder has them."""
 
 # Few, since uniformity is over all pairs of them.
@@ -47,8 +47,8 @@ class Compared(NamedTuple):
     ----------
     loss, accuracy, negatives : Tensor, shape ()
         As ``nt_xent`` returns them.
-    z : Tensor, shape (2, batch_size, 128)
-        Projections of both views.
+    z : Tensor, shape (n_parts, 2, batch_size, 128)
+        Projections of both views, of each part of the embedding.
     h : Tensor, shape (batch_size, dim)
         Embeddings of the first.
     data : StoreDataset
@@ -64,6 +64,28 @@ class Compared(NamedTuple):
     h: Tensor
     data: StoreDataset
     windows: Tensor
+
+
+class Projector(nn.Module):
+    """What is compared instead of the embedding: each of its parts, through two layers.
+
+    Parameters
+    ----------
+    parts : sequence of int
+        Widths of the parts.
+    """
+
+    def __init__(self, parts: Sequence[int]) -> None:
+        super().__init__()
+        self.parts = list(parts)
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 128)) for dim in parts
+        )
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Project (..., dim) to (n_parts, ..., 128)."""
+        parts = h.split(self.parts, -1)
+        return torch.stack([layer(part) for layer, part in zip(self.layers, parts, strict=True)])
 
 
 class Contrastive(L.LightningModule):
@@ -92,10 +114,10 @@ class Contrastive(L.LightningModule):
                 settings.preset,
                 resampling=settings.resampling,
                 tokens_per_second=settings.tokens_per_second,
+                spectral=settings.spectral,
                 drop_path_prob=settings.drop_path_prob,
             )
-            dim = int(self.encoder.dim)  # type: ignore[arg-type]
-            self.projector = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 128))
+            self.projector = Projector(self.encoder.parts)  # type: ignore[arg-type]
         self.loss: Callable[..., tuple[Tensor, Tensor, Tensor]] = nt_xent
 
     def compile_layers(self, **options: Any) -> None:
@@ -246,7 +268,7 @@ class Contrastive(L.LightningModule):
             encoded = self.encoder(seen, sfreq=rate)
             h.append(encoded.h)
             side.append(encoded.side[:, :-1])  # but the rate, which is one for the batch
-        z = torch.stack([self.projector(each) for each in h])
+        z = torch.stack([self.projector(each) for each in h], 1)
         with full_precision(z):
             loss, accuracy, negatives = self.loss(
                 z,
@@ -292,7 +314,9 @@ class Contrastive(L.LightningModule):
 
     def _watch(self, done: Compared) -> None:
         """Log figures that show a collapse, and the share of time that data are waited for."""
-        few, h, negatives = done.z[:, :N_WATCHED], done.h, done.negatives
+        # One row for the parts of an embedding, so that each figure is of them together.
+        few = torch.cat(list(done.z[:, :, :N_WATCHED]), -1)
+        h, negatives = done.h, done.negatives
         steps: _Steps = self.trainer.train_dataloader  # type: ignore[assignment]
         self.log_dict(
             {

@@ -449,6 +449,7 @@ def export(
             encoder=settings.encoder,
             resampling=settings.resampling,
             tokens_per_second=settings.tokens_per_second,
+            spectral=settings.spectral,
         )
     assert model.encoder is not None  # one head alone reads none
     model.encoder.load_state_dict(encoder.state_dict())

@@ -77,6 +77,8 @@ class Settings:
         content.
     tokens_per_second : float
         Tokens for every second of signal.
+    spectral : bool
+        Whether art also reads the spectrum of a window, in a path of its own.
     window_seconds : float
         Length of a view.
     lag_seconds : (float, float)
@@ -121,6 +123,8 @@ class Settings:
     resampling: Resampling = "rate"
     # As many as frames of the stem (docs/models.md).
     tokens_per_second: float = 2.0
+    # On which flicker a probe gains .14 by it, on fists nothing is lost (docs/log.md).
+    spectral: bool = True
     window_seconds: float = 4.0
     # States last a few seconds: positives 4 to 10 s away taught nothing of a 5 s flicker, nor did
     # they of much beside band powers (docs/log.md).
