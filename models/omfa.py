@@ -127,7 +127,7 @@ class OMFA(EEGModuleMixin, nn.Module):
     Parameters
     ----------
     preset : {"tiny", "small", "base", "large"}
-        Size: about 0.18, 1.1, 5.8 and 29 million parameters.
+        Size: about 0.19, 1.2, 5.9 and 30 million parameters.
     head : {"gat", "gcn", "gcn_learned", "mean", "transformer", "coherency"}
         The graph over the channels. With ``"coherency"`` the readout of their coherency is all
         there is: no encoder, no nodes, no graph.

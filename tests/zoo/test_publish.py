@@ -259,7 +259,7 @@ def test_into_the_package(run, tmp_path, monkeypatch):
     assert read_registry(package / REGISTRY)["three"].sources == ("package",)
     assert load("three").n_outputs == 2
     monkeypatch.setattr("omfa.zoo.publish.PACKAGED_AT_MOST", 600_000)
-    with pytest.raises(DataError, match=r"1\.5 MB of checkpoints"):
+    with pytest.raises(DataError, match=r"1\.6 MB of checkpoints"):
         publish(run("four"), package / "weights" / "four")
     assert list(read_registry(package / REGISTRY)) == ["three"]
 
@@ -306,12 +306,12 @@ def test_list_show_and_verify(run, tmp_path, home, capsys):
     assert cli.main(["publish", str(run()), out, "--registry", str(home / REGISTRY)]) == 0
     assert capsys.readouterr().out.count("[three]") == 1
     assert cli.main(["list"]) == 0
-    line = r"^three +tiny, pretrained, 0\.7 MB, to download; saw deap"
+    line = r"^three +tiny, pretrained, 0\.8 MB, to download; saw deap"
     assert re.search(line, capsys.readouterr().out, re.M)
     assert cli.main(["download", "three"]) == 0
     folder = Path(capsys.readouterr().out.strip())
     assert cli.main(["list"]) == 0
-    assert re.search(r"^three .* 0\.7 MB, here", capsys.readouterr().out, re.M)
+    assert re.search(r"^three .* 0\.8 MB, here", capsys.readouterr().out, re.M)
     assert cli.main(["show", "three"]) == 0
     assert capsys.readouterr().out.startswith("# three\n")
     assert cli.main(["show", str(folder), "--json"]) == 0
@@ -334,7 +334,7 @@ def test_the_table_is_written_between_its_marks(run, tmp_path, capsys):
     write_table(page, read_registry(registry))
     assert page.read_text().splitlines()[0] == "before"
     assert page.read_text().splitlines()[-1] == "after"
-    assert "| `three` | tiny, pretrained | 0.7 | deap (2 subjects, 1.25 h) |" in page.read_text()
+    assert "| `three` | tiny, pretrained | 0.8 | deap (2 subjects, 1.25 h) |" in page.read_text()
     page.write_text("no marks")
     assert cli.main(["list", "--markdown", str(page)]) == 2
     assert "marks" in capsys.readouterr().err

@@ -20,7 +20,7 @@ from omfa.pipeline import views
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.writing import write_whole
 from omfa.zoo.data.targets import Target
-from omfa.zoo.estimators.settings import LOGISTIC, OMFA_MODELS
+from omfa.zoo.estimators.settings import COHERENCY, LOGISTIC, OMFA_MODELS
 from omfa.zoo.protocols.comparisons import Comparison, holm, mean_interval, paired_test
 from omfa.zoo.protocols.metrics import (
     BOUNDS,
@@ -35,11 +35,14 @@ from omfa.zoo.protocols.metrics import (
 )
 from omfa.zoo.protocols.protocol import LEAKY_LABEL, SIDES, SUBJECT, TRIAL, Fold, Protocol, codes
 
-FORMAT = 2
+FORMAT = 3
 """The version of the result file's layout."""
 
 DEFAULTS_OF_1 = {"patience": 10, "refit": False}
 """What format 1 left unsaid of a network's training: the defaults of its time."""
+
+DEFAULTS_OF_2 = {"spectral": False}
+"""What formats 1 and 2 left unsaid of an OMFA without a checkpoint."""
 
 WINDOW = (*TRIAL, "i_window_in_trial")
 
@@ -335,7 +338,7 @@ class Result:
                 f"it is damaged or no result ({error or type(error).__name__})",
                 "Run the evaluation again",
             ) from error
-        if config.get("format") not in (1, FORMAT):
+        if config.get("format") not in range(1, FORMAT + 1):
             raise DataError(
                 doing, f"it is of format {config.get('format')}, not {FORMAT}", "Update omfa"
             )
@@ -343,7 +346,7 @@ class Result:
 
 
 def _in_words_of_today(config: dict[str, Any]) -> dict[str, Any]:
-    """Say in a configuration of format 1 what it left to defaults that have changed since.
+    """Say in a configuration of an earlier format what it left to defaults that have changed.
 
     So that the model that is made of it is still the one that it describes.
     """
@@ -351,12 +354,15 @@ def _in_words_of_today(config: dict[str, Any]) -> dict[str, Any]:
     if config["format"] == FORMAT or not isinstance(parameters, dict):
         return config
     unsaid: dict[str, Any] = {}
-    own = model in OMFA_MODELS
-    if (own or model.startswith("braindecode:")) and parameters.get("head") != LOGISTIC:
-        unsaid |= DEFAULTS_OF_1
-    # Only this head read the coherency, whatever was asked of another.
-    if own and parameters.get("head", "gat") not in ("gat", LOGISTIC):
-        parameters = {**parameters, "connectivity": False}
+    own, head = model in OMFA_MODELS, parameters.get("head", "gat")
+    if own and head != COHERENCY and not config.get("checkpoint"):
+        unsaid |= DEFAULTS_OF_2
+    if config["format"] == 1:
+        if (own or model.startswith("braindecode:")) and head != LOGISTIC:
+            unsaid |= DEFAULTS_OF_1
+        # Only this head read the coherency, whatever was asked of another.
+        if own and head not in ("gat", LOGISTIC):
+            parameters = {**parameters, "connectivity": False}
     return {**config, "format": FORMAT, "parameters": {**unsaid, **parameters}}
 
 

@@ -69,7 +69,7 @@ class Settings:
     Attributes
     ----------
     preset : {"tiny", "small", "base", "large"}
-        Size of the encoder: about 0.18, 1.1, 5.8 and 29 million parameters with a graph head.
+        Size of the encoder: about 0.19, 1.2, 5.9 and 30 million parameters with a graph head.
     encoder : {"art", "art_no_rotary", "patch", "cnn"}
         The encoder of single channels.
     resampling : {"off", "rate", "rate+content"}

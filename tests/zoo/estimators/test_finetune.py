@@ -335,12 +335,14 @@ def test_settings_that_do_not_fit_are_refused(easy, save):
 def test_a_result_of_before_means_what_it_meant_when_it_is_run_again(easy, tmp_path):
     """Defaults have changed since: what its file left unsaid is said by the reader."""
     given = {**FROZEN, "epochs": 2, "head": "mean"}
-    then = {"patience": 10, "refit": False, "connectivity": False}
+    then = {"patience": 10, "refit": False, "connectivity": False, "spectral": False}
     result = evaluate("omfa", easy, THREE, parameters={**given, **then})
-    config = {**result.config, "format": 1, "parameters": given}
-    path = replace(result, config=config).save(tmp_path / "old.zip")
-    assert Result.load(path).config["parameters"] == {**given, **then}
-    assert rerun(path, easy).predictions.equals(result.predictions)
+    of_2 = {name: value for name, value in {**given, **then}.items() if name != "spectral"}
+    for number, said in ((1, given), (2, of_2)):
+        config = {**result.config, "format": number, "parameters": said}
+        path = replace(result, config=config).save(tmp_path / f"old-{number}.zip")
+        assert Result.load(path).config["parameters"] == {**given, **then}
+        assert rerun(path, easy).predictions.equals(result.predictions)
 
 
 # ---- controls -------------------------------------------------------------------------------
@@ -350,7 +352,7 @@ def test_controls_have_the_architecture_of_the_checkpoint(easy, save):
     checkpoint = save(tokens_per_second=4.0, encoder="patch", stem_layers=3)
     given = {"checkpoint": checkpoint, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1}
     own = {"preset": "tiny", "encoder": "patch", "resampling": "rate", "tokens_per_second": 4.0}
-    own["stem_layers"] = 3
+    own |= {"spectral": True, "stem_layers": 3}
     matched = controls(given)
     assert matched == {
         "omfa:random": {**own, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1},
