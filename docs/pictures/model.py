@@ -26,7 +26,7 @@ FIRST = (
     "stem of\nconvolutions",
     "2 tokens\na second",
 )
-THEN = "transformer", "one vector h\na channel", "power s of\nfive bands"
+THEN = "transformer", "one vector h\na channel", "powers: five\nbands, 45 bins"
 GREY = "#666666"
 
 
@@ -72,6 +72,8 @@ def main() -> None:
     arrow(middle, (0.9, 0.59), (0.9, 0.37))
     arrow(middle, (0.79, 0.25), (0.75, 0.25))
     arrow(middle, (0.38, 0.59), (0.38, 0.37))
+    arrow(middle, (0.49, 0.25), (0.53, 0.25))
+    middle.text(0.51, 0.39, "two layers", ha="center", fontsize=8, color=GREY)
     middle.text(0.51, 0.03, "to the node", ha="center", fontsize=8, color=GREY)
     middle.set(xlim=(0, 1.03), ylim=(-0.02, 0.9))
 
