@@ -102,6 +102,19 @@ def test_band_powers_agree_with_scipy_welch():
     np.testing.assert_allclose(spectrum.numpy(), np.log(power[:, 1:46] + 1e-5) + 4, atol=1e-6)
 
 
+def test_the_spectral_path_is_beside_all_else_and_reads_the_spectrum_alone():
+    """Time run backwards has the same segments, and so the same spectrum; the stem hears it."""
+    x = 10 * torch.randn(4, 512)
+    model, without = art(), art(spectral=False)
+    without.load_state_dict(model.state_dict(), strict=False)
+    temporal, spectral = model(x).h.split(model.parts, -1)
+    assert torch.equal(temporal, without(x).h)
+    back = model(x.flip(-1)).h.split(model.parts, -1)
+    # Hann's window of the Fourier transform is even about its first sample, not its middle.
+    torch.testing.assert_close(back[1], spectral, atol=0.05, rtol=0)
+    assert (back[0] - temporal).abs().max() > 10 * (back[1] - spectral).abs().max()
+
+
 def test_scale_is_known_to_the_side_features_and_not_to_the_embedding(tones):
     x = tones(512, 128.0)
     model = art()

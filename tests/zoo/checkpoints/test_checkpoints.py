@@ -189,14 +189,14 @@ def test_a_trained_classifier_is_not_dropped_in_silence(checkpoint, tmp_path):
 
 
 def test_a_configuration_of_before_is_read_as_it_was_made(tmp_path):
-    """What it lacks has another default now: the stem's convolutions and the rotary phases."""
+    """What it lacks has another default now: the stem, the rotary phases, the spectral path."""
     made = omfa.models.OMFA(
         n_outputs=2, chs_info=CHS_INFO, n_times=512, sfreq=128.0, preset="tiny", stem_layers=2,
-        rotary_period=0.5,
+        rotary_period=0.5, spectral=False,
     ).eval()  # fmt: skip
     folder = zoo.save_checkpoint(tmp_path / "old", made, CARD)
     config = json.loads((folder / "config.json").read_text())
-    del config["stem_layers"], config["rotary_period"]
+    del config["stem_layers"], config["rotary_period"], config["spectral"]
     (folder / "config.json").write_text(json.dumps(config))
     x = torch.randn(2, len(CHS_INFO), 512)
     with torch.no_grad():

@@ -118,6 +118,17 @@ def test_the_loss_is_that_of_its_definition(width):
     assert 0 < float(negatives) < 22
 
 
+def test_parts_of_an_embedding_are_compared_one_by_one():
+    """Its loss is the mean of theirs, so that one part that finds every pair spares no other."""
+    one, other = pairs(12), pairs(12, seed=1)
+    numbers = {k: torch.from_numpy(one[k]) for k in ("unit", "recording", "time")}
+    z = torch.from_numpy(np.stack([one["z"], other["z"]]))
+    both = nt_xent(z, **numbers)
+    alone = [nt_xent(part, **numbers) for part in z]
+    for k in range(3):
+        assert both[k].item() == pytest.approx(np.mean([found[k].item() for found in alone]))
+
+
 def test_what_side_features_tell_apart_is_no_help():
     """Embeddings that are side features find the positive, but not among negatives of the same."""
     rng = np.random.default_rng(0)
