@@ -83,7 +83,7 @@ def nt_xent(
         negative = (~excluded).scatter_(1, positive[:, None], False)
         log_weights = _log_weights(side, negative, match_width)
     losses, accuracies = [], []
-    for part in z if z.dim() == 4 else z[None]:
+    for part in z.reshape(-1, *z.shape[-3:]):
         similarity = part.flatten(0, 1) @ _gathered(part).flatten(0, 1).T  # (2 n, 2 all)
         similarity = (similarity / temperature + log_weights).masked_fill(excluded, -torch.inf)
         losses.append(F.cross_entropy(similarity, positive))

@@ -123,7 +123,7 @@ class Settings:
     resampling: Resampling = "rate"
     # As many as frames of the stem (docs/models.md).
     tokens_per_second: float = 2.0
-    # On which flicker a probe gains .14 by it, on fists nothing is lost (docs/log.md).
+    # A probe gains .16 by it in flickers, and loses .01 in fists and .03 in sides (docs/log.md).
     spectral: bool = True
     window_seconds: float = 4.0
     # States last a few seconds: positives 4 to 10 s away taught nothing of a 5 s flicker, nor did
