@@ -8,8 +8,9 @@ any sampling rate. Six steps; the first two are ``front_end.py``, the others are
 3. *Stem*: four strided convolutions, 128 Hz -> 2 frames a second.
 4. *Adaptive resampler*: frames -> r tokens a second, evenly spaced or placed by content.
 5. *Transformer* with rotary phases taken from the token times in seconds, and attention pooling.
-6. *Spectral path*, beside steps 3 to 5: two layers from log power in bins of 1 Hz. The embedding is
-   what both paths give, one beside the other.
+6. *Paths of features*, beside steps 3 to 5: two layers from log power in bins of 1 Hz, and two from
+   how unevenly the power of each band is spread over the window. The embedding is what all paths
+   give, one beside the other.
 
 The name, and that channels are encoded one by one, are from the abstract of arXiv 2511.08444, the
 only part at hand when this was written, so each step is this project's reading of it. Rotary
@@ -29,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omfa.models.front_end import F0, N_BINS, RESAMPLING, FrontEnd, Resampling
+from omfa.models.front_end import BANDS, F0, N_BINS, RESAMPLING, FrontEnd, Resampling
 
 # Taps and strides of the stem's convolutions. All four give 2 frames a second, the first two 8:
 # what was trained before there were four keeps those (docs/log.md has the measurements).
@@ -52,7 +53,7 @@ class Encoded(NamedTuple):
     ----------
     h : Tensor
         (batch, ``encoder.dim``), the embedding of the window: of ART, what the tokens were pooled
-        to, then what its spectral path gives.
+        to, then what its paths of the spectrum and of bursts give.
     tokens : Tensor
         (batch, n_tokens, dim), the tokens that ``h`` was pooled from.
     times : Tensor
@@ -105,25 +106,28 @@ class Stem(nn.Sequential):
         super().__init__(*layers)
 
 
-class SpectralPath(nn.Sequential):
-    """Two layers on the spectrum of a window: (batch, 45) -> (batch, dim).
+class FeaturePath(nn.Sequential):
+    """Two layers on features that are measured of a window: (batch, n_features) -> (batch, dim).
 
-    Waves whose frequencies differ by a few Hz are hard to tell for convolutions, and pre-training
-    does not teach them to: powers in bins of 1 Hz tell what a person's flicker is, where a stem
-    alone does not (``docs/log.md``). The path has its own part of the embedding; added to the
-    stem's frames it would keep the stem from learning.
+    Waves whose frequencies differ by a few Hz are hard to tell for convolutions, and so is whether
+    a rhythm comes in bursts or runs on evenly; pre-training does not teach them to. Powers in bins
+    of 1 Hz, and how unevenly power is spread over the window, tell both (``docs/log.md``). Each
+    such path has its own part of the embedding: added to the stem's frames the spectrum keeps the
+    stem from learning, and among 45 powers five numbers of bursts are lost.
 
     Parameters
     ----------
+    n_features : int
+        How many are measured.
     dim : int
         Width of both layers.
     activation : type of nn.Module
         Activation between them.
     """
 
-    def __init__(self, dim: int, activation: type[nn.Module]):
+    def __init__(self, n_features: int, dim: int, activation: type[nn.Module]):
         super().__init__(
-            nn.Linear(N_BINS, dim), nn.LayerNorm(dim), activation(), nn.Linear(dim, dim)
+            nn.Linear(n_features, dim), nn.LayerNorm(dim), activation(), nn.Linear(dim, dim)
         )
 
 
@@ -504,8 +508,9 @@ class ART(nn.Module):
         Turn queries and keys by the token times. Without, the tokens are a set.
     rotary_period : float, optional
         Seconds per turn of the fastest phase; two tokens when None.
-    spectral : bool
-        Also read the spectrum of the window, in a path of its own, which doubles the embedding.
+    spectral, bursts : bool
+        Also read the spectrum of the window, and how unevenly the power of each band is spread over
+        it, each in a path of its own. They make the embedding wider, by ``dim`` and ``dim / 2``.
     sfreq : float, optional
         Sampling rate in Hz of signals whose rate is not given with the call; 128 when None.
     drop_prob, drop_path_prob : float
@@ -529,7 +534,7 @@ class ART(nn.Module):
     >>> from omfa.models import ART
     >>> found = ART()(torch.randn(2, 512), sfreq=128.0)
     >>> found.h.shape, found.tokens.shape
-    (torch.Size([2, 512]), torch.Size([2, 8, 256]))
+    (torch.Size([2, 640]), torch.Size([2, 8, 256]))
     """
 
     def __init__(
@@ -545,6 +550,7 @@ class ART(nn.Module):
         rotary: bool = True,
         rotary_period: float | None = None,
         spectral: bool = True,
+        bursts: bool = True,
         sfreq: float | None = None,
         drop_prob: float = 0.0,
         drop_path_prob: float = 0.1,
@@ -563,7 +569,9 @@ class ART(nn.Module):
         # TorchScript reads attributes, not the module's constants: hence f0.
         self.rotary, self.head_dim, self.f0 = rotary, dim // n_heads, F0
         # Widths of the embedding and of its parts, which pre-training compares one by one.
-        self.parts = (dim, dim) if spectral else (dim,)
+        # That of bursts is half as wide: five numbers are in it whole, and what is wider there is
+        # harder to read elsewhere (docs/log.md).
+        self.parts = (dim,) * (1 + spectral) + (dim // 2,) * bursts
         self.dim = sum(self.parts)
         self.front_end = FrontEnd(sfreq, resampling)
         self.stem = Stem(stem_channels, dim, activation, stem_layers)
@@ -583,7 +591,8 @@ class ART(nn.Module):
         )
         self.norm = nn.LayerNorm(dim)
         self.readout = AttentionPool(dim, n_heads)
-        self.spectral = SpectralPath(dim, activation) if spectral else None
+        self.spectral = FeaturePath(N_BINS, dim, activation) if spectral else None
+        self.bursts = FeaturePath(len(BANDS), dim // 2, activation) if bursts else None
 
     def forward(self, x: Tensor, sfreq: float | None = None, mask: Tensor | None = None) -> Encoded:
         """Encode single-channel windows.
@@ -634,4 +643,6 @@ class ART(nn.Module):
         h = self.readout(tokens, token_mask)
         if self.spectral is not None:
             h = torch.cat((h, self.spectral(spectrum.to(dtype))), -1)
+        if self.bursts is not None:
+            h = torch.cat((h, self.bursts(self.front_end.bursts(z, mask).to(dtype))), -1)
         return Encoded(h, tokens, times.expand(z.shape[0], -1), side.to(dtype))

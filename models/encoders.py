@@ -192,6 +192,7 @@ def make_encoder(
     rotary_period: float | None = None,
     stem_layers: int = 4,
     spectral: bool = True,
+    bursts: bool = True,
     drop_prob: float = 0.0,
     drop_path_prob: float = 0.1,
     activation: type[nn.Module] = nn.GELU,
@@ -204,7 +205,7 @@ def make_encoder(
         Which encoder.
     preset : {"tiny", "small", "base", "large"}
         Its size.
-    sfreq, resampling, tokens_per_second, rotary_period, stem_layers, spectral
+    sfreq, resampling, tokens_per_second, rotary_period, stem_layers, spectral, bursts
         As in :class:`omfa.models.art.ART`.
     drop_prob, drop_path_prob, activation
         As in :class:`omfa.models.art.ART`.
@@ -228,7 +229,7 @@ def make_encoder(
     >>> from omfa.models import make_encoder
     >>> encoder = make_encoder("art", "tiny", sfreq=128.0)
     >>> encoder(torch.randn(2, 512)).h.shape
-    torch.Size([2, 128])
+    torch.Size([2, 160])
     """
     size = size_of(preset)
     if name not in ENCODERS:
@@ -245,6 +246,7 @@ def make_encoder(
             rotary_period=rotary_period,
             stem_layers=stem_layers,
             spectral=spectral,
+            bursts=bursts,
             sfreq=sfreq,
             drop_prob=drop_prob,
             drop_path_prob=drop_path_prob,

@@ -45,6 +45,9 @@ N_SIDE = 2 + len(BANDS)  # log spread, log band powers, log of the rate
 
 N_BINS = 45  # Hz, 1 to 45
 
+# Seconds: of a stretch whose power may be that of one burst, and from one such stretch to the next.
+BURST, BURST_STEP = 0.5, 0.125
+
 
 PLAUSIBLE = (0.1, 5000.0)
 """Microvolts RMS that a channel may have. Volts and millivolts fall below, nanovolts above;
@@ -319,8 +322,8 @@ def nearest_quartiles(x: Tensor, last: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def spectral_basis(sfreq: float = F0) -> tuple[Tensor, Tensor]:
-    """Build Hann-windowed cosines and sines of 1-45 Hz over one second, and their bands.
+def spectral_basis(sfreq: float = F0, seconds: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Build Hann-windowed cosines and sines of up to 45 Hz over a segment, and their bands.
 
     A segment times the basis is its spectrum. One second gives a resolution of 1 Hz, which the
     narrowest band (delta, 3 Hz) needs; 45 Hz is where the stores' signals end.
@@ -329,17 +332,21 @@ def spectral_basis(sfreq: float = F0) -> tuple[Tensor, Tensor]:
     ----------
     sfreq : float
         Sampling rate of the segments in Hz.
+    seconds : float
+        Length of a segment.
 
     Returns
     -------
     basis : Tensor
-        (round(sfreq), 90), float64: the cosines, then the sines.
+        (round(sfreq * seconds), 2 * n_bins), float64: the cosines, then the sines, of the multiples
+        of ``1 / seconds`` Hz up to 45 Hz.
     in_band : Tensor
-        (90, 5) float64, 1 where a frequency is in a band and below the Nyquist frequency, else 0.
+        (2 * n_bins, 5) float64, 1 where a frequency is in a band and below the Nyquist frequency,
+        else 0.
     """
-    n = round(sfreq)
+    n = round(sfreq * seconds)
     time = torch.arange(n, dtype=torch.float64) / sfreq
-    freqs = torch.arange(1, N_BINS + 1, dtype=torch.float64)
+    freqs = torch.arange(1, int(N_BINS * seconds) + 1, dtype=torch.float64) / seconds
     window = torch.hann_window(n, dtype=torch.float64)
     angle = 2 * math.pi * time[:, None] * freqs
     basis = torch.cat((angle.cos(), angle.sin()), 1) * window[:, None]
@@ -374,6 +381,8 @@ class FrontEnd(nn.Module):
     kernel: Tensor
     basis: Tensor
     in_band: Tensor
+    short_basis: Tensor
+    short_in_band: Tensor
 
     def __init__(self, sfreq: float | None = None, resampling: Resampling = "rate"):
         super().__init__()
@@ -385,7 +394,15 @@ class FrontEnd(nn.Module):
         self.up, self.down = rate_ratio(self.sfreq) if self.adapts else (1, 1)
         kernel, self.reach = resampling_kernel(self.up, self.down)
         basis, in_band = spectral_basis()
-        for name, constant in (("kernel", kernel), ("basis", basis), ("in_band", in_band)):
+        short_basis, short_in_band = spectral_basis(seconds=BURST)
+        self.burst_step = round(BURST_STEP * F0)
+        for name, constant in (
+            ("kernel", kernel),
+            ("basis", basis),
+            ("in_band", in_band),
+            ("short_basis", short_basis),
+            ("short_in_band", short_in_band),
+        ):
             self.register_buffer(name, constant.to(torch.get_default_dtype()), persistent=False)
 
     def forward(
@@ -529,3 +546,48 @@ class FrontEnd(nn.Module):
         # few hundredths of the power at most. 2 and 4 bring EEG's powers to the order of 0.
         in_bin = (cosines + sines).to(z.dtype)
         return (in_band.to(z.dtype) + 1e-4).log() + 2.0, (in_bin + 1e-5).log() + 4.0
+
+    def bursts(self, z: Tensor, mask: Tensor | None) -> Tensor:
+        """Measure how unevenly the power of each band is spread over the window.
+
+        The logarithm of the arithmetic over the geometric mean of the powers of short segments:
+        what Bartlett's test (1937, Proc. R. Soc. A 160, 268-282) takes to ask whether variances are
+        equal. It depends on neither the power nor, but by chance, on the spectrum.
+
+        Parameters
+        ----------
+        z : Tensor
+            (batch, n), in spreads at 128 Hz, as :meth:`forward` returns them.
+        mask : Tensor or None
+            (batch, n) bool, True where a sample was recorded.
+
+        Returns
+        -------
+        Tensor
+            (batch, 5), of delta, theta, alpha, beta and gamma: about -0.5 for noise without bursts,
+            1 and more for bursts.
+        """
+        if torch.jit.is_scripting():
+            return self.unevenness(z, mask)
+        else:
+            with full_precision(z):
+                return self.unevenness(z, mask)
+
+    def unevenness(self, z: Tensor, mask: Tensor | None) -> Tensor:
+        """Do what :meth:`bursts` does, in single precision at least."""
+        n = self.short_basis.shape[0]
+        pad = max(0, n - z.shape[-1])
+        segments = F.pad(z, [0, pad]).unfold(-1, n, self.burst_step)
+        power = (segments @ self.short_basis.to(z.dtype)) ** 2 @ self.short_in_band.to(z.dtype)
+        power = power.transpose(1, 2) + 1e-4  # keeps the log of nothing finite
+        if mask is None:
+            uneven = power.mean(-1).log() - power.log().mean(-1)
+        else:
+            # Segments that hold absent samples would be silence between bursts.
+            whole = F.pad(mask, [0, pad]).unfold(-1, n, self.burst_step).all(-1)[:, None]
+            uneven = masked_mean(power, whole)[..., 0].clamp(min=1e-4).log()
+            uneven = uneven - masked_mean(power.log(), whole)[..., 0]
+            uneven = uneven * whole.any(-1)
+        # By rounding it may be a little below 0. The logarithm evens out how far noise spreads it,
+        # and what is added, of which 2 brings it to the order of 1, keeps it finite.
+        return (uneven.clamp(min=0) + 0.01).log() + 2.0

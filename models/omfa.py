@@ -91,7 +91,8 @@ class OMFA(EEGModuleMixin, nn.Module):
 
     - ``encoder`` (ART): rate resampler to 128 Hz, robust scaling that keeps the power aside,
       convolutional stem, adaptive resampler to a few tokens a second, rotary transformer, attention
-      pooling; beside these, two layers that read the spectrum of the window.
+      pooling; beside these, two layers that read the spectrum of the window, and two that read how
+      unevenly power is spread over it.
     - ``nodes``: embedding, power, power relative to the other channels, and place on the head.
     - ``head`` (GATv2 by default): the graph over the channels, attention biased by the 3-D distance
       of the electrodes, and attention readout; beside any head a readout of the channels'
@@ -104,8 +105,8 @@ class OMFA(EEGModuleMixin, nn.Module):
       seconds.
     - **Spatial:** electrode positions in 3-D, in the node features and as attention bias; coherency
       between channels in five bands, weighed by the places of both.
-    - **Spectral:** the stem's 33 taps at 128 Hz are a learned filter bank; a path of its own reads
-      log power in bins of 1 Hz; log band powers reach the graph directly.
+    - **Spectral:** the stem's 33 taps at 128 Hz are a learned filter bank; paths of their own read
+      log power in bins of 1 Hz, and bursts in five bands; log band powers reach the graph directly.
 
     .. rubric:: Additional Mechanisms
 
@@ -127,7 +128,7 @@ class OMFA(EEGModuleMixin, nn.Module):
     Parameters
     ----------
     preset : {"tiny", "small", "base", "large"}
-        Size: about 0.19, 1.2, 5.9 and 30 million parameters.
+        Size: about 0.2, 1.2, 5.9 and 30 million parameters.
     head : {"gat", "gcn", "gcn_learned", "mean", "transformer", "coherency"}
         The graph over the channels. With ``"coherency"`` the readout of their coherency is all
         there is: no encoder, no nodes, no graph.
@@ -142,8 +143,9 @@ class OMFA(EEGModuleMixin, nn.Module):
         Seconds per turn of ART's fastest rotary phase; two tokens when None.
     stem_layers : int
         Convolutions of ART's stem, 2 to 4.
-    spectral : bool
-        Whether ART also reads the spectrum of a window, in a path of its own.
+    spectral, bursts : bool
+        Whether ART also reads the spectrum of a window, and how unevenly the power of each band is
+        spread over it, each in a path of its own.
     connectivity : bool
         Also read the coherency between channels out, beside any head.
     activation : type of nn.Module
@@ -213,6 +215,7 @@ class OMFA(EEGModuleMixin, nn.Module):
         rotary_period: float | None = None,
         stem_layers: int = 4,
         spectral: bool = True,
+        bursts: bool = True,
         connectivity: bool = True,
         activation: type[nn.Module] = nn.GELU,
         drop_prob: float = 0.1,
@@ -261,6 +264,7 @@ class OMFA(EEGModuleMixin, nn.Module):
                 rotary_period=rotary_period,
                 stem_layers=stem_layers,
                 spectral=spectral,
+                bursts=bursts,
                 drop_prob=encoder_drop_prob,
                 drop_path_prob=drop_path_prob,
                 activation=activation,

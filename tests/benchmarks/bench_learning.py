@@ -3,7 +3,8 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_learning.py [--quick] [PART ...]
 
 ``power``: the effect lies in the power of rhythms. ``coupling``: in the phase between two
-rhythms, which no channel shows by itself. ``waveform``: in bursts, which no spectrum shows.
+rhythms, which no channel shows by itself. ``waveform``: in bursts, which no spectrum shows; as they
+are, and whitened, since each electrode hears the bursts of all sources.
 ``nil``: there is none. ``labels``: pre-trained against scratch with few labelled trials of an
 effect in power, and ``waveform-labels`` of one in the waveform. ``spread``: the first of these on
 three corpora, where what counts is how far seeds lie apart. All signals are simulated: that
@@ -21,7 +22,7 @@ import measuring
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from omfa.pipeline import ingest, simulate
+from omfa.pipeline import Preprocessing, ingest, simulate
 from omfa.zoo import Protocol, Result, compare, evaluate, open_dataset
 from omfa.zoo.pretraining.run import pretrain_encoder
 from omfa.zoo.pretraining.settings import Settings
@@ -33,14 +34,18 @@ FROZEN = {"preset": "tiny", "freeze": "encoder", "patience": None, "refit": True
 """An encoder of random weights, and a head that is fitted for all epochs."""
 
 
-def deap(scratch: Path, subjects: int, **planted: Any) -> tuple[Any, float]:
+def deap(
+    scratch: Path, subjects: int, *, whiten: bool = False, **planted: Any
+) -> tuple[Any, float]:
     """Simulate DEAP; return its dataset and the best balanced accuracy that windows allow."""
     name = "-".join(map(str, planted.values()))
     truth = simulate("deap", scratch / name, subjects=subjects, **planted)
-    ingest("deap", scratch / name, scratch / f"{name}.zarr", progress=False)
+    store = scratch / (f"{name}-whitened.zarr" if whiten else f"{name}.zarr")
+    path = Preprocessing(whiten=whiten)
+    ingest("deap", scratch / name, store, progress=False, preprocessing=path)
     # An effect as large as here looks like noise to quality control, and no channel is bad.
     how = {"cache": "memory", "mask_bad": False}
-    data = open_dataset(scratch / f"{name}.zarr", WINDOW, target="valence>5", **how)
+    data = open_dataset(store, WINDOW, target="valence>5", **how)
     return data, truth.best_accuracy["valence"][f"{WINDOW:g}"]["balanced"]
 
 
@@ -49,8 +54,10 @@ def planted(title: str, data: Any, best: float, rows: Sequence[tuple[str, str, d
     table = []
     for name, model, parameters in rows:
         started = time.perf_counter()
-        mean = evaluate(model, data, TRIALS, parameters=parameters).summary()["mean"]
-        score = float(mean["balanced_accuracy"])
+        # A checkpoint here has seen these signals, without their labels.
+        saw = "checkpoint" in parameters
+        result = evaluate(model, data, TRIALS, parameters=parameters, transductive=saw)
+        score = float(result.summary()["mean"]["balanced_accuracy"])
         table.append([name, score, score / best, time.perf_counter() - started])
     measuring.show(
         f"{title}; simulated DEAP, within-subject, 5 folds, windows of {WINDOW:g} s; at best "
@@ -82,15 +89,29 @@ def coupling(scratch: Path, quick: bool) -> None:
 
 def waveform(scratch: Path, quick: bool) -> None:
     """The effect is in the waveform of single channels."""
-    data, best = deap(scratch, 1 if quick else 2, effect=3.0, effect_kind="waveform")
-    rows = [
-        ("OMFA", "omfa", {**FROZEN, "epochs": 20}),
-        ("OMFA, fitted", "omfa", {**FROZEN, "freeze": "none", "epochs": 12}),
-        ("coherency alone", "omfa", {"head": "coherency", "epochs": 20}),
-        ("relative band power", "relative-band-power+logistic", {}),
-        ("tangent space", "tangent-space+logistic", {}),
-    ]
-    planted("effect in the waveform", data, best, rows)
+    settings = Settings("tiny", steps=20 if quick else 300, batch_size=128, channels_per_window=4)
+    frozen = {"freeze": "encoder", "epochs": 20, "patience": None, "refit": True}
+    fitted = {"preset": "tiny", "freeze": "none", "epochs": 12, "patience": None, "refit": True}
+    for whiten in (False, True):
+        how = {"effect": 3.0, "effect_kind": "waveform"}
+        data, best = deap(scratch, 1 if quick else 2, whiten=whiten, **how)
+        name = "whitened" if whiten else "as it is"
+        start = {
+            "checkpoint": str(pretrain_encoder(data.recipe["stores"], scratch / name, settings))
+        }
+        random = {"preset": "tiny"}
+        rows = [
+            ("OMFA pre-trained, frozen", "omfa", {**frozen, **start}),
+            ("OMFA random weights, frozen", "omfa:random", {**frozen, **random}),
+            ("the same, without bursts", "omfa:random", {**frozen, **random, "bursts": False}),
+            ("OMFA pre-trained, linear probe", "omfa", {"head": "logistic", **start}),
+            ("OMFA random weights, linear probe", "omfa:random", {"head": "logistic", **random}),
+            ("OMFA from scratch, fitted", "omfa:scratch", fitted),
+            ("coherency alone", "omfa", {"head": "coherency", "epochs": 20}),
+            ("relative band power", "relative-band-power+logistic", {}),
+            ("tangent space", "tangent-space+logistic", {}),
+        ]
+        planted(f"effect in the waveform, {name}", data, best, rows)
 
 
 def nil(scratch: Path, quick: bool) -> None:
@@ -122,8 +143,9 @@ def waveform_labels(scratch: Path, quick: bool) -> None:
         "scratch": ("omfa:scratch", fitted, None),
         "relative band power": ("relative-band-power+logistic", {}, None),
     }
-    settings = Settings("tiny", steps=20 if quick else 600, batch_size=128)
-    few_labels(scratch, quick, ways, settings, seconds=80, effect=3.0, effect_kind="waveform")
+    settings = Settings("tiny", steps=20 if quick else 600, batch_size=128, channels_per_window=4)
+    how = {"seconds": 80, "effect": 3.0, "effect_kind": "waveform"}
+    few_labels(scratch, quick, ways, settings, whiten=True, **how)
 
 
 def spread(scratch: Path, quick: bool) -> None:
@@ -149,6 +171,7 @@ def few_labels(
     settings: Settings,
     *,
     corpora: Collection[str] = ("dreamer",),
+    whiten: bool = False,
     effect: float = EFFECT,
     **simulated: Any,
 ) -> None:
@@ -161,7 +184,7 @@ def few_labels(
         # One session of SEED, so that a person is as one of the others.
         one = {"sessions": 1} if corpus == "seed" else {}
         simulate(corpus, raw, subjects=subjects, effect=effect, **one, **simulated)
-        ingest(corpus, raw, store, progress=False)
+        ingest(corpus, raw, store, progress=False, preprocessing=Preprocessing(whiten=whiten))
         stores.append(store)
     started = time.perf_counter()
     checkpoint = pretrain_encoder(stores, scratch / f"run-{name}-{len(stores)}", settings)

@@ -102,17 +102,53 @@ def test_band_powers_agree_with_scipy_welch():
     np.testing.assert_allclose(spectrum.numpy(), np.log(power[:, 1:46] + 1e-5) + 4, atol=1e-6)
 
 
-def test_the_spectral_path_is_beside_all_else_and_reads_the_spectrum_alone():
-    """Time run backwards has the same segments, and so the same spectrum; the stem hears it."""
+def test_bursts_are_bartletts_statistic_of_short_segments():
+    x = torch.randn(4, 1280, dtype=torch.float64) * 13
+    front_end = FrontEnd(128.0).double()
+    z = front_end(x)[0]
+    segments = np.lib.stride_tricks.sliding_window_view(z.numpy(), 64, -1)[:, ::16]
+    freqs, power = sps.periodogram(segments, 128, "hann", detrend=False)
+    bands = ((1, 4), (4, 8), (8, 13), (13, 30), (30, 45))
+    # Of densities, which are powers but for the 2 Hz from one to the next.
+    band = np.stack([2 * power[..., (freqs >= a) & (freqs < b)].sum(-1) for a, b in bands]) + 1e-4
+    uneven = np.log(band.mean(-1)) - np.log(band).mean(-1)
+    want = torch.from_numpy(np.log(uneven + 0.01) + 2).T
+    torch.testing.assert_close(front_end.bursts(z, None), want)
+
+
+def test_bursts_are_told_from_a_rhythm_of_equal_power():
+    steady = torch.randn(16, 1280, dtype=torch.float64)
+    gate = torch.arange(1280) // 64 % 2
+    front_end = FrontEnd(128.0).double()
+    even, uneven = (front_end.bursts(front_end(10 * x)[0], None) for x in (steady, steady * gate))
+    assert uneven[:, 2:].min() > even[:, 2:].max() + 0.5
+    # A gap in a recording is no silence between bursts, and nothing at all is no burst.
+    mask = torch.ones(16, 1280, dtype=torch.bool)
+    mask[:, 400:900] = False
+    z, _, _, mask = front_end(10 * steady, mask=mask)
+    assert (front_end.bursts(z, mask) - even).abs().mean() < 0.25
+    nothing = front_end.bursts(z, torch.zeros_like(mask))
+    torch.testing.assert_close(nothing, torch.full_like(nothing, math.log(0.01) + 2))
+
+
+@pytest.mark.parametrize("path", ["spectral", "bursts"])
+def test_a_path_is_beside_all_else_and_reads_its_features_alone(path):
+    """Time run backwards has the same segments, and so the same features; the stem hears it."""
+    others = {"spectral": True, "bursts": True}
     x = 10 * torch.randn(4, 512)
-    model, without = art(), art(spectral=False)
+    model, without = art(**others), art(**{**others, path: False})
     without.load_state_dict(model.state_dict(), strict=False)
-    temporal, spectral = model(x).h.split(model.parts, -1)
-    assert torch.equal(temporal, without(x).h)
-    back = model(x.flip(-1)).h.split(model.parts, -1)
+    names = ["temporal", *others]
+    parts = dict(zip(names, model(x).h.split(model.parts, -1), strict=True))
+    assert torch.equal(
+        torch.cat([part for name, part in parts.items() if name != path], -1), without(x).h
+    )
+    back = dict(zip(names, model(x.flip(-1)).h.split(model.parts, -1), strict=True))
     # Hann's window of the Fourier transform is even about its first sample, not its middle.
-    torch.testing.assert_close(back[1], spectral, atol=0.05, rtol=0)
-    assert (back[0] - temporal).abs().max() > 10 * (back[1] - spectral).abs().max()
+    torch.testing.assert_close(back[path], parts[path], atol=0.1, rtol=0)
+    changed = {name: (back[name] - parts[name]).abs().max() for name in names}
+    assert changed["temporal"] > 10 * changed["spectral"]
+    assert changed["temporal"] > 5 * changed["bursts"]
 
 
 def test_scale_is_known_to_the_side_features_and_not_to_the_embedding(tones):
@@ -303,7 +339,7 @@ def test_half_precision_keeps_late_token_times():
 
 
 @pytest.mark.parametrize(
-    ("preset", "millions"), [("tiny", 0.17), ("small", 1.06), ("base", 5.6), ("large", 28.7)]
+    ("preset", "millions"), [("tiny", 0.18), ("small", 1.09), ("base", 5.7), ("large", 29)]
 )
 @pytest.mark.parametrize("resampling", ["rate", "rate+content"])
 def test_presets_have_their_size(preset, millions, resampling):

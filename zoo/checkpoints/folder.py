@@ -59,7 +59,7 @@ BOUNDS = {
 memory. Arguments not listed are probabilities in [0, 1].
 """
 
-BEFORE = {"rotary_period": 0.5, "stem_layers": 2, "spectral": False}
+BEFORE = {"rotary_period": 0.5, "stem_layers": 2, "spectral": False, "bursts": False}
 """What a configuration that lacks an argument was made with, if that is not its default now."""
 
 # ------------------------------------------------------------------------------------- a folder

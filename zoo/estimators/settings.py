@@ -39,7 +39,7 @@ from random weights.
 OMFA_MODELS = ("omfa", RANDOM, SCRATCH)
 """The models that take ``OmfaSettings``."""
 
-ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second", "spectral")
+ARCHITECTURE = ("preset", "encoder", "resampling", "tokens_per_second", "spectral", "bursts")
 """The settings of an OMFA that its encoder's weights belong to, and that pre-training has too."""
 
 OF_WEIGHTS = (*ARCHITECTURE, "stem_layers", "rotary_period")
@@ -67,6 +67,9 @@ class OmfaSettings:
     spectral : bool or None
         Whether art also reads the spectrum of a window, in a path of its own. By default the
         checkpoint's; from scratch it does.
+    bursts : bool or None
+        Whether art also reads how unevenly the power of each band is spread over a window, in a
+        path of its own. By default the checkpoint's; from scratch it does.
     stem_layers : int or None
         Convolutions of art's stem. By default the checkpoint's; from scratch 4.
     rotary_period : float or None
@@ -110,6 +113,7 @@ class OmfaSettings:
     resampling: Resampling | None = None
     tokens_per_second: float | None = None
     spectral: bool | None = None
+    bursts: bool | None = None
     stem_layers: int | None = None
     rotary_period: float | None = None
     head: Head = "gat"

@@ -35,7 +35,7 @@ from omfa.zoo.protocols.metrics import (
 )
 from omfa.zoo.protocols.protocol import LEAKY_LABEL, SIDES, SUBJECT, TRIAL, Fold, Protocol, codes
 
-FORMAT = 3
+FORMAT = 4
 """The version of the result file's layout."""
 
 DEFAULTS_OF_1 = {"patience": 10, "refit": False}
@@ -43,6 +43,9 @@ DEFAULTS_OF_1 = {"patience": 10, "refit": False}
 
 DEFAULTS_OF_2 = {"spectral": False}
 """What formats 1 and 2 left unsaid of an OMFA without a checkpoint."""
+
+DEFAULTS_OF_3 = {"bursts": False}
+"""What formats 1 to 3 left unsaid of it."""
 
 WINDOW = (*TRIAL, "i_window_in_trial")
 
@@ -356,7 +359,9 @@ def _in_words_of_today(config: dict[str, Any]) -> dict[str, Any]:
     unsaid: dict[str, Any] = {}
     own, head = model in OMFA_MODELS, parameters.get("head", "gat")
     if own and head != COHERENCY and not config.get("checkpoint"):
-        unsaid |= DEFAULTS_OF_2
+        unsaid |= DEFAULTS_OF_3
+        if config["format"] < 3:
+            unsaid |= DEFAULTS_OF_2
     if config["format"] == 1:
         if (own or model.startswith("braindecode:")) and head != LOGISTIC:
             unsaid |= DEFAULTS_OF_1

@@ -107,7 +107,7 @@ class Stage1:
     ----------
     corpora : tuple of str
         The corpora whose signals it learns from.
-    encoder, resampling, spectral
+    encoder, resampling, spectral, bursts
         As in ``omfa.zoo.pretraining.settings.Settings``.
     channels : {"native", "intersection"}
         All channels, or those that every corpus of the grid has.
@@ -117,18 +117,20 @@ class Stage1:
     encoder: str = "art"
     resampling: str = "rate"
     spectral: bool = True
+    bursts: bool = True
     channels: str = "native"
 
     @property
     def architecture(self) -> dict[str, Any]:
         """What it changes of the encoder that is pre-trained by default."""
-        names = ("encoder", "resampling", "spectral")
+        names = ("encoder", "resampling", "spectral", "bursts")
         return {name: getattr(self, name) for name in names}
 
     def __str__(self) -> str:
         """Return its name in folders, cards and tables."""
         kind = [self.encoder, self.resampling.replace("+", "_")]
         kind += [] if self.spectral else ["no_spectrum"]
+        kind += [] if self.bursts else ["no_bursts"]
         kind += ["intersection"] if self.channels == "intersection" else []
         sources = "_".join(self.corpora)
         if len(sources) > _LONGEST:
@@ -298,7 +300,8 @@ def _ablation(corpora: tuple[str, ...]) -> tuple[list[Row], list[str]]:
     every = Stage1(corpora)
     rows = _graphs("ablation", every, connectivity=False)
     others = {
-        "encoder: ART without its spectral path": replace(every, spectral=False),
+        "encoder: ART without its path of the spectrum": replace(every, spectral=False),
+        "encoder: ART without its path of bursts": replace(every, bursts=False),
         "encoder: ART without rotary positions": replace(every, encoder="art_no_rotary"),
         "encoder: patches": replace(every, encoder="patch"),
         "encoder: convolutions": replace(every, encoder="cnn"),

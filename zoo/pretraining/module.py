@@ -32,7 +32,7 @@ from omfa.zoo.protocols.protocol import RECORDING, SUBJECT, codes
 
 _UNITS = {"dataset": ("dataset",), "subject": SUBJECT}
 
-COMPILED = ("stem", "layers", "embed", "blocks", "readout", "spectral")
+COMPILED = ("stem", "layers", "embed", "blocks", "readout", "spectral", "bursts")
 """Parts of encoders that ``compile_layers`` compiles, as far as an encoder has them."""
 
 # Few, since uniformity is over all pairs of them.
@@ -115,6 +115,7 @@ class Contrastive(L.LightningModule):
                 resampling=settings.resampling,
                 tokens_per_second=settings.tokens_per_second,
                 spectral=settings.spectral,
+                bursts=settings.bursts,
                 drop_path_prob=settings.drop_path_prob,
             )
             self.projector = Projector(self.encoder.parts)  # type: ignore[arg-type]

@@ -450,6 +450,7 @@ def export(
             resampling=settings.resampling,
             tokens_per_second=settings.tokens_per_second,
             spectral=settings.spectral,
+            bursts=settings.bursts,
         )
     assert model.encoder is not None  # one head alone reads none
     model.encoder.load_state_dict(encoder.state_dict())

@@ -69,7 +69,7 @@ class Settings:
     Attributes
     ----------
     preset : {"tiny", "small", "base", "large"}
-        Size of the encoder: about 0.19, 1.2, 5.9 and 30 million parameters with a graph head.
+        Size of the encoder: about 0.2, 1.2, 5.9 and 30 million parameters with a graph head.
     encoder : {"art", "art_no_rotary", "patch", "cnn"}
         The encoder of single channels.
     resampling : {"off", "rate", "rate+content"}
@@ -79,6 +79,9 @@ class Settings:
         Tokens for every second of signal.
     spectral : bool
         Whether art also reads the spectrum of a window, in a path of its own.
+    bursts : bool
+        Whether art also reads how unevenly the power of each band is spread over a window, in a
+        path of its own.
     window_seconds : float
         Length of a view.
     lag_seconds : (float, float)
@@ -125,6 +128,9 @@ class Settings:
     tokens_per_second: float = 2.0
     # A probe gains .16 by it in flickers, and loses .01 in fists and .03 in sides (docs/log.md).
     spectral: bool = True
+    # Without it bursts in single channels are not found; on real tasks it is worth nothing that
+    # shows, and costs nothing (docs/log.md).
+    bursts: bool = True
     window_seconds: float = 4.0
     # States last a few seconds: positives 4 to 10 s away taught nothing of a 5 s flicker, nor did
     # they of much beside band powers (docs/log.md).

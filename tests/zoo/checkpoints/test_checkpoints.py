@@ -189,14 +189,15 @@ def test_a_trained_classifier_is_not_dropped_in_silence(checkpoint, tmp_path):
 
 
 def test_a_configuration_of_before_is_read_as_it_was_made(tmp_path):
-    """What it lacks has another default now: the stem, the rotary phases, the spectral path."""
+    """What it lacks has another default now: the stem, the rotary phases, the paths."""
     made = omfa.models.OMFA(
         n_outputs=2, chs_info=CHS_INFO, n_times=512, sfreq=128.0, preset="tiny", stem_layers=2,
-        rotary_period=0.5, spectral=False,
+        rotary_period=0.5, spectral=False, bursts=False,
     ).eval()  # fmt: skip
     folder = zoo.save_checkpoint(tmp_path / "old", made, CARD)
     config = json.loads((folder / "config.json").read_text())
-    del config["stem_layers"], config["rotary_period"], config["spectral"]
+    for name in ("stem_layers", "rotary_period", "spectral", "bursts"):
+        del config[name]
     (folder / "config.json").write_text(json.dumps(config))
     x = torch.randn(2, len(CHS_INFO), 512)
     with torch.no_grad():

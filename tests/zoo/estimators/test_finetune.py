@@ -336,9 +336,11 @@ def test_a_result_of_before_means_what_it_meant_when_it_is_run_again(easy, tmp_p
     """Defaults have changed since: what its file left unsaid is said by the reader."""
     given = {**FROZEN, "epochs": 2, "head": "mean"}
     then = {"patience": 10, "refit": False, "connectivity": False, "spectral": False}
+    then["bursts"] = False
     result = evaluate("omfa", easy, THREE, parameters={**given, **then})
-    of_2 = {name: value for name, value in {**given, **then}.items() if name != "spectral"}
-    for number, said in ((1, given), (2, of_2)):
+    of_3 = {name: value for name, value in {**given, **then}.items() if name != "bursts"}
+    of_2 = {name: value for name, value in of_3.items() if name != "spectral"}
+    for number, said in ((1, given), (2, of_2), (3, of_3)):
         config = {**result.config, "format": number, "parameters": said}
         path = replace(result, config=config).save(tmp_path / f"old-{number}.zip")
         assert Result.load(path).config["parameters"] == {**given, **then}
@@ -352,7 +354,7 @@ def test_controls_have_the_architecture_of_the_checkpoint(easy, save):
     checkpoint = save(tokens_per_second=4.0, encoder="patch", stem_layers=3)
     given = {"checkpoint": checkpoint, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1}
     own = {"preset": "tiny", "encoder": "patch", "resampling": "rate", "tokens_per_second": 4.0}
-    own |= {"spectral": True, "stem_layers": 3}
+    own |= {"spectral": True, "bursts": True, "stem_layers": 3}
     matched = controls(given)
     assert matched == {
         "omfa:random": {**own, "freeze": "encoder", "encoder_lr_scale": 0.5, "epochs": 1},

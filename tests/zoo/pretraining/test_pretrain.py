@@ -358,19 +358,19 @@ def test_the_commands_of_the_docs_run(corpora, tmp_path, monkeypatch, capsys):
         assert "Checkpoint: runs/" in told or "pairs/s on this machine" in told
 
 
-@pytest.mark.parametrize("spectral", [True, False])
-def test_it_learns(corpora, tmp_path, spectral):
+@pytest.mark.parametrize("paths", [True, False])
+def test_it_learns(corpora, tmp_path, paths):
     # Against all negatives alike: matched ones take longer than a test may.
     settings = Settings(
         preset="tiny", window_seconds=1, lag_seconds=(0, 0), steps=250, batch_size=32,
         channels_per_window=4, lr=2e-3, augmentations=OFF, match_width=None,
-        spectral=spectral,
+        spectral=paths, bursts=paths,
     )  # fmt: skip
     pretrain_encoder(corpora / "deap.zarr", tmp_path / "run", settings, log_every=1)
     curve = learning_curve(tmp_path / "run")
     assert curve["loss"].tail(8).mean() < curve["loss"].head(8).mean() - 0.5
     # A third of the positives are found by spectra through random weights.
-    least = 1.2 if spectral else 1.5
+    least = 1.2 if paths else 1.5
     assert curve["accuracy"].tail(25).mean() > least * curve["accuracy"].head(25).mean()
     assert load_card(tmp_path / "run").simulated
 
