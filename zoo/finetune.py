@@ -97,11 +97,13 @@ def fine_tune(
     >>> fine_tune(data, "calm", parameters=small, calibrate=False).name
     'calm'
     """
-    from omfa.zoo.checkpoints.cards import source_commit
+    from omfa.zoo.checkpoints.cards import check_name, source_commit
     from omfa.zoo.checkpoints.decision import as_stored
     from omfa.zoo.checkpoints.folder import save_checkpoint
 
     out = Path(out)
+    name = name or out.resolve().name
+    check_name(name, f"Fine-tuning into {out}")
     if checkpoint is not None:
         _say_renamed(dataset, checkpoint)
     network, train, validation = _to_fine_tune(
@@ -114,7 +116,7 @@ def fine_tune(
     network.fit(train, validation)
     model: OMFA = network.network_.model.cpu().eval()  # type: ignore[assignment, union-attr]
     card = _card(
-        name or out.name,
+        name,
         dataset,
         model,
         checkpoint,

@@ -95,7 +95,7 @@ def waveform(scratch: Path, quick: bool) -> None:
     for whiten in (False, True):
         how = {"effect": 3.0, "effect_kind": "waveform"}
         data, best = deap(scratch, 1 if quick else 2, whiten=whiten, **how)
-        name = "whitened" if whiten else "as it is"
+        name = "whitened" if whiten else "plain"
         start = {
             "checkpoint": str(pretrain_encoder(data.recipe["stores"], scratch / name, settings))
         }

@@ -34,6 +34,18 @@ DEEPEST = 100
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """A checkpoint's name; folders and Hugging Face repositories can have it too."""
 
+_NAMED = "up to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
+
+
+def check_name(name: str, doing: str) -> None:
+    """Refuse a name that no checkpoint can have, before the hours that its training takes."""
+    if not NAME.fullmatch(name):
+        raise DataError(
+            doing,
+            f"the checkpoint would be called {name!r:.80}, and a name is made of {_NAMED}",
+            "Give it one: --name NAME",
+        )
+
 
 DecisionUnit = Literal["window", "trial"]
 """What one answer is of: a window, or all windows of a trial together."""
@@ -144,7 +156,7 @@ class Card:
         if self.format != FORMAT:
             return f"it has format {self.format!r}, this omfa reads {FORMAT}"
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
-            return "the name is not made of up to 64 letters, digits, dots, dashes and underscores"
+            return f"the name is not made of {_NAMED}"
         if self.stage not in STAGES:
             return f"stage is {self.stage!r}, not one of {', '.join(STAGES)}"
         if self.preset not in (presets := get_args(PresetName)):

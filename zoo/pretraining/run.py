@@ -146,6 +146,8 @@ def pretrain_encoder(
         If the stores do not fit together or to the settings, ``out`` holds another run, or the
         loss is not finite.
     """
+    from omfa.zoo.checkpoints.cards import check_name
+
     settings = settings or Settings()
     given = [stores] if isinstance(stores, (str, Path)) else list(stores)
     addresses = [str(store) for store in given]
@@ -158,6 +160,8 @@ def pretrain_encoder(
         "channels": channels,
         "cache": cache,
     }
+    name = name or out.resolve().name
+    check_name(name, f"Pre-training into {out}")
     data = open_reads(**reads)  # type: ignore[arg-type]
     check_batches(data, settings)
     _claim(out, settings, addresses, hold_out, channels, data)
@@ -181,7 +185,7 @@ def pretrain_encoder(
         except SystemExit as error:  # how Lightning answers Ctrl-C; the caller is to decide
             raise KeyboardInterrupt from error
     if trainer.is_global_zero:
-        card = _card(name or out.resolve().name, settings, data, hold_out, addresses, command)
+        card = _card(name, settings, data, hold_out, addresses, command)
         export(model.encoder, settings, card, done, sfreq=card.input["sfreq"])
     trainer.strategy.barrier()
     return done

@@ -146,6 +146,8 @@ def test_what_learned_from_whitened_signals_whitens_what_it_is_asked(lab, predic
     )
     dataset = open_dataset(tmp_path / "white.zarr", window_seconds=2.0, target="event")
     few = {"preset": "tiny", "epochs": 2, "device": "cpu"}
+    with pytest.raises(DataError, match=r"would be called 'my model', .*--name"):
+        fine_tune(dataset, tmp_path / "my model", parameters=few)
     fine_tune(dataset, tmp_path / "model", parameters=few, command="omfa-zoo finetune white.zarr")
     assert load_card(tmp_path / "model").input["whiten"] is True
     whitening = Predictor.from_checkpoint(tmp_path / "model")

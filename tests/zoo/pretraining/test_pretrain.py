@@ -558,6 +558,15 @@ def test_an_interrupt_reaches_the_caller(store, tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
+def test_a_name_that_no_checkpoint_can_have_is_refused_at_once(store, tmp_path):
+    """And not by the card, when the training is done."""
+    with pytest.raises(DataError, match=r"would be called 'my run', .*Give it one: --name"):
+        pretrain_encoder(store, tmp_path / "my run", QUICK)
+    assert not (tmp_path / "my run").exists()
+    called = pretrain_encoder(store, tmp_path / "my run", QUICK, name="mine")
+    assert load_card(called).name == "mine"
+
+
 def test_a_folder_that_holds_another_run_is_refused(store, tmp_path):
     pretrain_encoder(store, tmp_path / "run", QUICK)
     other = Settings(**{**QUICK.__dict__, "seed": 1})
