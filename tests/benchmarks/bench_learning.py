@@ -138,17 +138,21 @@ def labels(scratch: Path, quick: bool) -> None:
 
 def waveform_labels(scratch: Path, quick: bool) -> None:
     """The same of an effect in the waveform, with the controls that learn as the first rows do."""
-    frozen, fitted = {"epochs": 20, "freeze": "encoder"}, {"epochs": 8}
+    frozen, probe = {"epochs": 20, "freeze": "encoder"}, {"head": "logistic"}
+    fitted = {"epochs": 8}
+    wholly = {**fitted, "freeze": "none", "encoder_lr_scale": 1.0}
     ways = {
-        "pre-trained, frozen": ("omfa", frozen, "random weights, frozen"),
-        "random weights, frozen": ("omfa:random", frozen, None),
-        "pre-trained": ("omfa", {**fitted, "freeze": "none", "encoder_lr_scale": 1.0}, "scratch"),
+        "pre-trained, linear probe": ("omfa", probe, "scratch"),
+        "random weights, linear probe": ("omfa:random", probe, "pre-trained, linear probe"),
+        "pre-trained, frozen": ("omfa", frozen, "scratch"),
+        "random weights, frozen": ("omfa:random", frozen, "pre-trained, frozen"),
+        "pre-trained": ("omfa", wholly, "scratch"),
         "scratch": ("omfa:scratch", fitted, None),
         "relative band power": ("relative-band-power+logistic", {}, None),
     }
     settings = Settings("tiny", steps=20 if quick else 600, batch_size=128, channels_per_window=4)
     how = {"seconds": 80, "effect": 3.0, "effect_kind": "waveform"}
-    few_labels(scratch, quick, ways, settings, whiten=True, **how)
+    few_labels(scratch, quick, ways, settings, whiten=True, mask_bad=False, **how)
 
 
 def spread(scratch: Path, quick: bool) -> None:
@@ -269,6 +273,7 @@ def few_labels(
     corpora: Collection[str] = ("dreamer",),
     subjects: int = 10,
     whiten: bool = False,
+    mask_bad: bool = True,
     effect: float = EFFECT,
     **simulated: Any,
 ) -> None:
@@ -288,7 +293,8 @@ def few_labels(
     took = time.perf_counter() - started
     rows = []
     for corpus, store in zip(corpora, stores, strict=True):
-        data = open_dataset(store, WINDOW, target=TARGETS[corpus], cache="memory")
+        how = {"cache": "memory", "mask_bad": mask_bad}
+        data = open_dataset(store, WINDOW, target=TARGETS[corpus], **how)
         few = Protocol("within-subject", train_trials=9)
         results = {}
         for way, (model, parameters, _) in ways.items():
