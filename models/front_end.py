@@ -9,7 +9,8 @@ steps without parameters bring a single-channel window to a common form:
 2. *Scale*: the median is subtracted and the interquartile range divided by, both of which a few
    artefacts do not move. What this removes, the spread and the share of each frequency band in the
    power (Welch 1967, IEEE Trans. Audio Electroacoust. 15, 70-73), is returned as side features,
-   since emotion decoding needs it, beside the spectrum in bins of 1 Hz.
+   since emotion decoding needs it, beside the spectrum in bins of 1 Hz. ``FrontEnd.bursts``
+   measures how unevenly the power of each band is spread over the window.
 
 ``docs/models.md`` gives the formulas and the reasons. Annotations here are evaluated (there is no
 ``from __future__ import annotations``), because TorchScript cannot read them as text.

@@ -97,13 +97,12 @@ def fine_tune(
     >>> fine_tune(data, "calm", parameters=small, calibrate=False).name
     'calm'
     """
-    from omfa.zoo.checkpoints.cards import check_name, source_commit
+    from omfa.zoo.checkpoints.cards import checked_name, source_commit
     from omfa.zoo.checkpoints.decision import as_stored
     from omfa.zoo.checkpoints.folder import save_checkpoint
 
     out = Path(out)
-    name = name or out.resolve().name
-    check_name(name, f"Fine-tuning into {out}")
+    name = checked_name(name or out.resolve().name, f"Fine-tuning into {out}")
     if checkpoint is not None:
         _say_renamed(dataset, checkpoint)
     network, train, validation = _to_fine_tune(

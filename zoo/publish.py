@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.writing import write_whole
-from omfa.zoo.checkpoints.cards import CARD, FILES, README, Card
+from omfa.zoo.checkpoints.cards import CARD, FILES, README, Card, checked_name
 from omfa.zoo.checkpoints.downloads import (
     PACKAGE,
     REGISTRY,
@@ -114,6 +114,7 @@ def publish(
     # Any rate: a model that is given none warns, and only the weights matter here.
     model = build(files, {"sfreq": 128.0}, doing=doing)
     card = Card.from_json(files[CARD])
+    name = checked_name(name or card.name, doing)
     for dataset, text in (attributions or {}).items():
         if dataset not in [part["dataset"] for part in card.saw]:
             raise DataError(doing, f"it did not see {dataset}", f"It saw {card.datasets}")
@@ -132,11 +133,11 @@ def publish(
         )
     card = replace(
         card,
-        name=name or card.name,
+        name=name,
         licence=licence or card.licence,
         use=use or card.use or USE[card.stage],
         limits=limits or card.limits or LIMITS[card.simulated],
-        results=card.results if results is None else _rows(results, name or card.name, weights),
+        results=card.results if results is None else _rows(results, name, weights),
     )
     if not card.licence:
         raise DataError(

@@ -96,6 +96,8 @@ def contents(folder):
 def test_what_is_published_loads_by_name_where_its_entry_is_put(run, tmp_path, home, model):
     out = tmp_path / "out" / "omfa-three"
     source = out.resolve().as_uri()
+    with pytest.raises(DataError, match=r"Publishing .*would be called 'my three'.*--name"):
+        publish(run(), out, name="my three", sources=[source])
     text = publish(run(), out, name="omfa-three", sources=[source])
     assert list_checkpoints().keys() & {"omfa-three"} == set()
     home.mkdir()

@@ -37,14 +37,15 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _NAMED = "up to 64 letters, digits, dots, dashes and underscores, a letter or digit first"
 
 
-def check_name(name: str, doing: str) -> None:
-    """Refuse a name that no checkpoint can have, before the hours that its training takes."""
+def checked_name(name: str, doing: str) -> str:
+    """Return a name; refuse one that no checkpoint can have, before the hours of its training."""
     if not NAME.fullmatch(name):
         raise DataError(
             doing,
             f"the checkpoint would be called {name!r:.80}, and a name is made of {_NAMED}",
             "Give it one: --name NAME",
         )
+    return name
 
 
 DecisionUnit = Literal["window", "trial"]

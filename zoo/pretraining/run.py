@@ -146,7 +146,7 @@ def pretrain_encoder(
         If the stores do not fit together or to the settings, ``out`` holds another run, or the
         loss is not finite.
     """
-    from omfa.zoo.checkpoints.cards import check_name
+    from omfa.zoo.checkpoints.cards import checked_name
 
     settings = settings or Settings()
     given = [stores] if isinstance(stores, (str, Path)) else list(stores)
@@ -160,8 +160,7 @@ def pretrain_encoder(
         "channels": channels,
         "cache": cache,
     }
-    name = name or out.resolve().name
-    check_name(name, f"Pre-training into {out}")
+    name = checked_name(name or out.resolve().name, f"Pre-training into {out}")
     data = open_reads(**reads)  # type: ignore[arg-type]
     check_batches(data, settings)
     _claim(out, settings, addresses, hold_out, channels, data)
