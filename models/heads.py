@@ -122,7 +122,7 @@ class PairScores(torch.autograd.Function):
     SLICE = 2**18  # numbers, 1 MB as float32, so that a slice stays in the cache of a core
 
     @staticmethod
-    def forward(ctx: Any, source: Tensor, target: Tensor, score: Tensor, slope: float) -> Tensor:
+    def forward(source: Tensor, target: Tensor, score: Tensor, slope: float) -> Tensor:
         """Compute the scores.
 
         Parameters
@@ -139,8 +139,6 @@ class PairScores(torch.autograd.Function):
         Tensor
             (batch, n_heads, n, n), at [i, j] the score of source j for target i.
         """
-        ctx.save_for_backward(source, target, score)
-        ctx.slope = slope
         batch, n, _ = source.shape
         matrix = block_diagonal(score)
         scores = source.new_empty(batch, len(score), n, n)
@@ -150,6 +148,28 @@ class PairScores(torch.autograd.Function):
             part = matrix @ pair.flatten(0, 2).T
             scores[rows] = part.unflatten(1, pair.shape[:3]).transpose(0, 1)
         return scores
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, float], output: Tensor
+    ) -> None:
+        """Keep what the backward pass needs."""
+        ctx.save_for_backward(*inputs[:3])
+        ctx.slope = inputs[3]
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], *inputs: Tensor | float
+    ) -> tuple[Tensor, int]:
+        """Compute the scores of several graphs, each with weights of its own, one by one."""
+
+        def one(i: int) -> list[Any]:
+            return [
+                value.select(dim, i) if isinstance(value, Tensor) and dim is not None else value
+                for value, dim in zip(inputs, in_dims, strict=True)
+            ]
+
+        return torch.stack([PairScores.apply(*one(i)) for i in range(info.batch_size)]), 0
 
     @staticmethod
     @once_differentiable

@@ -43,7 +43,7 @@ print(len(UCS.union(list(stores.values()))), "channels in their union")
 # %%
 # Stage 1
 # -------
-# ``omfa-zoo pretrain seed.zarr deap.zarr --out two`` with ``--preset small`` and its 20,000 steps
+# ``omfa-zoo pretrain seed.zarr deap.zarr --out two`` with ``--preset small`` and its 2,000 steps
 # is the real thing. Its loss has to fall below that of guessing.
 
 import logging

@@ -4,10 +4,11 @@
 
 Stage 1 in pairs a second, for each preset, eager and compiled, in float32 (with TF32) and bfloat16:
 the share of the card's peak by counted operations, memory, and how long a step waits for data.
-Stage 2 beside braindecode's networks at 62 and 14 channels; windows a second from the device's
-memory; how long one window takes. What matters most comes first, so that a run that is cut off has
-measured it. ``--device cpu --rehearse`` runs all of it in tiny sizes, whose figures mean nothing;
-``--count`` measures nothing and counts the operations and bytes of steps, on no device at all.
+Stage 2 beside braindecode's networks at 62 and 14 channels; heads on a frozen encoder, one and
+sixteen folds at once; windows a second from the device's memory; how long one window takes. What
+matters most comes first, so that a run that is cut off has measured it. ``--device cpu --rehearse``
+runs all of it in tiny sizes, whose figures mean nothing; ``--count`` measures nothing and counts
+the operations and bytes of steps, on no device at all.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,11 +38,16 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from omfa.models import OMFA
+from omfa.pipeline.channels import UCS
 from omfa.zoo.data.dataset import Batch
 from omfa.zoo.data.opening import open_dataset
+from omfa.zoo.estimators.network import Network
+from omfa.zoo.estimators.omfa_networks import omfa
+from omfa.zoo.estimators.stacked import Stack, cross_entropies
 from omfa.zoo.pretraining import module as pretraining
 from omfa.zoo.pretraining.module import Contrastive
 from omfa.zoo.pretraining.settings import Settings
+from omfa.zoo.protocols.windows import COLUMNS, ArrayDataset, Windows
 
 PEAK = {
     # TFLOP/s without sparsity, of the makers' data sheets: (bfloat16, TF32).
@@ -345,6 +352,39 @@ def steps_of_stage2(
     return step, counter.get_total_flops()
 
 
+def heads(table: Table, where: Where, preset: str, n_chans: int, at_once: int) -> None:
+    """Measure fits of a head on a frozen encoder, so many folds at once."""
+    where.reset()
+    where.precision("highest")
+    few = 2 if where.rehearse else 64
+    model, sample = head_and_windows(preset, n_chans, few, at_once, str(where.device))
+    # As in a session of SEED under five folds: 4 s windows of 15 trials of four minutes.
+    sizes = [(few, 0, few) if where.rehearse else (680, 0, 170)] * at_once
+    seconds = model.expected_seconds(sample, sizes) / at_once
+    table.add(
+        f"a head on embeddings, {preset}, {n_chans} channels, fits",
+        f"{at_once} at once, float32",
+        model.training.batch_size,
+        1 / seconds,
+        "",
+        where.memory(),
+    )
+
+
+def head_and_windows(
+    preset: str, n_chans: int, n: int, at_once: int, device: str
+) -> tuple[Network, Windows]:
+    """Make an omfa whose encoder is frozen, and labelled windows of noise."""
+    rows = pd.DataFrame({name: ["1"] * n for name in COLUMNS}).assign(target=np.arange(n) % 2)
+    X = 20 * np.random.default_rng(0).standard_normal((n, n_chans, 512))
+    channels = UCS.names[:n_chans]
+    data = ArrayDataset(X, rows, sfreq=128.0, channels=channels)
+    windows = Windows(data, np.arange(n), classes=("0", "1"), y=np.arange(n) % 2)
+    model = omfa(preset=preset, freeze="encoder", folds_at_once=at_once, device=device)
+    assert isinstance(model, Network)
+    return model, windows
+
+
 # ---- data and latency -----------------------------------------------------------------------
 
 
@@ -538,11 +578,36 @@ def count_stage2(preset: str, n_chans: int, batch: int = 64) -> list[tuple[Any, 
     return rows
 
 
+def count_heads(preset: str, n_chans: int, at_once: int, batch: int = 32) -> tuple[Any, ...]:
+    """Count a step of heads on embeddings, all but the optimizer, on the device ``meta``."""
+    model, windows = head_and_windows(preset, n_chans, 2, at_once, "cpu")
+    stack = Stack([model.build(windows).to("meta") for _ in range(at_once)])
+    n_features = windows.features(model.features).shape[-1]
+    x = torch.empty(at_once, batch, n_chans, n_features, device="meta")
+    there = torch.empty(at_once, batch, n_chans, dtype=torch.bool, device="meta")
+    y = torch.empty(at_once, batch, dtype=torch.long, device="meta")
+    weight = torch.empty(at_once, 2, device="meta")
+
+    def step() -> None:
+        if at_once == 1:
+            network = stack.networks[0].train()
+            loss = F.cross_entropy(network(x[0], there[0]), y[0], weight[0], label_smoothing=0.1)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        else:
+            cross_entropies(stack(x, there), y, weight, 0.1).sum().backward()
+            stack.clip(1.0)
+
+    _, figures = counted(step)
+    return f"{preset}, {n_chans} channels, heads of {at_once} on embeddings", batch, *figures
+
+
 def count() -> None:
     """Print operations and bytes of a step of both stages."""
     print("| part | batch | operations | GFLOP | MB read and written |\n|---|---|---|---|---|")
     rows = [*count_stage1("small", 1024), *count_stage1("base", 4096)]
     rows += [*count_stage2("small", 62), *count_stage2("small", 14)]
+    rows += [count_heads("small", n_chans, n) for n_chans in (62, 14) for n in (1, 16)]
     for name, batch, ops, gflop, megabytes in rows:
         print(f"| {name} | {batch:,} | {ops:,} | {gflop:,.3g} | {megabytes:,.0f} |")
 
@@ -559,11 +624,13 @@ def cases(where: Where) -> list[tuple[Any, ...]]:
         ]
         # bfloat16 is slow on most CPUs.
         made += [("stage2", name, 3, "eager", "tf32", 2) for name in networks(3)]
+        made += [("heads", "tiny", 3, n) for n in (1, 2)]
         return [*made, ("windows", 16), ("profile",), ("latency", "tiny", 3, "eager")]
     both = ("OMFA small", "Labram")
     made = [("stage1", "base", "eager", "bf16", batch) for batch in (1024, 4096, 8192)]
     made += [("stage2", name, 62, "eager", "bf16", batch) for batch in (64, 512) for name in both]
     made += [("stage1", "small", "eager", "bf16", batch) for batch in (1024, 4096, 8192)]
+    made += [("heads", "small", n_chans, n) for n_chans in (62, 14) for n in (1, 16)]
     made += [("windows", 1024)]
     made += [("stage2", name, 62, "compiled", "bf16", 512) for name in both]
     made += [("stage1", "base", "compiled", "bf16", batch) for batch in (4096, 1024)]
@@ -673,6 +740,15 @@ def main() -> None:
                 f"{how}, {precision}",
                 batch,
                 lambda of=of: stage2(table, where, *of),
+            )
+        elif kind == "heads":
+            preset, n_chans, n = of
+            attempt(
+                table,
+                f"a head on embeddings, {preset}, {n_chans} channels, fits",
+                f"{n} at once, float32",
+                0,
+                lambda of=of: heads(table, where, *of),
             )
         elif kind == "profile":
             attempt(

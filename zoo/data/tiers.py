@@ -266,6 +266,11 @@ def default_cache_dir() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "omfa"
 
 
+def fits(nbytes: int, device: torch.device) -> bool:
+    """Return whether a CUDA device has room for that and for the work on it."""
+    return nbytes <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]
+
+
 def choose(nbytes: int, device: str | torch.device, cache_dir: Path) -> Cache:
     """Return the first tier that decoded signals fit into: memory, memmap, stream.
 
@@ -280,8 +285,7 @@ def choose(nbytes: int, device: str | torch.device, cache_dir: Path) -> Cache:
     """
     device = torch.device(device)
     if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-        return "memory" if nbytes <= MEMORY_SHARE * free else "stream"
+        return "memory" if fits(nbytes, device) else "stream"
     if nbytes <= MEMORY_SHARE * psutil.virtual_memory().available:
         return "memory"
     there = next(folder for folder in (cache_dir, *cache_dir.parents) if folder.exists())

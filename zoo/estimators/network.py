@@ -29,11 +29,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omfa.pipeline.errors import DataError
-from omfa.zoo.data.tiers import onto
+from omfa.zoo.data.tiers import fits, onto
 from omfa.zoo.estimators.device import ONE_AT_A_TIME, choose_device, threads
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
 from omfa.zoo.estimators.schedule import adamw_and_schedule
 from omfa.zoo.estimators.settings import Training
+from omfa.zoo.estimators.stacked import Stack, cross_entropies
 from omfa.zoo.protocols.metrics import confusion_matrix, fit_temperature, scores, softmax
 from omfa.zoo.protocols.windows import BATCH, Estimator, Windows
 
@@ -162,6 +163,43 @@ class Network(Estimator):
                 self._train(train.joined(validation), None, epochs)
         return self
 
+    @property
+    def at_once(self) -> int:  # type: ignore[override]
+        """How many folds are fitted as one network; see ``Training.folds_at_once``."""
+        if self.features is None or self.training.chooses or self.calibrates:
+            return 1
+        if self.training.folds_at_once is not None:
+            return self.training.folds_at_once
+        if self.device.type != "cuda":
+            return 1
+        # Small's graph over 62 channels keeps .4 GiB of a batch of 32 for its backward pass.
+        memory = torch.cuda.get_device_properties(self.device).total_memory
+        return max(1, min(16, memory // 2**30))
+
+    def fit_at_once(
+        self, models: Sequence[Network], sides: Sequence[tuple[Windows, Windows]]
+    ) -> list[Exception | None]:
+        """Fit the heads of several folds as one network; return what failed of each.
+
+        First weights, order of windows and clipping are each fold's own, as in ``fit``. What
+        dropout draws is not: it is drawn for all, from the first one's seed.
+
+        Raises
+        ------
+        DataError
+            If the device has no room for so many.
+        """
+        joined = [train.joined(validation) for train, validation in sides]
+        try:
+            with self._at_work():
+                return self._train_at_once(models, joined)
+        except torch.OutOfMemoryError as error:
+            raise DataError(
+                f"Fitting {len(models)} folds at once",
+                f"{self.device} has no room for them",
+                f"Set folds_at_once to {len(models) // 2}, and lower where that is too many",
+            ) from error
+
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
         """Return the class of each window."""
         with self._at_work():
@@ -188,6 +226,7 @@ class Network(Estimator):
         n_steps = math.ceil(len(y) / how.batch_size)
         # Of all epochs, even where `stop` ends a refit early: its rates are those of the first fit.
         optimizer, schedule = self.optimizer(how.epochs * n_steps)
+        network = torch.compile(self.network_, dynamic=False) if how.compile else self.network_
         order = np.random.default_rng(self.seed)
         best, best_loss, state = 0, math.inf, None
         history = []
@@ -196,15 +235,12 @@ class Network(Estimator):
             # Summed on the device: reading each step's loss would make the CPU wait for a GPU.
             total = torch.zeros((), device=self.device)
             for rows in np.array_split(order.permutation(len(y)), n_steps):
-                total += self._step(inputs(rows), y[onto(rows, self.device)], weight, optimizer)
+                at = onto(rows, self.device)
+                total += self._step(network, inputs(rows), y[at], weight, optimizer)
                 schedule.step()
             row: dict[str, float] = {"epoch": epoch, "loss": total.item() / n_steps}
             if not math.isfinite(row["loss"]):
-                raise DataError(
-                    f"Fitting a network, epoch {epoch}",
-                    f"the loss is {row['loss']}",
-                    f"Lower lr ({how.lr:g}), or look for broken signals in the stores' report",
-                )
+                raise _no_number(epoch, row["loss"], how.lr)
             if held_out is not None and validation is not None:
                 row |= self.judge(held_out, validation)
             if held_out is None or how.patience is None:
@@ -223,8 +259,79 @@ class Network(Estimator):
             self.history_, self.best_ = history, history[best - 1]
         return best
 
+    def _train_at_once(
+        self, models: Sequence[Network], sides: Sequence[Windows]
+    ) -> list[Exception | None]:
+        """Run the epochs of several folds, each of whose sides has as many windows."""
+        how, n_windows = self.training, len(sides[0])
+        n_steps = math.ceil(n_windows / how.batch_size)
+        stack, step = self._stacked(models, sides, how.epochs * n_steps)
+        orders = [np.random.default_rng(model.seed) for model in models]
+        failed: list[Exception | None] = [None] * len(models)
+        for model in models:
+            model.history_ = []
+        for epoch in range(1, how.epochs + 1):
+            total = torch.zeros(len(models), device=self.device)
+            dealt = [np.array_split(order.permutation(n_windows), n_steps) for order in orders]
+            for rows in zip(*dealt, strict=True):
+                total += step(np.stack(rows))
+            for i, loss in enumerate((total / n_steps).tolist()):
+                models[i].history_.append({"epoch": epoch, "loss": loss})
+                models[i].best_ = models[i].history_[-1]
+                if failed[i] is None and not math.isfinite(loss):
+                    failed[i] = _no_number(epoch, loss, how.lr)
+        stack.hand_back()
+        return failed
+
+    def _stacked(
+        self, models: Sequence[Network], sides: Sequence[Windows], n_steps: int
+    ) -> tuple[Stack, Callable[[npt.NDArray[np.int64]], Tensor]]:
+        """Build the networks of folds, and what takes one of their ``n_steps`` steps.
+
+        Returns
+        -------
+        Stack
+        callable
+            Takes the positions of windows on each side, shape (n_models, batch), and returns the
+            losses, shape (n_models,).
+        """
+        how = self.training
+        for model, side in zip(models, sides, strict=True):
+            torch.manual_seed(model.seed)  # the first weights of a fit of its own
+            model.network_ = model.build(side).to(self.device)
+        self._seed()
+        stack = Stack([model.network_ for model in models], compiled=how.compile)
+        assert self.features is not None
+        features, places = sides[0].features_of_all(sides, self.features)
+        inputs, place = FeatureBatches(features, self.device), np.stack(places)
+        y = torch.stack([onto(side.y, self.device) for side in sides])
+        weight = torch.stack([class_weights(each, len(sides[0].classes)) for each in y])
+        optimizer, schedule = adamw_and_schedule(
+            [(stack.weights.values(), 1.0)],
+            lr=how.lr,
+            weight_decay=how.weight_decay,
+            n_steps=n_steps,
+            warm_up=how.warm_up,
+            stacked=True,
+        )
+
+        def step(rows: npt.NDArray[np.int64]) -> Tensor:
+            logits = stack(*inputs(np.take_along_axis(place, rows, axis=1)))
+            target = y.gather(1, onto(rows, self.device))
+            loss = cross_entropies(logits, target, weight, how.label_smoothing)
+            optimizer.zero_grad()
+            # Of the sum: a weight of one network has no part in the loss of another.
+            loss.sum().backward()
+            stack.clip(how.clip)
+            optimizer.step()
+            schedule.step()
+            return loss.detach()
+
+        return stack, step
+
     def _step(
         self,
+        network: Callable[..., Tensor],
         inputs: tuple[Tensor, Tensor],
         y: Tensor,
         weight: Tensor,
@@ -232,7 +339,7 @@ class Network(Estimator):
     ) -> Tensor:
         """Take a step; return the loss."""
         smoothing = self.training.label_smoothing
-        loss = F.cross_entropy(self.network_(*inputs), y, weight, label_smoothing=smoothing)
+        loss = F.cross_entropy(network(*inputs), y, weight, label_smoothing=smoothing)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network_.parameters(), self.training.clip)
@@ -259,16 +366,20 @@ class Network(Estimator):
             y = torch.from_numpy(sample.y).to(self.device)
             inputs, weight = self.inputs_of(sample), class_weights(y, len(sample.classes))
             optimizer, _ = self.optimizer(1)
+            network = torch.compile(self.network_, dynamic=False) if how.compile else self.network_
             # Repeated to a full batch where the sample is smaller: a step's time follows its size.
             rows = np.resize(np.arange(len(y)), how.batch_size)
 
             def step() -> None:
                 # .item() waits for a GPU; without it the time would be that of queueing the work.
-                self._step(inputs(rows), y[rows], weight, optimizer).item()
+                self._step(network, inputs(rows), y[rows], weight, optimizer).item()
 
             self.freeze(False)
             a_step = _timed(step)
             a_window = _timed(lambda: self.logits(inputs, len(y))) / len(y)
+            if (n := min(self.at_once, len(sizes))) > 1:
+                _, all_step = self._stacked([copy.copy(self) for _ in range(n)], [sample] * n, 1)
+                a_step = _timed(lambda: all_step(np.stack([rows] * n)).sum().item()) / n
         seconds = 0.0
         for train, validation, test in sizes:
             # A refit learns from both sides, and comes after a fit on one where an epoch is chosen.
@@ -303,15 +414,11 @@ class Network(Estimator):
 
     def inputs_of(self, windows: Windows) -> Inputs:
         """Return a function that gives the network's arguments for some windows of a side."""
-        known = None if self.features is None else windows.features(self.features)
+        if self.features is not None:
+            return FeatureBatches(windows.features(self.features), self.device)
 
         def inputs(rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-            if known is None:
-                x, present = windows.take(rows)
-            else:
-                x = known[rows].astype(np.float32)
-                # Features of an absent channel are NaN throughout; the first one tells.
-                present = np.isfinite(x[..., 0])
+            x, present = windows.take(rows)
             return onto(x, self.device), onto(present, self.device)
 
         return inputs
@@ -371,6 +478,37 @@ class Network(Estimator):
         with ONE_AT_A_TIME, torch.random.fork_rng(devices), threads(self.training.threads):
             self._seed()
             yield
+
+
+def _no_number(epoch: int, loss: float, lr: float) -> DataError:
+    return DataError(
+        f"Fitting a network, epoch {epoch}",
+        f"the loss is {loss}",
+        f"Lower lr ({lr:g}), or look for broken signals in the stores' report",
+    )
+
+
+class FeatureBatches:
+    """Takes batches out of known features, which lie on the device where it has room for them.
+
+    Parameters
+    ----------
+    features : ndarray of float, shape (n_windows, n_chans, ...)
+        NaN throughout for an absent channel.
+    device : torch.device
+    """
+
+    def __init__(self, features: npt.NDArray[Any], device: torch.device) -> None:
+        self.features, self.device = torch.from_numpy(features), device
+        if device.type == "cuda" and fits(features.nbytes, device):
+            self.features = self.features.to(device)
+
+    def __call__(self, rows: npt.NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return the features of ``rows``, of any shape, and which channels they have."""
+        # To float32 where they are used: stored ones are half as large on their way there.
+        x = onto(self.features[onto(rows, self.features.device)], self.device).float()
+        # Of an absent channel all are NaN; the first one tells.
+        return x, torch.isfinite(x[..., 0])
 
 
 def _timed(work: Callable[[], Any], times: int = 3) -> float:

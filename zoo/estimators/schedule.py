@@ -47,6 +47,7 @@ def adamw_and_schedule(
     n_steps: int,
     warm_up: float,
     betas: tuple[float, float] = (0.9, 0.999),
+    stacked: bool = False,
 ) -> tuple[AdamW, LambdaLR]:
     """Make AdamW and its schedule, whose ``step()`` is due after each step of the optimizer.
 
@@ -64,6 +65,9 @@ def adamw_and_schedule(
         Share of them in which the rate rises.
     betas : (float, float)
         Decay of AdamW's running means of gradients and of their squares.
+    stacked : bool
+        Whether each parameter is that of several networks, along a first dimension that does not
+        count.
 
     Returns
     -------
@@ -74,7 +78,7 @@ def adamw_and_schedule(
     """
     groups = [
         {
-            "params": [p for p in parameters if (p.ndim > 1) is matrices],
+            "params": [p for p in parameters if (p.ndim - stacked > 1) is matrices],
             "lr": lr * share,
             "weight_decay": weight_decay if matrices else 0.0,
         }

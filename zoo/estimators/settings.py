@@ -176,6 +176,16 @@ class Training:
     threads : int
         Threads of the CPU in a fit. They decide the order of sums, and so the result; folds are
         what runs in parallel.
+    folds_at_once : int or None
+        Folds of equally many windows whose heads, on a frozen encoder, are fitted as one network:
+        on a GPU, where a step of one head is the starting of its kernels and little else. By
+        default one for each GiB of the GPU's memory, at most 16; 1 on a CPU, which gains nothing,
+        and where an epoch is chosen. It decides which random numbers a fold draws, and so the
+        result.
+    compile : bool
+        Compile the steps (torch.compile), for which a C compiler must be there. For a GPU, where it
+        joins small kernels and halves a step of omfa; a CPU gains nothing. It takes a minute, once
+        for all folds of a process.
 
     Examples
     --------
@@ -199,6 +209,8 @@ class Training:
     refit: bool = True
     device: str = "auto"
     threads: int = 1
+    folds_at_once: int | None = None
+    compile: bool = False
 
     @property
     def chooses(self) -> bool:
@@ -208,7 +220,10 @@ class Training:
     def __post_init__(self) -> None:
         wrong = [
             f"{name}={getattr(self, name)!r}"
-            for name in ("epochs", "lr", "batch_size", "patience", "clip", "threads")
+            for name in (
+                *("epochs", "lr", "batch_size", "patience", "clip"),
+                *("threads", "folds_at_once"),
+            )
             if (value := getattr(self, name)) is not None and not value > 0
         ]
         wrong += [

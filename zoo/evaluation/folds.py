@@ -183,7 +183,10 @@ def run_folds(
 ) -> list[tuple[int, str]]:
     """Run the folds in ``todo`` and keep them; return those that failed with their errors."""
     failed = []
-    done = spread(_run_fold, job, [(k, folds[k]) for k in todo])
+    groups = _at_once(job, folds, todo)
+    ran = spread(_run_group, job, [[(k, folds[k]) for k in group] for group in groups])
+    wanted = set(todo)
+    done = (fold for group in ran for fold in group if fold[0] in wanted)
     for k, arrays, error in _bar(done, len(todo), "fold", progress):
         if progress:
             LOG.debug("fold %s: %s", folds[k].name, error or "done")
@@ -198,6 +201,21 @@ def run_folds(
     return sorted(failed)
 
 
+def _at_once(job: Job, folds: Sequence[Fold], todo: Sequence[int]) -> list[list[int]]:
+    """Return the numbers of folds that are fitted in one go, those in ``todo`` and no others.
+
+    Those beside which a fold is fitted decide what it draws at random. So the groups are those of
+    all folds, and one is run whole even if some of it is kept.
+    """
+    if not todo or (most := job.make(0).at_once) == 1:
+        return [[k] for k in todo]
+    alike: dict[int, list[int]] = {}
+    for k, fold in enumerate(folds):
+        alike.setdefault(len(fold.train) + len(fold.validation), []).append(k)
+    groups = [ks[i : i + most] for ks in alike.values() for i in range(0, len(ks), most)]
+    return [group for group in groups if not set(group).isdisjoint(todo)]
+
+
 def _bar(done: Iterator[Any], total: int, unit: str, progress: bool) -> Iterator[Any]:
     if not progress:
         return done
@@ -205,12 +223,35 @@ def _bar(done: Iterator[Any], total: int, unit: str, progress: bool) -> Iterator
     return shown
 
 
-def _run_fold(job: Job, numbered: tuple[int, Fold]) -> tuple[int, dict[str, npt.NDArray[Any]], str]:
-    """Fit and predict one fold; an error is returned, so that the other folds go on."""
-    k, fold = numbered
+Ran = tuple[int, dict[str, npt.NDArray[Any]], str]
+"""A fold's number, what it predicted, and why it failed."""
+
+
+def _run_group(job: Job, group: Sequence[tuple[int, Fold]]) -> list[Ran]:
+    """Fit folds in one go and predict; an error is returned, so that the other folds go on."""
     try:
-        model = job.make(k)
-        model.fit(job.windows(fold.train), job.windows(fold.validation))
+        models = [job.make(k) for k, _ in group]
+        sides = [(job.windows(fold.train), job.windows(fold.validation)) for _, fold in group]
+        if len(group) == 1:
+            models[0].fit(*sides[0])
+            failed: list[Exception | None] = [None]
+        else:
+            failed = models[0].fit_at_once(models, sides)
+    except Exception as error:  # any model may fail in any way; the run reports it at its end
+        return [(k, {}, _told(error)) for k, _ in group]
+    return [
+        _predicted(job, k, fold, model) if error is None else (k, {}, _told(error))
+        for (k, fold), model, error in zip(group, models, failed, strict=True)
+    ]
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _predicted(job: Job, k: int, fold: Fold, model: Estimator) -> Ran:
+    """Predict a fold's test side."""
+    try:
         test = job.windows(fold.test, labelled=False)
         y_pred = np.asarray(model.predict(test))
         n_outputs = len(job.labels.classes)
@@ -229,8 +270,8 @@ def _run_fold(job: Job, numbered: tuple[int, Fold]) -> tuple[int, dict[str, npt.
         }
         if (p := model.predict_proba(test)) is not None:
             arrays["p"] = _checked(np.asarray(p, np.float64), (len(y_pred), n_outputs))
-    except Exception as error:  # any model may fail in any way; the run reports it at its end
-        return k, {}, f"{type(error).__name__}: {error}"
+    except Exception as error:
+        return k, {}, _told(error)
     return k, arrays, ""
 
 

@@ -336,9 +336,9 @@ class Grid:
             )
             lines += [f"  {line}" for line in (f"{largest}, the largest:", *text.splitlines())]
         n_fits: dict[tuple[str, Protocol], int] = {}
-        a_fit: dict[tuple[str, str], float] = {}
+        a_fit: dict[tuple[str, str, str | None], float] = {}
         for row, protocol in self._kinds:
-            kind, like = (row.dataset, protocol), (row.model, row.dataset)
+            kind, like = (row.dataset, protocol), self._like(row)
             if timed:
                 if like not in a_fit:
                     self.say(f"timing {row.model} on {row.dataset}")
@@ -356,9 +356,9 @@ class Grid:
             if run not in counted:
                 counted.add(run)
                 fits += own
-                seconds += own * a_fit.get((row.model, row.dataset), 0.0)
+                seconds += own * a_fit.get(self._like(row), 0.0)
             claim = f"; the paper: {row.claim}" if row.claim else ""
-            took = f", about {duration(own * a_fit[row.model, row.dataset])}" if timed else ""
+            took = f", about {duration(own * a_fit[self._like(row)])}" if timed else ""
             lines.append(
                 f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits{took}, {protocol}{claim}"
             )
@@ -372,6 +372,10 @@ class Grid:
                 "--timed measures how long it takes on this machine, by a few steps of each"
             )
         return "\n".join(lines)
+
+    def _like(self, row: Row) -> tuple[str, str, str | None]:
+        """Return what rows share whose fits take about as long: a head decides it where one is."""
+        return row.model, row.dataset, self.parameters(row).get("head")
 
     def _n_folds(self, name: str, protocol: Protocol) -> int:
         """Count the folds of a corpus from its trial tables: a stream decodes nothing by itself."""

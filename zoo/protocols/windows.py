@@ -450,6 +450,31 @@ class Windows:
         groups = codes(self.dataset.metadata.iloc[self.rows], CENTRED_BY[self._centred])
         return centred(values, groups, extractor.centre)
 
+    def features_of_all(
+        self, sides: Sequence[Windows], extract: Extract
+    ) -> tuple[npt.NDArray[Any], list[Rows]]:
+        """Return ``extract`` of several sides, of a window that several have once.
+
+        Parameters
+        ----------
+        sides : sequence of Windows
+            Of this dataset, centred as this side is. What is centred is each side's own.
+        extract : Extractor or function
+
+        Returns
+        -------
+        ndarray, shape (n_rows, ...)
+        list of ndarray of int, shape (n_windows,)
+            For each side the rows of its windows.
+        """
+        if self._centred is not None:
+            ends = np.cumsum([len(side) for side in sides])
+            rows = [np.arange(end - len(side), end) for end, side in zip(ends, sides, strict=True)]
+            return np.concatenate([side.features(extract) for side in sides]), rows
+        shared = np.unique(np.concatenate([side.rows for side in sides]))
+        whole = Windows(self.dataset, shared, classes=self.classes, features=self._features)
+        return whole.features(extract), [np.searchsorted(shared, side.rows) for side in sides]
+
 
 def less_mean(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Subtract the mean over windows; NaN, which stands for an absent channel, is in no mean.
@@ -570,10 +595,13 @@ class Estimator(ABC):
     bands : mapping of str to (float, float), or None
         The frequency bands that its features measure, in Hz, by name. Signals that lack one are
         named before a run.
+    at_once : int
+        How many folds of equally many windows it fits in one go, with ``fit_at_once``.
     """
 
     features: Extract | None = None
     reads_signals: bool = False
+    at_once: int = 1
     bands: Mapping[str, tuple[float, float]] | None = None
 
     @abstractmethod
@@ -582,6 +610,24 @@ class Estimator(ABC):
 
         Both have ``y``, the classes, shape (n_windows,).
         """
+
+    def fit_at_once(
+        self, models: Sequence[Any], sides: Sequence[tuple[Windows, Windows]]
+    ) -> list[Exception | None]:
+        """Fit several models, this one and others of other seeds, where ``at_once`` is above 1.
+
+        Parameters
+        ----------
+        models : sequence of Estimator
+        sides : sequence of (Windows, Windows)
+            For each model its training and validation side; all of equally many windows.
+
+        Returns
+        -------
+        list of Exception or None
+            For each model why it could not be fitted.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:

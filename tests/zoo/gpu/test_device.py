@@ -21,9 +21,11 @@ from omfa.zoo.cli.main import main
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.tiers import onto
 from omfa.zoo.estimators.embeddings import Embeddings
+from omfa.zoo.evaluation.run import evaluate
 from omfa.zoo.pretraining.loss import nt_xent
 from omfa.zoo.pretraining.run import learning_curve, pretrain_encoder
 from omfa.zoo.pretraining.settings import Settings
+from omfa.zoo.protocols.protocol import Protocol
 
 SMALL = Settings(preset="tiny", window_seconds=2, lag_seconds=(1, 2), channels_per_window=4)
 # Noise has nothing to learn from but what two views share.
@@ -347,6 +349,22 @@ def test_stage_2_by_its_command(store, device, tmp_path):
     x = 20 * torch.randn(4, 6, 256)
     want = model(x)
     torch.testing.assert_close(model.to(device)(x.to(device)).cpu(), want, atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_heads_on_a_frozen_encoder(n, store, device):
+    data = open_dataset(store, 2.0, target="emotion", cache="memory")
+    how = {"preset": "tiny", "freeze": "encoder", "epochs": 3, "channel_drop_prob": 0.0}
+    how |= {"drop_prob": 0.0, "edge_drop_prob": 0.0}
+
+    def found(**where):
+        result = evaluate(
+            "omfa", data, Protocol("cross-subject", n_folds=3), parameters=how | where
+        )
+        return result.predictions.filter(like="p_").to_numpy()
+
+    want = found(device="cpu", folds_at_once=1)
+    np.testing.assert_allclose(found(device=device, folds_at_once=n), want, atol=1e-2)
 
 
 def test_features_of_a_frozen_encoder(store, device):

@@ -42,8 +42,12 @@ def test_the_prepared_run_in_tiny_sizes(lay_store, tmp_path):
     page = (out / "gpu.md").read_text()
     assert "A rehearsal in tiny sizes" in page
     assert "2 passed, 0 failed, 0 error." in page
-    rows = [line for line in page.splitlines() if line.startswith(("| stage", "| window", "| one"))]
-    assert len(rows) == 11
+    rows = [
+        line
+        for line in page.splitlines()
+        if line.startswith(("| stage", "| window", "| one", "| a head"))
+    ]
+    assert len(rows) == 13
     assert not [row for row in rows if "failed" in row or "out of memory" in row]
     assert "Out of time" not in page
     packed = b"".join(path.read_bytes() for path in sorted(out.glob("checkpoint.tar.*")))
