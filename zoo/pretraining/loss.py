@@ -78,44 +78,51 @@ def nt_xent(
     # A positive that starts within `reach` was marked as near; the anchor was too, and stays out.
     # By scatter: a value set at indices is copied to a GPU first, and the host would wait for that.
     excluded.scatter_(1, positive[:, None], False).scatter_(1, mine[:, None], True)
-    log_weights: Tensor | float = 0.0
-    if side is not None and match_width is not None:
-        negative = (~excluded).scatter_(1, positive[:, None], False)
-        log_weights = _log_weights(side, negative, match_width)
+    # Less the positive. In float32: whole numbers would be twice as large as what they count.
+    n_negatives = excluded.shape[1] - 1 - excluded.sum(1, dtype=torch.float32)
+    if side is None or match_width is None:
+        log_weights = z.new_zeros(excluded.shape).masked_fill_(excluded, -torch.inf)
+    else:
+        excluded.scatter_(1, positive[:, None], True)
+        log_weights = _log_weights(side, excluded, n_negatives, match_width)
+        log_weights.scatter_(1, positive[:, None], 0.0)
     losses, accuracies = [], []
     for part in z.reshape(-1, *z.shape[-3:]):
-        similarity = part.flatten(0, 1) @ _gathered(part).flatten(0, 1).T  # (2 n, 2 all)
-        similarity = (similarity / temperature + log_weights).masked_fill(excluded, -torch.inf)
+        one, others = part.flatten(0, 1), _gathered(part).flatten(0, 1)
+        # In one operation: a matrix of all pairs is larger than all else of a step.
+        similarity = torch.addmm(log_weights, one, others.T, alpha=1 / temperature)
         losses.append(F.cross_entropy(similarity, positive))
         accuracies.append((similarity.detach().argmax(1) == positive).float().mean())
-    negatives = (~excluded).sum(1).float().mean() - 1  # less the positive
-    return torch.stack(losses).mean(), torch.stack(accuracies).mean(), negatives
+    return torch.stack(losses).mean(), torch.stack(accuracies).mean(), n_negatives.mean()
 
 
-def _log_weights(side: Tensor, negative: Tensor, width: float) -> Tensor:
+def _log_weights(side: Tensor, excluded: Tensor, n_negatives: Tensor, width: float) -> Tensor:
     """Weigh each anchor's negatives by how well their side features match its own.
 
     Parameters
     ----------
     side : Tensor, shape (2, batch, n_side)
-    negative : Tensor of bool, shape (2 * batch, 2 * all)
+    excluded : Tensor of bool, shape (2 * batch, 2 * all)
+        All that is no negative.
+    n_negatives : Tensor, shape (2 * batch,)
     width : float
 
     Returns
     -------
     Tensor, shape (2 * batch, 2 * all)
         Logarithms of weights whose mean over an anchor's negatives is 1, so that chance and
-        temperature mean what they mean without; 0 for all that is no negative.
+        temperature mean what they mean without; -inf for all that is excluded.
     """
     mine = side.detach().float().transpose(0, 1)  # (batch, 2, n_side)
     others = _gathered(mine.contiguous()).flatten(0, 1)
     mine = mine.flatten(0, 1)
-    centre, spread = others.mean(0), others.std(0).clamp(min=1e-6)
-    distance = torch.cdist((mine - centre) / spread, (others - centre) / spread)
-    log = (-0.5 * (distance / width) ** 2).masked_fill(~negative, -torch.inf)
+    centre, scale = others.mean(0), width * others.std(0).clamp(min=1e-6)
+    log = torch.cdist((mine - centre) / scale, (others - centre) / scale)
+    # In place: a matrix of all pairs is larger than all else of a step.
+    log.square_().mul_(-0.5).masked_fill_(excluded, -torch.inf)
+    mean = log.logsumexp(1) - n_negatives.log()
     # An anchor without negatives has nothing to weigh, and no finite sum.
-    mean = log.logsumexp(1, keepdim=True) - negative.sum(1, keepdim=True).clamp(min=1).log()
-    return torch.where(negative, log - mean, torch.zeros_like(log))
+    return log.sub_(mean.masked_fill_(n_negatives == 0, 0.0)[:, None])
 
 
 def _pairs(one: Tensor, other: Tensor) -> Tensor:
