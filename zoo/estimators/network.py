@@ -18,6 +18,7 @@ import copy
 import math
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
@@ -65,6 +66,12 @@ class Network(Estimator):
     layer_decay : float, optional
         The learning rate of each layer of the encoder as a share of that of the layer above it;
         then ``encoder_lr_scale`` has no part.
+    at_once : int
+        How many folds may be fitted as one network. Above 1 only if the network reads features, all
+        of it learns at one rate, and sides of as many windows make networks that are alike but for
+        the weights that learn.
+    compiled : bool
+        Whether the steps of a fit are compiled.
 
     Attributes
     ----------
@@ -101,6 +108,8 @@ class Network(Estimator):
         frozen_epochs: int = 0,
         encoder_lr_scale: float = 1.0,
         layer_decay: float | None = None,
+        at_once: int = 1,
+        compiled: bool = False,
     ) -> None:
         self.name, self.build, self.training, self.seed = name, build, training, seed
         self.features, self.reads_signals = features, features is None
@@ -108,6 +117,7 @@ class Network(Estimator):
         self.calibrates, self.temperature_ = False, 1.0
         self.frozen_epochs = frozen_epochs
         self.encoder_lr_scale, self.layer_decay = encoder_lr_scale, layer_decay
+        self._at_once, self.compiled = at_once, compiled
 
     def check(self, windows: Windows) -> None:
         """Try the network on two windows, before anything is trained.
@@ -165,16 +175,8 @@ class Network(Estimator):
 
     @property
     def at_once(self) -> int:  # type: ignore[override]
-        """How many folds are fitted as one network; see ``Training.folds_at_once``."""
-        if self.features is None or self.training.chooses or self.calibrates:
-            return 1
-        if self.training.folds_at_once is not None:
-            return self.training.folds_at_once
-        if self.device.type != "cuda":
-            return 1
-        # Small's graph over 62 channels keeps .4 GiB of a batch of 32 for its backward pass.
-        memory = torch.cuda.get_device_properties(self.device).total_memory
-        return max(1, min(16, memory // 2**30))
+        """How many folds are fitted as one network: one where an epoch is chosen."""
+        return 1 if self.training.chooses or self.calibrates else self._at_once
 
     def fit_at_once(
         self, models: Sequence[Network], sides: Sequence[tuple[Windows, Windows]]
@@ -190,15 +192,8 @@ class Network(Estimator):
             If the device has no room for so many.
         """
         joined = [train.joined(validation) for train, validation in sides]
-        try:
-            with self._at_work():
-                return self._train_at_once(models, joined)
-        except torch.OutOfMemoryError as error:
-            raise DataError(
-                f"Fitting {len(models)} folds at once",
-                f"{self.device} has no room for them",
-                f"Set folds_at_once to {len(models) // 2}, and lower where that is too many",
-            ) from error
+        with self._at_work(), _room_for(len(models), self.device):
+            return self._train_at_once(models, joined)
 
     def predict(self, windows: Windows) -> npt.NDArray[np.int64]:
         """Return the class of each window."""
@@ -226,7 +221,7 @@ class Network(Estimator):
         n_steps = math.ceil(len(y) / how.batch_size)
         # Of all epochs, even where `stop` ends a refit early: its rates are those of the first fit.
         optimizer, schedule = self.optimizer(how.epochs * n_steps)
-        network = torch.compile(self.network_, dynamic=False) if how.compile else self.network_
+        network = self._called
         order = np.random.default_rng(self.seed)
         best, best_loss, state = 0, math.inf, None
         history = []
@@ -300,7 +295,7 @@ class Network(Estimator):
             torch.manual_seed(model.seed)  # the first weights of a fit of its own
             model.network_ = model.build(side).to(self.device)
         self._seed()
-        stack = Stack([model.network_ for model in models], compiled=how.compile)
+        stack = Stack([model.network_ for model in models], compiled=self.compiled)
         assert self.features is not None
         features, places = sides[0].features_of_all(sides, self.features)
         inputs, place = FeatureBatches(features, self.device), np.stack(places)
@@ -366,7 +361,7 @@ class Network(Estimator):
             y = torch.from_numpy(sample.y).to(self.device)
             inputs, weight = self.inputs_of(sample), class_weights(y, len(sample.classes))
             optimizer, _ = self.optimizer(1)
-            network = torch.compile(self.network_, dynamic=False) if how.compile else self.network_
+            network = self._called
             # Repeated to a full batch where the sample is smaller: a step's time follows its size.
             rows = np.resize(np.arange(len(y)), how.batch_size)
 
@@ -377,9 +372,14 @@ class Network(Estimator):
             self.freeze(False)
             a_step = _timed(step)
             a_window = _timed(lambda: self.logits(inputs, len(y))) / len(y)
-            if (n := min(self.at_once, len(sizes))) > 1:
-                _, all_step = self._stacked([copy.copy(self) for _ in range(n)], [sample] * n, 1)
-                a_step = _timed(lambda: all_step(np.stack([rows] * n)).sum().item()) / n
+            alike = Counter(train + validation for train, validation, _ in sizes)
+            all_step, n = a_step, min(self.at_once, max(alike.values()))
+            if n > 1:
+                with _room_for(n, self.device):
+                    _, together = self._stacked(
+                        [copy.copy(self) for _ in range(n)], [sample] * n, 1
+                    )
+                    all_step = _timed(lambda: together(np.stack([rows] * n)).sum().item())
         seconds = 0.0
         for train, validation, test in sizes:
             # A refit learns from both sides, and comes after a fit on one where an epoch is chosen.
@@ -387,7 +387,10 @@ class Network(Estimator):
             if how.refit and (how.chooses or self.calibrates):
                 steps += math.ceil(train / how.batch_size)
             judged = validation * (how.chooses or self.calibrates)
-            seconds += how.epochs * (steps * a_step + judged * a_window) + test * a_window
+            # Its share of a group's: one that is not full takes about as long as one that is.
+            folds = alike[train + validation]
+            a_fold = a_step if folds == 1 else all_step * math.ceil(folds / n) / folds
+            seconds += how.epochs * (steps * a_fold + judged * a_window) + test * a_window
         return seconds
 
     def judge(self, inputs: Inputs, windows: Windows) -> dict[str, float]:
@@ -464,6 +467,11 @@ class Network(Estimator):
         return rates
 
     @property
+    def _called(self) -> Callable[..., Tensor]:
+        """What a step calls: the network, compiled where that is asked for."""
+        return torch.compile(self.network_) if self.compiled else self.network_
+
+    @property
     def device(self) -> torch.device:
         """Where the network is."""
         return choose_device(self.training.device)
@@ -478,6 +486,18 @@ class Network(Estimator):
         with ONE_AT_A_TIME, torch.random.fork_rng(devices), threads(self.training.threads):
             self._seed()
             yield
+
+
+@contextmanager
+def _room_for(n: int, device: torch.device) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DataError(
+            f"Fitting {n} folds at once",
+            f"{device} has no room for them",
+            f"Set folds_at_once to {n // 2}, and lower where that is too many",
+        ) from error
 
 
 def _no_number(epoch: int, loss: float, lr: float) -> DataError:

@@ -25,11 +25,13 @@ from omfa.models.heads import drop_channels
 from omfa.models.omfa import OMFA
 from omfa.pipeline.errors import DataError
 from omfa.zoo.estimators.baselines import FeatureClassifier, filled_and_scaled, logistic
+from omfa.zoo.estimators.device import ONE_AT_A_TIME, choose_device
 from omfa.zoo.estimators.embeddings import Embeddings, signal_arguments
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.settings import (
     COHERENCY,
     LOGISTIC,
+    OF_STEPS,
     OF_WEIGHTS,
     RANDOM,
     SCRATCH,
@@ -206,7 +208,18 @@ def _omfa(
         # An encoder that starts from nothing has as much to learn as the head.
         encoder_lr_scale=own.encoder_lr_scale if spared else 1.0,
         layer_decay=own.layer_decay,
+        at_once=_at_once(own, how) if frozen else 1,
+        compiled=own.compile,
     )
+
+
+def _at_once(own: OmfaSettings, how: Training) -> int:
+    """Return how many folds are fitted as one network."""
+    if own.folds_at_once is not None:
+        return own.folds_at_once
+    # On every GPU the same, or a result would depend on the card. Eight of small's graphs over 62
+    # channels keep 3 GiB of batches of 32 for their backward pass.
+    return 8 if choose_device(how.device).type == "cuda" else 1
 
 
 def _check_head(checkpoint: str | None, settings: Mapping[str, Any]) -> None:
@@ -229,6 +242,7 @@ def _check_probe(settings: Mapping[str, Any]) -> None:
     """Refuse settings that a logistic regression has no use for."""
     training = {field.name for field in fields(Training)} - {"device", "threads"}
     given = [name for name in settings if name in training]
+    given += [name for name in OF_STEPS if settings.get(name)]
     given += ["freeze"] * (settings.get("freeze") not in (None, "encoder"))
     if given:
         raise DataError(
@@ -349,7 +363,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _random_encoder(seed: int, *, preset: str, encoder: str, **arguments: Any) -> nn.Module:
-    with torch.random.fork_rng([]):
+    with ONE_AT_A_TIME, torch.random.fork_rng([]):
         torch.manual_seed(seed)
         try:
             return make_encoder(encoder, preset, **arguments)

@@ -48,6 +48,9 @@ OF_WEIGHTS = (*ARCHITECTURE, "stem_layers", "rotary_period")
 SPARING = ("freeze", "encoder_lr_scale", "layer_decay")
 """The settings that spare an encoder: one that is fitted wholly has nothing to spare."""
 
+OF_STEPS = ("folds_at_once", "compile")
+"""The settings that say how steps are taken, of which a logistic regression has none."""
+
 
 @dataclass(frozen=True)
 class OmfaSettings:
@@ -106,6 +109,15 @@ class OmfaSettings:
         Chance that a channel counts as absent in a training step.
     edge_drop_prob : float
         Chance that an edge of the graph is left out of a training step.
+    folds_at_once : int or None
+        Folds of equally many windows whose heads, on a frozen encoder, are fitted as one network
+        where all epochs are run: on a GPU, where a step of one head is the starting of its kernels
+        and little else. By default 8 on a GPU and 1 on a CPU, which gains nothing. It decides which
+        random numbers a fold draws, and so the result.
+    compile : bool
+        Compile the steps of a fit (torch.compile), for which a C compiler must be there. For a GPU,
+        where it joins small kernels; a CPU gains nothing. It takes a minute or two, once for all
+        folds of a process.
     """
 
     preset: PresetName | None = None
@@ -128,8 +140,13 @@ class OmfaSettings:
     # on EEGMAT the differences are noise (docs/log.md).
     channel_drop_prob: float = 0.2
     edge_drop_prob: float = 0.1
+    folds_at_once: int | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
+        n = self.folds_at_once
+        if n is not None and not (isinstance(n, int) and n > 0):
+            raise DataError("Setting omfa up", f"folds_at_once={n!r}", "Give a number from 1")
         if self.freeze is not None and self.freeze not in (known := get_args(Freeze)):
             raise DataError(
                 "Setting omfa up",
@@ -176,16 +193,6 @@ class Training:
     threads : int
         Threads of the CPU in a fit. They decide the order of sums, and so the result; folds are
         what runs in parallel.
-    folds_at_once : int or None
-        Folds of equally many windows whose heads, on a frozen encoder, are fitted as one network:
-        on a GPU, where a step of one head is the starting of its kernels and little else. By
-        default one for each GiB of the GPU's memory, at most 16; 1 on a CPU, which gains nothing,
-        and where an epoch is chosen. It decides which random numbers a fold draws, and so the
-        result.
-    compile : bool
-        Compile the steps (torch.compile), for which a C compiler must be there. For a GPU, where it
-        joins small kernels and halves a step of omfa; a CPU gains nothing. It takes a minute, once
-        for all folds of a process.
 
     Examples
     --------
@@ -209,8 +216,6 @@ class Training:
     refit: bool = True
     device: str = "auto"
     threads: int = 1
-    folds_at_once: int | None = None
-    compile: bool = False
 
     @property
     def chooses(self) -> bool:
@@ -220,10 +225,7 @@ class Training:
     def __post_init__(self) -> None:
         wrong = [
             f"{name}={getattr(self, name)!r}"
-            for name in (
-                *("epochs", "lr", "batch_size", "patience", "clip"),
-                *("threads", "folds_at_once"),
-            )
+            for name in ("epochs", "lr", "batch_size", "patience", "clip", "threads")
             if (value := getattr(self, name)) is not None and not value > 0
         ]
         wrong += [

@@ -48,7 +48,7 @@ class Stack:
 
         self._all = vmap(one, randomness="different")
         if compiled:
-            self._all = torch.compile(self._all, dynamic=False)
+            self._all = torch.compile(self._all)
 
     def __call__(self, *inputs: Tensor) -> Tensor:
         """Return logits (n_networks, batch, n_outputs) of inputs (n_networks, batch, ...)."""
@@ -61,7 +61,7 @@ class Stack:
     def clip(self, greatest: float) -> None:
         """Clip the gradients of each network to a norm, as ``clip_grad_norm_`` does with one."""
         gradients = [p.grad for p in self.weights.values() if p.grad is not None]
-        norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+        norms = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in gradients]).norm(dim=0)
         scale = (greatest / (norms + 1e-6)).clamp(max=1.0)
         for g in gradients:
             g.mul_(scale.view(-1, *[1] * (g.ndim - 1)))

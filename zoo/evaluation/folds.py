@@ -183,8 +183,8 @@ def run_folds(
 ) -> list[tuple[int, str]]:
     """Run the folds in ``todo`` and keep them; return those that failed with their errors."""
     failed = []
-    groups = _at_once(job, folds, todo)
-    ran = spread(_run_group, job, [[(k, folds[k]) for k in group] for group in groups])
+    groups = [[(k, folds[k]) for k in group] for group in grouped(job, folds, todo)]
+    ran = spread(_run_group, job, groups)
     wanted = set(todo)
     done = (fold for group in ran for fold in group if fold[0] in wanted)
     for k, arrays, error in _bar(done, len(todo), "fold", progress):
@@ -201,18 +201,29 @@ def run_folds(
     return sorted(failed)
 
 
-def _at_once(job: Job, folds: Sequence[Fold], todo: Sequence[int]) -> list[list[int]]:
-    """Return the numbers of folds that are fitted in one go, those in ``todo`` and no others.
+CENTRED_AT_ONCE = 10_000
+"""Windows of all folds that are fitted in one go where features are centred: they are then each
+fold's own, and 10,000 of 62 channels take 2 GB.
+"""
+
+
+def grouped(job: Job, folds: Sequence[Fold], todo: Sequence[int]) -> list[list[int]]:
+    """Return the numbers of folds that are fitted in one go, of the groups with any in ``todo``.
 
     Those beside which a fold is fitted decide what it draws at random. So the groups are those of
     all folds, and one is run whole even if some of it is kept.
     """
-    if not todo or (most := job.make(0).at_once) == 1:
+    if not todo or (at_once := job.make(0).at_once) == 1:
         return [[k] for k in todo]
     alike: dict[int, list[int]] = {}
     for k, fold in enumerate(folds):
         alike.setdefault(len(fold.train) + len(fold.validation), []).append(k)
-    groups = [ks[i : i + most] for ks in alike.values() for i in range(0, len(ks), most)]
+    groups = []
+    for n_windows, ks in alike.items():
+        most = at_once
+        if job.centred is not None:
+            most = min(most, max(1, CENTRED_AT_ONCE // n_windows))
+        groups += [ks[i : i + most] for i in range(0, len(ks), most)]
     return [group for group in groups if not set(group).isdisjoint(todo)]
 
 
@@ -228,7 +239,7 @@ Ran = tuple[int, dict[str, npt.NDArray[Any]], str]
 
 
 def _run_group(job: Job, group: Sequence[tuple[int, Fold]]) -> list[Ran]:
-    """Fit folds in one go and predict; an error is returned, so that the other folds go on."""
+    """Fit folds in one go and predict; an error is returned, so that the others go on."""
     try:
         models = [job.make(k) for k, _ in group]
         sides = [(job.windows(fold.train), job.windows(fold.validation)) for _, fold in group]

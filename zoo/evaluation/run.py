@@ -41,6 +41,7 @@ from omfa.zoo.evaluation.folds import (
     Job,
     compute_features,
     expected_seconds,
+    grouped,
     read_fold,
     run_folds,
     spread_over,
@@ -543,21 +544,23 @@ class Run:
 
     def plan(self, *, out: str | Path | None, n_jobs: int, timed: bool) -> Plan:
         """Return what ``run`` would do; see the function ``plan``."""
-        folds, todo = self.folds, list(self.folds)
+        folds, numbers = self.folds, list(range(len(self.folds)))
         if out is not None:
             path = Path(out) / _file_name(self.config)
             kept = path.with_suffix(".folds")
-            todo = [fold for k, fold in enumerate(folds) if read_fold(kept, k, fold) is None]
+            numbers = [k for k in numbers if read_fold(kept, k, folds[k]) is None]
             # Kept folds go when the result is written.
             with suppress(DamagedResult, FileNotFoundError):
                 Result.load(path)
-                todo = []
+                numbers = []
+        todo = [folds[k] for k in numbers]
         described = describe_folds(self.dataset.metadata, folds, self.labels.codes)
         seconds = 0.0
         if todo:
             seconds = expected_seconds(self.job, folds, todo) if timed else float("nan")
-        # More processes than cores, or than folds, make nothing faster.
-        at_once = max(1, min(joblib.effective_n_jobs(n_jobs), len(todo), joblib.cpu_count()))
+        # More processes than cores, or than groups of folds, make nothing faster.
+        groups = grouped(self.job, folds, numbers)
+        at_once = max(1, min(joblib.effective_n_jobs(n_jobs), len(groups), joblib.cpu_count()))
         return Plan(self.config, described, len(todo), seconds / at_once)
 
     def run(

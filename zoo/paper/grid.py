@@ -336,31 +336,33 @@ class Grid:
             )
             lines += [f"  {line}" for line in (f"{largest}, the largest:", *text.splitlines())]
         n_fits: dict[tuple[str, Protocol], int] = {}
-        a_fit: dict[tuple[str, str, str | None], float] = {}
-        for row, protocol in self._kinds:
-            kind, like = (row.dataset, protocol), self._like(row)
-            if timed:
-                if like not in a_fit:
-                    self.say(f"timing {row.model} on {row.dataset}")
-                one = self._plan(row, protocol, timed=like not in a_fit)
-                n_fits[kind] = one.n_fits
-                a_fit.setdefault(like, one.seconds / one.n_fits)
-            elif kind not in n_fits:
+        a_fit: dict[tuple[str, str, str | None, int], float] = {}
+        for row, protocol in self.cells:
+            kind = row.dataset, protocol
+            if kind not in n_fits:
                 self.say(f"folds of {row.dataset} under {protocol}")
                 n_fits[kind] = self._n_folds(row.dataset, protocol)
+            like = self._like(row, n_fits[kind])
+            if timed and like not in a_fit:
+                self.say(f"timing {row.model} on {row.dataset}")
+                one = self._plan(row, protocol, timed=True)
+                a_fit[like] = one.seconds / one.n_fits
         fits, seconds = 0, 0.0
         counted = set()  # tables share rows
         for row, protocol in self.cells:
-            own = n_fits[row.dataset, protocol] * self.how.n_seeds
+            n_folds = n_fits[row.dataset, protocol]
+            own = n_folds * self.how.n_seeds
+            took = own * a_fit[self._like(row, n_folds)] if timed else 0.0
             run = (row.model, row.dataset, row.stage1, str(dict(row.parameters)), protocol)
             if run not in counted:
                 counted.add(run)
                 fits += own
-                seconds += own * a_fit.get(self._like(row), 0.0)
+                seconds += took
             claim = f"; the paper: {row.claim}" if row.claim else ""
-            took = f", about {duration(own * a_fit[self._like(row)])}" if timed else ""
+            about = f", about {duration(took)}" if timed else ""
             lines.append(
-                f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits{took}, {protocol}{claim}"
+                f"{row.table:9} {row.dataset:8} {row.name:40} {own:4} fits{about}, "
+                f"{protocol}{claim}"
             )
         after = f", about {duration(seconds)} after the pre-training" if timed else ""
         lines.append(
@@ -373,9 +375,9 @@ class Grid:
             )
         return "\n".join(lines)
 
-    def _like(self, row: Row) -> tuple[str, str, str | None]:
-        """Return what rows share whose fits take about as long: a head decides it where one is."""
-        return row.model, row.dataset, self.parameters(row).get("head")
+    def _like(self, row: Row, n_folds: int) -> tuple[str, str, str | None, int]:
+        """Return what rows share whose fits take about as long."""
+        return row.model, row.dataset, self.parameters(row).get("head"), n_folds
 
     def _n_folds(self, name: str, protocol: Protocol) -> int:
         """Count the folds of a corpus from its trial tables: a stream decodes nothing by itself."""

@@ -5,19 +5,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from distributed import Client, LocalCluster
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from omfa.models import HEADS
 from omfa.pipeline import DataError
 from omfa.zoo import ArrayDataset, Protocol, Windows, evaluate
+from omfa.zoo.estimators import network
 from omfa.zoo.estimators.network import Network
 from omfa.zoo.estimators.omfa_networks import omfa
 from omfa.zoo.estimators.stacked import Stack
+from omfa.zoo.evaluation import folds
 
 FROZEN = {"preset": "tiny", "freeze": "encoder", "epochs": 3, "device": "cpu", "batch_size": 16}
 COHERENCY = ("freeze", "coherency")
 NO_DROPS = {"drop_prob": 0.0, "channel_drop_prob": 0.0, "edge_drop_prob": 0.0}
-# Of six people; the last two folds have fewer trials to learn from than the others.
+# Of six people: the first fold tests two of them, and learns from fewer windows than the others.
 PROTOCOL = Protocol("cross-subject", n_folds=5)
 
 
@@ -42,7 +45,6 @@ def probabilities(data, protocol=PROTOCOL, **parameters):
     return result.predictions.filter(like="p_").to_numpy()
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("head", HEADS)
 def test_without_chance_each_fold_is_what_it_is_alone(head, data):
     alone = probabilities(data, head=head, **NO_DROPS)
@@ -60,24 +62,56 @@ def test_centred_features_are_each_folds_own(data):
     assert not np.allclose(alone, probabilities(data, **NO_DROPS), atol=1e-2)
 
 
-def test_an_interrupted_run_draws_as_one_that_was_not(data, tmp_path, monkeypatch):
+def test_a_run_that_goes_on_draws_as_one_that_was_not_interrupted(data, tmp_path, monkeypatch):
     parameters = {**FROZEN, "folds_at_once": 2}
     whole = evaluate("omfa", data, PROTOCOL, parameters=parameters)
     real, seen = Network.predict_proba, []
 
-    def once(self, windows):
+    def failing(self, windows):
         seen.append(len(windows))
-        if len(seen) == 2:
-            raise KeyboardInterrupt
+        if len(seen) in (2, 5):
+            raise OSError("the disk is full")
         return real(self, windows)
 
-    monkeypatch.setattr(Network, "predict_proba", once)
-    with pytest.raises(KeyboardInterrupt):
-        evaluate("omfa", data, PROTOCOL, parameters=parameters, out=tmp_path)
-    monkeypatch.setattr(Network, "predict_proba", real)
-    assert len(list(tmp_path.glob("*.folds/*.npz"))) == 1  # of a group of two
+    with monkeypatch.context() as patch:
+        patch.setattr(Network, "predict_proba", failing)
+        with pytest.raises(DataError, match="2 of 5 folds failed"):
+            evaluate("omfa", data, PROTOCOL, parameters=parameters, out=tmp_path)
+    # The first fold is by itself, and of each pair of others one is kept: it is fitted again all
+    # the same, since what its neighbour draws depends on it.
+    assert sorted(path.stem for path in tmp_path.glob("*.folds/*.npz")) == ["0", "2", "3"]
     again = evaluate("omfa", data, PROTOCOL, parameters=parameters, out=tmp_path, n_jobs=2)
     assert again.predictions.equals(whole.predictions)
+
+
+def test_threads_of_a_worker_draw_as_one_process(data):
+    alone = probabilities(data, folds_at_once=2)
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        result = evaluate(
+            "omfa", data, PROTOCOL, parameters=settings(folds_at_once=2), scheduler=client
+        )
+    np.testing.assert_array_equal(result.predictions.filter(like="p_").to_numpy(), alone)
+
+
+def test_centred_folds_at_once_are_as_few_as_their_features_allow(data, monkeypatch):
+    monkeypatch.setattr(folds, "CENTRED_AT_ONCE", 130)  # windows: two folds of 60, not four
+    fitted = []
+    real = Network.fit_at_once
+
+    def fit_at_once(self, models, sides):
+        fitted.append(len(models))
+        return real(self, models, sides)
+
+    monkeypatch.setattr(Network, "fit_at_once", fit_at_once)
+    for centred, groups in ((None, [4]), ("subject", [2, 2])):
+        probabilities(data, replace(PROTOCOL, centred=centred), folds_at_once=4)
+        assert fitted == groups
+        fitted.clear()
 
 
 def sides(data, n):
@@ -134,8 +168,28 @@ def test_where_an_epoch_is_chosen_or_an_encoder_learns_folds_are_fitted_one_by_o
     assert omfa(**FROZEN, folds_at_once=8, patience=3).at_once == 1
     assert omfa(**FROZEN, folds_at_once=8, refit=False).at_once == 1
     assert omfa(preset="tiny", folds_at_once=8).at_once == 1
-    with pytest.raises(DataError, match="folds_at_once=0"):
-        omfa(**FROZEN, folds_at_once=0)
+    for wrong in (0, 2.5, "4"):
+        with pytest.raises(DataError, match=f"folds_at_once={wrong!r}"):
+            omfa(**FROZEN, folds_at_once=wrong)
+    for name in ("folds_at_once", "compile"):
+        with pytest.raises(DataError, match=f"head=logistic: {name} given"):
+            omfa(preset="tiny", head="logistic", **{name: 2})
+
+
+def test_one_of_several_fits_is_planned_by_the_size_of_its_group(data):
+    """The time of a step is replaced: what is planned from it is not."""
+    (pair, *_), (model, *_) = sides(data, 1)
+    model = omfa(**FROZEN, folds_at_once=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "_timed", lambda work, times=3: 1.0)
+        alone = model.expected_seconds(pair[0], [(16, 0, 0)])
+        assert alone == FROZEN["epochs"]
+        # Four are one group; of five one is left over, which takes a group's time; unequal ones
+        # are fitted one by one.
+        assert model.expected_seconds(pair[0], [(16, 0, 0)] * 4) == pytest.approx(alone)
+        assert model.expected_seconds(pair[0], [(16, 0, 0)] * 5) == pytest.approx(2 * alone)
+        uneven = [(16, 0, 0), (15, 0, 0), (14, 0, 0)]
+        assert model.expected_seconds(pair[0], uneven) == pytest.approx(3 * alone)
 
 
 @pytest.mark.slow
