@@ -196,6 +196,11 @@ class Result:
         return pd.DataFrame(list(rows.values()), index=index)
 
     @cached_property
+    def subject_scores(self) -> pd.DataFrame:
+        """The columns of ``subjects`` that are averaged over seeds, subjects in order."""
+        return self.subjects[_SCORES].sort_index()
+
+    @cached_property
     def folds_digest(self) -> str:
         """A digest of classes, folds and true classes, equal where two results may be compared.
 
@@ -670,12 +675,16 @@ def _over_fits(results: Sequence[Result]) -> dict[str, pd.DataFrame]:
     """Return the scores of each subject for each pre-training, averaged over the fits from it."""
     groups: dict[str, list[pd.DataFrame]] = {}
     for result in results:
-        groups.setdefault(_weights(result), []).append(result.subjects[_SCORES])
+        groups.setdefault(_weights(result), []).append(result.subject_scores)
     return {weights: _mean(parts) for weights, parts in groups.items()}
 
 
 def _mean(parts: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    return pd.concat(list(parts)).groupby(level=list(SUBJECT), sort=True).mean()
+    first, *others = parts
+    # Most often there is one, and a report asks thousands of times.
+    if not others:
+        return first
+    return pd.concat([first, *others]).groupby(level=list(SUBJECT), sort=True).mean()
 
 
 def compare_table(

@@ -135,8 +135,8 @@ class Settings:
     # States last a few seconds: positives 4 to 10 s away taught nothing of a 5 s flicker, nor did
     # they of much beside band powers (docs/log.md).
     lag_seconds: tuple[float, float] = (0.0, 0.0)
-    # Two million pairs: ten times those of the checkpoints that are shipped, where 150,000 told as
-    # much as 1.5 million on people of development (docs/log.md).
+    # Two million pairs, for corpora larger than those of the checkpoints that are shipped, where
+    # 1.5 million told no more than 150,000 (docs/log.md).
     steps: int = 2_000
     batch_size: int = 1024
     # On fists and flickers the greatest single gain of all that was tried (docs/log.md).
