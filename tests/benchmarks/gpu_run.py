@@ -65,7 +65,8 @@ LACKING = [
 """What a machine with torch, lightning and scikit-learn lacks to run omfa."""
 
 SPARE = [
-    *("pytest", "pytest-timeout", "pluggy", "iniconfig", "pygments", "tensorboardX", "protobuf"),
+    *("pytest", "pytest-timeout", "pluggy", "iniconfig", "pygments", "hypothesis"),
+    *("tensorboardX", "protobuf"),
     *("psutil", "toolz", "click", "sortedcontainers", "msgpack", "zipp", "tabulate", "einops"),
     *("requests", "urllib3", "certifi", "idna", "charset-normalizer", "array-api-compat"),
     *(
@@ -310,6 +311,8 @@ def checks(log: Log, tests: Path, out: Path, limit: float, env: dict[str, str], 
     counts = {how: list(last.values()).count(how) for how in ("PASSED", "FAILED", "ERROR")}
     said = ", ".join(f"{n} {how.lower()}" for how, n in counts.items())
     log.say(f"\n## Checks\n\n{said}{'' if done else '; cut off: out of time'}.")
+    if done and not outcomes:
+        log.say("No test ran, and checks.txt says why.")
     for name, how in last.items():
         if how in ("FAILED", "ERROR"):
             log.say(f"- {how.lower()}: `{name}`")

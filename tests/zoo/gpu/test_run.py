@@ -1,15 +1,18 @@
 """The prepared run of ``tests/benchmarks/gpu_run.py``, rehearsed on the CPU in tiny sizes."""
 
+import ast
 import io
 import subprocess
 import sys
 import tarfile
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from packaging.utils import canonicalize_name
 
 from omfa.zoo.checkpoints.folder import load_card
 
@@ -104,6 +107,33 @@ def test_a_training_that_is_cut_off_leaves_its_last_weights(tmp_path, monkeypatc
     assert torch.equal(torch.load(io.BytesIO(content))["encoder.weight"], state["encoder.weight"])
     # Some of the time for 15,000 pairs a second, where nothing was measured.
     assert "--preset base --steps 2700 --batch-size 1024" in page
+
+
+def test_what_travels_imports_only_what_is_there(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import gpu_run
+
+    root = SCRIPT.parents[2]
+    paths = [
+        path for name in gpu_run.TRAVEL for path in [root / name, *(root / name).rglob("*.py")]
+    ]
+    paths = [path for path in paths if path.suffix == ".py" and path != Path(__file__)]
+    assert len(paths) > 6
+    # These come with one another, and are there with torch.
+    have = {*gpu_run.LACKING, *gpu_run.SPARE, *gpu_run.THERE, "numpy", "scipy", "packaging"}
+    have = {canonicalize_name(name) for name in have}
+    own = {"omfa", *(path.stem for path in paths), *sys.stdlib_module_names}
+    # Of ``prepare``, which is run where the tree is, and of a benchmark that is not run there.
+    own |= {"gpu_stores", "torch_geometric"}
+    packages = packages_distributions()
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [str(node.module)]
+            for name in {name.split(".")[0] for name in names} - own:
+                known = {canonicalize_name(one) for one in packages.get(name, [name])}
+                assert known & have, f"{path.name} imports {name}"
 
 
 def test_what_a_wheel_needs_is_in_the_folder(tmp_path, monkeypatch):
