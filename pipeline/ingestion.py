@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from omfa.pipeline import cluster, encoding
+from omfa.pipeline import cluster, encoding, metadata
 from omfa.pipeline import store as stores
 from omfa.pipeline.align import Recipe, align, recipe_for, unchanged, unreferenced
 from omfa.pipeline.errors import DataError
@@ -267,7 +267,7 @@ def ingest(
     if todo:  # the list must not speak of what is about to be replaced
         stale = {key.recording for key in todo}
         with _writable(location, "Writing the list of"):
-            stores.write_root(location, settings, leave_out=stale)
+            metadata.write_root(location, settings, leave_out=stale)
     tasks = _tasks(todo, states, partial(_Task, recipe, digest, location, owner))
     try:
         # Closed after an error too: the workers are gone before the root is written.
@@ -364,7 +364,7 @@ def _named(recipe: Recipe, raw: str | Path, location: Location) -> Recipe:
     if reader.name not in UNNAMED:
         return recipe
     try:
-        root = stores.read_root(location)
+        root = metadata.read_root(location)
     except ValueError:  # unreadable, or of another format: without a name it cannot be compared
         root = None
     if (
@@ -372,7 +372,7 @@ def _named(recipe: Recipe, raw: str | Path, location: Location) -> Recipe:
         and root.settings.get("reader", {}).get("class") == type(reader).__qualname__
     ):
         return replace(recipe, reader=replace(reader, name=root.settings["source"]))  # type: ignore[type-var]
-    if recipe.settings()["settings_digest"] in stores.settings_digests(location).values():
+    if recipe.settings()["settings_digest"] in metadata.settings_digests(location).values():
         return recipe
     if not _titled(reader, raw):
         raise DataError(
@@ -392,7 +392,7 @@ def _titled(reader: Reader, raw: str | Path) -> dict[str, Any]:
 
 def _gone(location: Location, keys: Sequence[Key]) -> tuple[str, ...]:
     """Return a note for each recording of the store that the source no longer has."""
-    left = stores.settings_digests(location).keys() - {key.recording for key in keys}
+    left = metadata.settings_digests(location).keys() - {key.recording for key in keys}
     return tuple(
         f"{name} is no longer in the source; it stays in the store" for name in sorted(left)
     )
@@ -412,10 +412,10 @@ def _agree(
     settings decide whether two runs agree, and are equal.
     """
     found = _compare(location, settings, keys, rewrite=rewrite)
-    if found is None and not rewrite and not stores.create(location, settings):
+    if found is None and not rewrite and not metadata.create(location, settings):
         found = _compare(location, settings, keys, rewrite=rewrite)  # another run was faster
         if found is None:  # it was not: what is there is of no use
-            stores.write_root(location, settings)
+            metadata.write_root(location, settings)
     if found is None or rewrite:
         return settings
     return {name: value for name, value in found.items() if name != "recordings"}
@@ -449,17 +449,17 @@ def _compare(
         If the recordings were made with other settings, or the folder holds something else.
     """
     try:
-        root = stores.read_root(location)
-    except stores.UnreadableRoot:
+        root = metadata.read_root(location)
+    except metadata.UnreadableRoot:
         root = None
     except DataError:
-        if not (rewrite and stores.is_store(location)):
+        if not (rewrite and metadata.is_store(location)):
             raise
         return None
     ours = settings["settings_digest"]
     if root is not None and root.settings["settings_digest"] == ours:
         return None if root.found else root.settings
-    theirs = stores.settings_digests(location)
+    theirs = metadata.settings_digests(location)
     if root is None and not theirs and (others := location.folders()):
         raise DataError(
             f"Making a store at {location.address}",
@@ -527,7 +527,7 @@ def _finish(location: Location, settings: dict[str, Any], outcomes: Iterable[Out
         if outcome.status == "failed":
             failures[outcome.recording] = outcome.reason
     settings = {name: value for name, value in settings.items() if name != "failures"}
-    stores.write_root(location, settings | ({"failures": failures} if failures else {}))
+    metadata.write_root(location, settings | ({"failures": failures} if failures else {}))
 
 
 def _run(

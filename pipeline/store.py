@@ -1,12 +1,10 @@
-"""The UCS store: opening, listing, reading and checking it.
+"""The UCS store: opening, reading and checking it.
 
-A store is a Zarr v3 group with one subgroup per recording. The root's list of recordings is a cache
-that is compared with the folders present at every opening: what is there decides, not the list.
+A store is a Zarr v3 group with one subgroup per recording.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
 import warnings
@@ -16,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,14 +23,28 @@ import zarr
 from zarr.codecs import Crc32cCodec
 
 from omfa.pipeline import views
-from omfa.pipeline.channels import UCS, UCS_VERSION, CerebellarRule, ChannelSchema
+from omfa.pipeline.channels import UCS, ChannelSchema
 from omfa.pipeline.decoding import bounded, claims, foreign, most_bytes
 from omfa.pipeline.encoding import CHUNK_SAMPLES as CHUNK_SAMPLES
-from omfa.pipeline.encoding import FORMAT, METADATA, digest, sha256, to_json
+from omfa.pipeline.encoding import METADATA, sha256
 from omfa.pipeline.encoding import AlignedRecording as AlignedRecording
 from omfa.pipeline.encoding import encode as encode
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.location import Location, being_written, locate
+from omfa.pipeline.metadata import (
+    LONGEST,
+    SHOWN,
+    UNFINISHED,
+    UnreadableRoot,
+    is_strange,
+    listed_row,
+    misread,
+    read_metadata,
+    read_root,
+    root_damage,
+    sealed,
+    settings_digests,
+)
 from omfa.pipeline.recording import MAX_SFREQ
 from omfa.pipeline.words import some
 
@@ -42,14 +54,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 State = Literal["missing", "current", "damaged", "settings changed", "source changed"]
-
-# What the root's list shows of a recording, by the type that JSON has for it.
-_SHOWN = (
-    dict.fromkeys(("subject", "session", "run"), str)
-    | {"sfreq": float}
-    | dict.fromkeys(("n_chans", "n_times", "n_trials"), int)
-    | dict.fromkeys(("labels", "channels", "bad_channels"), list)
-)
 
 # A recording that is being replaced is missing for a moment, and its files are of two versions to
 # who reads one after the other. What is wrong twice, this many seconds apart, is damage.
@@ -64,20 +68,14 @@ _MOST_PACKED = 30_000
 # Chunks of an array. Ours span a quarter of a million samples; each costs a step in Python.
 _MOST_CHUNKS = 100_000
 
-_NAMES = frozenset(UCS.names)
-
 # Arrays of places in the signal, and of numbers of its samples.
 _PLACES = tuple(
     f"{what}_{which}" for what in ("trial", "baseline", "segment") for which in ("onset", "length")
 )
 
-# Bytes of metadata: a recording's or a root's row has about a thousand, a chunk's checksum 80.
-_LONGEST = 1 << 26
-
 # In an object store a run leaves its mark where it writes. Putting a recording of an hour takes
 # seconds; a mark that stands this many seconds after all else is checked is of a dead run.
 _PATIENCE = 30.0
-_UNFINISHED = "a run began to write it and has not finished"
 
 
 # ---------------------------------------------------------------------------------- the store
@@ -188,7 +186,7 @@ class Store:
         """A row per recording: subject, session, run, channels, rate, trials, duration."""
         table = pd.DataFrame.from_dict(self._listed, orient="index")
         if not len(table):
-            table = pd.DataFrame(columns=[*_SHOWN, "bytes_out", "settings_digest"])
+            table = pd.DataFrame(columns=[*SHOWN, "bytes_out", "settings_digest"])
         table.index.name = "recording"
         return table
 
@@ -252,13 +250,13 @@ class Store:
             yield METADATA, Damage(METADATA, found)
         unfinished = []
         for name in sorted(self._known | self._listed.keys()):
-            if (found := self._found(name)) == _UNFINISHED:
+            if (found := self._found(name)) == UNFINISHED:
                 unfinished.append(name)
             else:
                 yield name, Damage(name, found) if found else None
         deadline = time.monotonic() + _PATIENCE
         for name in unfinished:
-            while (found := self._found(name)) == _UNFINISHED and time.monotonic() < deadline:
+            while (found := self._found(name)) == UNFINISHED and time.monotonic() < deadline:
                 time.sleep(_MOMENT)
             yield name, Damage(name, found) if found else None
 
@@ -266,7 +264,7 @@ class Store:
         """Return what is wrong with a recording; empty if nothing is."""
         found = damage(self.location, name)
         if not found and name not in self._listed:
-            row = _row(self.location, name)  # it may have come since
+            row = listed_row(self.location, name)  # it may have come since
             if row and row["settings_digest"] != self.settings["settings_digest"]:
                 return "it was made with other settings than the store's"
         return found
@@ -326,7 +324,7 @@ class StoredRecording:
     def _opened(self) -> tuple[zarr.Group, dict[str, zarr.Array]]:
         """The group, and each array in it by name."""
         try:
-            _, found = _sealed(self.location, self.recording)
+            _, found = sealed(self.location, self.recording)
         except OSError as error:
             found = str(error)
         if found:
@@ -425,7 +423,7 @@ class StoredRecording:
             If the file cannot be read, or has more bytes than its array can have.
         """
         array = self._array_of(name)
-        most = most_bytes(array) if array else _LONGEST
+        most = most_bytes(array) if array else LONGEST
         return self.location.read(f"{self.recording}/{name}", most)
 
     def claims(self, name: str, content: bytes) -> str:
@@ -729,7 +727,7 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
     if root is None:
         raise DataError(doing, "there is no omfa store", "Make one: omfa-ingest SOURCE RAW STORE")
     # One is enough to know another store's root by; verify looks at all.
-    found = root.found or _misread(location, dict(islice(root.settings["recordings"].items(), 1)))
+    found = root.found or misread(location, dict(islice(root.settings["recordings"].items(), 1)))
     if found:
         warnings.warn(
             f"{doing}: its {METADATA} {found}; what it says of recordings is taken from "
@@ -739,7 +737,7 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
     settings = {name: value for name, value in root.settings.items() if name != "recordings"}
     cached = {} if found else root.settings["recordings"]
     folders = location.folders()
-    rows = {name: cached.get(name) or _row(location, name) for name in folders}
+    rows = {name: cached.get(name) or listed_row(location, name) for name in folders}
     listed = {
         name: row
         for name, row in rows.items()
@@ -751,7 +749,7 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
             "longer has, and are left out. Run the last omfa-ingest command again to remake them.",
             stacklevel=2,
         )
-    if strange := [name for name, row in rows.items() if not row and _is_strange(location, name)]:
+    if strange := [name for name, row in rows.items() if not row and is_strange(location, name)]:
         warnings.warn(
             f"{doing}: {some(strange)} cannot be read as recordings, and are left out. "
             "`omfa-ingest verify` says why; run the ingest command again to make them again.",
@@ -761,219 +759,6 @@ def open_store(address: str | Path, *, storage_options: Mapping[str, Any] | None
 
 
 _REBUILD = "Run the ingest command again: it makes the root again from the recordings"
-
-
-class UnreadableRoot(ValueError):
-    """The root's metadata are there and cannot be read: they are empty, cut or damaged."""
-
-
-@dataclass(frozen=True)
-class Root:
-    """What the root's metadata say.
-
-    Attributes
-    ----------
-    settings : dict
-        How the store was made, with the list of its recordings.
-    found : str
-        What is wrong with the metadata; empty if they are as written.
-    """
-
-    settings: dict[str, Any]
-    found: str
-
-
-def read_root(location: Location) -> Root | None:
-    """Return the root's metadata, or None where there is no store.
-
-    Raises
-    ------
-    UnreadableRoot
-        If there is a file and it holds no metadata.
-    DataError
-        If the folder holds something else, another format, or another channel schema version.
-    """
-    doing = f"Opening {location.address}"
-    try:
-        document = json.loads(location.read(METADATA, _LONGEST))
-        attributes = document["attributes"]
-        settings = attributes.get("omfa")
-    except FileNotFoundError:
-        return None
-    except (
-        *(OSError, ValueError, LookupError, TypeError, AttributeError),
-        RecursionError,
-    ) as error:
-        raise UnreadableRoot(f"its {METADATA} cannot be read ({error or 'it is empty'})") from error
-    if not isinstance(settings, dict):
-        raise DataError(
-            doing,
-            "it is a Zarr group that omfa did not write",
-            "Choose another folder for the store",
-        )
-    for what, theirs, ours in (
-        ("format", settings.get("format"), FORMAT),
-        ("channel schema version", settings.get("ucs_version"), UCS_VERSION),
-    ):
-        if theirs != ours:
-            raise DataError(
-                doing,
-                f"it was written with {what} {theirs}, this omfa reads {ours}",
-                "Ingest it again with --rewrite, or install the omfa that wrote it",
-            )
-    if written := attributes.pop("digest", ""):
-        whole = digest(document) == written
-    else:  # written by an earlier omfa
-        chosen = {name: value for name, value in settings.items() if name not in _NOT_SETTINGS}
-        whole = digest(chosen) == settings.get("settings_digest")
-    if not _is_settings(settings):
-        raise UnreadableRoot(f"its {METADATA} has none of the settings that omfa writes")
-    listed = settings.setdefault("recordings", {})
-    if not isinstance(listed, dict) or not all(map(_is_row, listed.values())):
-        settings["recordings"] = {}
-        return Root(settings, "lists recordings as omfa does not")
-    if whole and not all(set(row["channels"]) <= _NAMES for row in listed.values()):
-        settings["recordings"] = {}
-        return Root(settings, "lists channels that are not in the channel schema")
-    return Root(settings, "" if whole else "was changed")
-
-
-def _is_settings(settings: Mapping[str, Any]) -> bool:
-    rules = settings.get("channels")
-    return (
-        all(isinstance(settings.get(name), str) for name in ("source", "settings_digest"))
-        and isinstance(settings.get("reader", {}), dict)
-        and isinstance(settings.get("failures", {}), dict)
-        and isinstance(rules, dict)
-        and rules.get("cerebellar") in get_args(CerebellarRule)
-        and isinstance(aliases := rules.get("aliases"), dict)
-        and all(isinstance(name, str) for name in aliases.values())
-    )
-
-
-_NOT_SETTINGS = ("settings_digest", "software", "recordings", "failures")
-
-
-def root_damage(location: Location) -> str:
-    """Return what is wrong with the root's metadata; empty if they are as written."""
-    try:
-        root = read_root(location)
-    except ValueError as error:
-        return str(error)
-    if root is None:
-        return "is missing"
-    return root.found or _misread(location, root.settings["recordings"])
-
-
-def _misread(location: Location, listed: Mapping[str, Any]) -> str:
-    """Return which recording the root lists otherwise than its own metadata are; empty if none."""
-    for name, row in listed.items():
-        try:
-            document, found = _sealed(location, name)
-        except OSError:
-            continue
-        if not found and _row_of(document) != row:
-            return f"lists {name} otherwise than it is"
-    return ""
-
-
-def _metadata(location: Location, recording: str) -> Any:
-    return json.loads(location.read(f"{recording}/{METADATA}", _LONGEST))
-
-
-def _row(location: Location, recording: str) -> dict[str, Any] | None:
-    """Return the listing of a recording from its own metadata; None if it was never committed."""
-    try:
-        return _row_of(_metadata(location, recording))
-    except (OSError, ValueError, RecursionError):
-        return None
-
-
-def _is_strange(location: Location, folder: str) -> bool:
-    """Return whether a folder has metadata, of nobody who is still writing, and is no recording."""
-    try:
-        document = _metadata(location, folder)
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, RecursionError):
-        return True
-    return not being_written(document) and _row_of(document) is None
-
-
-def _row_of(document: Any) -> dict[str, Any] | None:
-    """Return how the root lists a recording of these metadata; None if they are none of omfa's."""
-    try:
-        attrs = document["attributes"]
-        row = {name: attrs[name] for name in _SHOWN} | {
-            "bytes_out": attrs["bytes"],
-            "settings_digest": attrs["settings_digest"],
-        }
-    except (LookupError, TypeError):
-        return None
-    return row if _is_row(row) and set(row["channels"]) <= _NAMES else None
-
-
-def _is_row(row: Any) -> bool:
-    kinds = _SHOWN | {"bytes_out": int, "settings_digest": str}
-    return (
-        isinstance(row, dict)
-        and row.keys() == kinds.keys()
-        and all(
-            isinstance(row[name], kind) or (kind is float and isinstance(row[name], int))
-            for name, kind in kinds.items()
-        )
-        and all(isinstance(x, str) for name in ("labels", "channels") for x in row[name])
-    )
-
-
-def write_root(
-    location: Location, settings: Mapping[str, Any], *, leave_out: Collection[str] = ()
-) -> None:
-    """Write the root's metadata with a fresh list of the recordings that are there.
-
-    Parameters
-    ----------
-    location : Location
-    settings : mapping
-        How the store is made.
-    leave_out : collection of str
-        Recordings not to list: those that are about to be replaced.
-    """
-    names = [name for name in location.folders() if name not in leave_out]
-    rows = {name: row for name in names if (row := _row(location, name))}
-    content = _root(settings, rows)
-    try:
-        if location.read(METADATA, _LONGEST) == content:
-            return  # a store that is whole can be of a disk that nobody may write
-    except OSError:
-        pass
-    location.write(METADATA, content)
-
-
-def settings_digests(location: Location) -> dict[str, str]:
-    """Return, for each recording that is there, the digest of the settings it was made with."""
-    rows = {name: _row(location, name) for name in location.folders()}
-    return {name: row["settings_digest"] for name, row in rows.items() if row}
-
-
-def is_store(location: Location) -> bool:
-    """Return whether omfa, of any version, wrote what is there."""
-    try:
-        return "omfa" in json.loads(location.read(METADATA, _LONGEST))["attributes"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
-        return False
-
-
-def create(location: Location, settings: Mapping[str, Any]) -> bool:
-    """Write the root of a new store; return False if there is one already."""
-    return location.create(METADATA, _root(settings, {}))
-
-
-def _root(settings: Mapping[str, Any], rows: Mapping[str, Any]) -> bytes:
-    attributes: dict[str, Any] = {"omfa": {**settings, "recordings": rows}}
-    document = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    attributes["digest"] = digest(document)
-    return to_json(document)
 
 
 # ------------------------------------------------------------------------------- checking
@@ -993,7 +778,7 @@ def damage(location: Location, recording: str) -> str:
 def _damage(location: Location, recording: str) -> tuple[str, str]:
     """Return the digest that a recording's metadata state, and what is wrong with its files."""
     try:
-        document, found = _sealed(location, recording)
+        document, found = sealed(location, recording)
         if found:
             return "", found
         stored = StoredRecording(location, recording)
@@ -1018,35 +803,6 @@ def _damage(location: Location, recording: str) -> tuple[str, str]:
     except OSError as error:
         return "", f"{METADATA} cannot be read ({error.strerror or error})"
     return document["attributes"]["digest"], found
-
-
-def _sealed(location: Location, recording: str) -> tuple[dict[str, Any], str]:
-    """Return a recording's metadata, and what is wrong with them."""
-    try:
-        document = _metadata(location, recording)
-        if being_written(document):
-            return document, _UNFINISHED
-        attrs = document["attributes"]
-        written, named = attrs["digest"], attrs["recording"]
-        unsealed = {k: v for k, v in attrs.items() if k != "digest"}
-        whole = digest({**document, "attributes": unsealed}) == written
-        outside = [n for n, _ in attrs["checksums"].items() if not _is_inside(n)]
-    except FileNotFoundError:
-        return {}, f"{METADATA} is missing"
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        return {}, f"{METADATA} cannot be read ({error})"
-    if not whole:
-        return document, f"{METADATA} was changed"
-    if outside:
-        return document, f"its {METADATA} names a file outside of it ({some(outside)})"
-    if named != recording:
-        return document, f"it is {named} under another name"
-    return document, ""
-
-
-def _is_inside(name: str) -> bool:
-    """Return whether a relative name stays in its folder; ``../../dev/zero`` never ends."""
-    return not name.startswith("/") and ".." not in name.split("/")
 
 
 def _ceil(whole: int, part: int) -> int:
@@ -1076,7 +832,7 @@ def state(
         are still those.
     """
     try:
-        document = _metadata(location, recording)
+        document = read_metadata(location, recording)
         if being_written(document):
             return "missing"
         attrs = document["attributes"]

@@ -26,6 +26,7 @@ import numpy as np
 
 from omfa.pipeline import ingest, open_store, simulate
 from omfa.pipeline import store as stores
+from omfa.pipeline.metadata import read_root, write_root
 
 BATCH = 256
 TARGET = "valence>5"
@@ -92,7 +93,7 @@ def stream_epoch(store: Path) -> int:
 
 def nothing() -> None:
     """Import what the tiers import."""
-    import omfa.zoo.datasets  # noqa: F401
+    import omfa.zoo.data.dataset  # noqa: F401
 
 
 def train() -> tuple[int, float, float]:
@@ -120,8 +121,9 @@ def train() -> tuple[int, float, float]:
 
 def multiplied(store: Path, folder: Path, times: int) -> Path:
     """Lay a store with every recording several times, under the names of other subjects."""
-    settings = stores.read_settings(stores.locate(store)) or {}
-    settings.pop("recordings", None)
+    root = read_root(stores.locate(store))
+    assert root is not None
+    settings = {name: value for name, value in root.settings.items() if name != "recordings"}
     for k in range(times):
         for recording in open_store(store):
             document = json.loads((store / recording.recording / stores.METADATA).read_bytes())
@@ -132,7 +134,7 @@ def multiplied(store: Path, folder: Path, times: int) -> Path:
             shutil.copytree(store / recording.recording, folder / name, copy_function=os.link)
             (folder / name / stores.METADATA).unlink()
             (folder / name / stores.METADATA).write_text(json.dumps(document))
-    stores.write_root(stores.locate(folder), settings)
+    write_root(stores.locate(folder), settings)
     return folder
 
 

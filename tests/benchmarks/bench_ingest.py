@@ -38,6 +38,7 @@ from omfa.pipeline import align as alignment
 from omfa.pipeline import ingest, open_store, simulate
 from omfa.pipeline import store as stores
 from omfa.pipeline.location import Folder, locate
+from omfa.pipeline.metadata import read_root, write_root
 from omfa.pipeline.readers import get_reader
 from omfa.pipeline.readers.corpora.seed import DATES
 
@@ -178,8 +179,9 @@ def listed(root: Path) -> int:
 def relisted(root: Path) -> None:
     """Make the root's list again, as the end of a run does."""
     location = locate(root)
-    settings = stores.read_settings(location)
-    stores.write_root(location, {k: v for k, v in settings.items() if k != "recordings"})
+    written = read_root(location)
+    assert written is not None
+    write_root(location, {k: v for k, v in written.settings.items() if k != "recordings"})
 
 
 # --------------------------------------------------------------------------------- figures

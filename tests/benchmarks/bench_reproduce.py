@@ -24,7 +24,9 @@ import numpy as np
 import pandas as pd
 
 from omfa.pipeline import store as stores
-from omfa.pipeline.channels import UCS
+from omfa.pipeline.channels import UCS, UCS_VERSION
+from omfa.pipeline.encoding import FORMAT
+from omfa.pipeline.metadata import write_root
 from omfa.pipeline.readers.corpora import deap, dreamer, seed
 from omfa.pipeline.simulation.corpora.dreamer import DREAMER_SECONDS
 from omfa.pipeline.simulation.corpora.seed import SEED_LABELS, SEED_SECONDS
@@ -90,14 +92,14 @@ def lay_all(folder: Path, workers: int) -> Iterator[Path]:
             people = range(1, corpus.subjects + 1)
             list(pool.map(lay, [corpus] * len(people), [store] * len(people), people))
             settings = {
-                "format": stores.FORMAT,
-                "ucs_version": stores.UCS_VERSION,
+                "format": FORMAT,
+                "ucs_version": UCS_VERSION,
                 "settings_digest": "settings",
                 "source": corpus.name,
                 "channels": {"cerebellar": "PO9/PO10", "aliases": {}},
                 "preprocessing": {"band": [0.5, 45.0], "reference": "source"},
             }
-            stores.write_root(stores.locate(store), settings)
+            write_root(stores.locate(store), settings)
 
 
 def main() -> None:

@@ -30,6 +30,9 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from omfa.pipeline import simulate
 from omfa.pipeline import store as stores
+from omfa.pipeline.channels import UCS_VERSION
+from omfa.pipeline.encoding import FORMAT, digest
+from omfa.pipeline.metadata import write_root
 from omfa.pipeline.preprocess import Preprocessing, preprocess
 from omfa.pipeline.readers import get_reader
 
@@ -201,7 +204,7 @@ def lay_small_recordings(root: Path, n: int, *, whole: bool = True) -> None:
         name = f"sub-{subject}_ses-1_run-1"
         document["attributes"] |= {"recording": name, "subject": subject}
         del document["attributes"]["digest"]
-        document["attributes"]["digest"] = stores.digest(document)
+        document["attributes"]["digest"] = digest(document)
         files = one | {stores.METADATA: json.dumps(document).encode()}
         for file, content in files.items():
             if whole or file == stores.METADATA:
@@ -209,13 +212,13 @@ def lay_small_recordings(root: Path, n: int, *, whole: bool = True) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
     settings = {
-        "format": stores.FORMAT,
-        "ucs_version": stores.UCS_VERSION,
+        "format": FORMAT,
+        "ucs_version": UCS_VERSION,
         "settings_digest": "benchmark",
         "source": "benchmark",
         "channels": {"cerebellar": "PO9/PO10", "aliases": {}},
     }
-    stores.write_root(stores.locate(root), settings)
+    write_root(stores.locate(root), settings)
 
 
 def _small_recording() -> stores.AlignedRecording:

@@ -205,7 +205,7 @@ def test_a_list_of_files_may_not_lead_out_of_its_folder(store):
     attrs = document["attributes"]
     del attrs["digest"]
     attrs["checksums"]["../../../../dev/zero"] = "0" * 64
-    attrs["digest"] = stores.digest(document)
+    attrs["digest"] = encoding.digest(document)
     path.write_text(json.dumps(document))
     assert "names a file outside of it (../../../../dev/zero)" in damaged(store)[NAME]
 

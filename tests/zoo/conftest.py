@@ -3,6 +3,9 @@ import pandas as pd
 import pytest
 
 from omfa.pipeline import store as stores
+from omfa.pipeline.channels import UCS_VERSION
+from omfa.pipeline.encoding import FORMAT
+from omfa.pipeline.metadata import write_root
 
 
 def table(*, datasets=1, subjects=6, sessions=2, trials=8, windows=5, classes=2, overlap=0):
@@ -105,14 +108,14 @@ def lay_store():
                     (folder / name / file).parent.mkdir(parents=True, exist_ok=True)
                     (folder / name / file).write_bytes(content)
         settings = {
-            "format": stores.FORMAT,
-            "ucs_version": stores.UCS_VERSION,
+            "format": FORMAT,
+            "ucs_version": UCS_VERSION,
             "settings_digest": "settings",
             "source": source,
             "channels": {"cerebellar": "PO9/PO10", "aliases": {}},
             "preprocessing": {"band": [0.5, 45.0], "reference": "source"} | (preprocessing or {}),
         }
-        stores.write_root(stores.locate(folder), settings)
+        write_root(stores.locate(folder), settings)
         return folder
 
     return lay

@@ -22,8 +22,8 @@ import numpy.typing as npt
 import psutil
 import torch
 
+from omfa.pipeline.encoding import digest
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.store import digest
 from omfa.zoo.data.sources import Ints, Source, has_gaps
 from omfa.zoo.data.tiers import absent_zero, onto, stretches
 

@@ -25,8 +25,9 @@ from moabb.datasets.base import BaseDataset
 from moabb.paradigms.base import BaseParadigm
 from sklearn.model_selection import StratifiedGroupKFold
 
+from omfa.pipeline.encoding import digest
 from omfa.pipeline.errors import DataError, DataWarning
-from omfa.pipeline.store import Store, digest
+from omfa.pipeline.store import Store
 from omfa.zoo.data.braindecode_datasets import StoredRaw
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.data.targets import TargetSpec

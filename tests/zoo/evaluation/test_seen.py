@@ -10,6 +10,7 @@ import pytest
 from omfa.pipeline import DataError
 from omfa.pipeline import store as stores
 from omfa.pipeline.errors import DataWarning
+from omfa.pipeline.metadata import write_root
 from omfa.zoo import Protocol, evaluate, load_card, open_dataset, rerun
 from omfa.zoo.finetune import fine_tune
 from omfa.zoo.pretraining.run import pretrain_encoder
@@ -61,7 +62,7 @@ def renamed(folder, store):
         if not copy.exists():
             shutil.copytree(store, copy)
             settings = stores.open_store(copy).settings
-            stores.write_root(stores.locate(copy), {**settings, "source": name})
+            write_root(stores.locate(copy), {**settings, "source": name})
         return open_dataset(copy, 2.0, target="emotion")
 
     return renamed
