@@ -163,7 +163,7 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
     )
     add("--seed", type=int, default=0, metavar="N", help="of weights, order, dropout (default: 0)")
     add("--dry-run", action="store_true", help="show the plan and time a few steps; train nothing")
-    add_stage2_flags(parser)
+    add_stage2_flags(parser, leave_out=("folds_at_once",))  # it makes one fit
     add_parameters_flag(parser)
     add_window_flags(parser)
 
