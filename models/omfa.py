@@ -12,7 +12,7 @@ TorchScript cannot read them as text.
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -224,6 +224,12 @@ class OMFA(EEGModuleMixin, nn.Module):
         channel_drop_prob: float = 0.2,
         edge_drop_prob: float = 0.1,
     ):
+        for channel in chs_info or []:
+            if not isinstance(channel, Mapping):
+                raise ValueError(
+                    f"OMFA: chs_info holds {channel!r}, which is no description of a channel. Give "
+                    "dicts with a ch_name each, such as info['chs'] of MNE."
+                )
         super().__init__(
             n_outputs=n_outputs,
             n_chans=n_chans,

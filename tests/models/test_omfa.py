@@ -688,3 +688,8 @@ def test_a_look_at_the_unit_stays_out_of_what_is_compiled():
     scripted(volts)  # no warning, which would be an error here
     exported = torch.export.export(model, (volts,))
     torch.testing.assert_close(exported.module()(volts), scripted(volts))
+
+
+def test_channel_names_alone_are_no_descriptions_of_channels():
+    with pytest.raises(ValueError, match=r"chs_info holds 'Fz'.*ch_name"):
+        OMFA(n_outputs=2, chs_info=["Fz", "Cz"], n_times=512, sfreq=128.0, preset="tiny")

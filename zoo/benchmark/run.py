@@ -151,6 +151,7 @@ class Benchmark:
         for recordings in self.to_make:
             self.say(f"ingesting {recordings.name} of {recordings.source}")
             folder, store = self._ingest_arguments(recordings)
+            _check_folder(recordings, folder)
             made = ingest(_reader(recordings), folder, store, workers=max(1, self.workers))
             if bad := [
                 outcome.recording for outcome in made.outcomes if outcome.status == "failed"
@@ -348,6 +349,7 @@ class Benchmark:
         lines += [f"{name:12} {store}" for name, store in self.stores.items()]
         for recordings in self.to_make:
             folder, store = self._ingest_arguments(recordings)
+            _check_folder(recordings, folder)
             found = plan_ingest(_reader(recordings), folder, store)
             n_left = sum(state != "current" for state in found.states.values())
             took = f", about {duration(found.seconds)}" if n_left else ""
@@ -417,6 +419,19 @@ def _recordings_of(address: str | Path) -> str:
         + "; ".join(f"{one.source} with {one.label}" for one in RECORDINGS.values())
         + ". Or give the folder of the public files, and the store is made",
     )
+
+
+def _check_folder(recordings: Recordings, folder: Path) -> None:
+    """Refuse a folder that holds none of the recordings."""
+    source = SOURCES[recordings.source]
+    try:
+        _reader(recordings).discover(folder)
+    except DataError as error:
+        raise DataError(
+            f"Reading {source.title} from {folder}",
+            str(error.args[1]),
+            f"Give the folder as it comes from {source.url} ({source.files})",
+        ) from error
 
 
 def _where_to_get(name: str) -> str:

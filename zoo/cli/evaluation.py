@@ -52,12 +52,13 @@ models (--model, repeatable; the others are tested against the first):
 
 protocols (--protocol, repeatable):
   within-subject (default), cross-session, cross-subject, cross-subject-stimulus, cross-dataset,
-  seed-9-6, leave-one-subject-out, and leaky-window, whose results are labelled LEAKY
+  leave-one-subject-out, and leaky-window, whose results are labelled LEAKY; of one corpus each,
+  seed-9-6, seed-iv-16-8, seed-v-thirds, seed-vii-quarters, deap-10-fold, faced-10-fold
 
 examples:
   omfa-zoo evaluate deap.zarr --dry-run
-  omfa-zoo evaluate deap.zarr --model omfa --model omfa:scratch --model braindecode:EEGNet \\
-      --checkpoint runs/three/checkpoint --protocol cross-subject --seeds 3 --workers 8
+  omfa-zoo evaluate dreamer.zarr --model omfa --model omfa:scratch --model braindecode:EEGNet \\
+      --checkpoint runs/two/checkpoint --protocol cross-subject --seeds 3 --workers 8
   omfa-zoo evaluate seed.zarr --model omfa --protocol seed-9-6 --freeze encoder --epochs 20
   omfa-zoo evaluate dreamer.zarr --target 'valence<2.5|>3.5' --scheduler tcp://head:8786
   omfa-zoo evaluate deap.zarr --rerun results/cross-subject_omfa_0123456789.zip

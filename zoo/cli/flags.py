@@ -182,9 +182,10 @@ def parameters_of(
         model, _, name = key.rpartition(".")
         of = [model] if model else smoothable if name == "smooth" else networks
         if not of or not set(of) <= set(found):
+            able = [name for name in models if name in networks or name in smoothable]
             raise wrong(
                 f"the parameter {key}{nearest(model, models)}",
-                f"Models that take one: {', '.join(models)}",
+                f"Models that take one: {', '.join(able) or 'none of them; add --model omfa'}",
             )
         for one in of:
             found[one][name] = value

@@ -59,7 +59,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    from omfa.zoo.prediction.outputs import predict_all
+    from omfa.zoo.prediction.outputs import SUMMARY, predict_all
     from omfa.zoo.prediction.predictor import Predictor
 
     predictor = Predictor.from_checkpoint(
@@ -70,5 +70,9 @@ def _predict(args: argparse.Namespace) -> int:
     table = predict_all(
         predictor, args.recordings, args.out, overwrite=args.overwrite, progress=True
     )
-    print(f"Answers: {args.out}")
-    return 1 if table["error"].astype(bool).any() else 0
+    failed = int(table["error"].astype(bool).sum())
+    if answered := len(table) - failed:
+        print(f"Answers of {answered} recordings: {args.out}")
+    if failed:
+        print(f"{failed} recordings have none; {args.out / SUMMARY} says why")
+    return 1 if failed else 0

@@ -136,6 +136,8 @@ class Network(Estimator):
                 shape = tuple(self.logits(self.inputs_of(two), len(two)).shape)
             if shape != (len(two), len(windows.classes)):
                 raise ValueError(f"it gives {shape[1:]} numbers a window")
+        except DataError:
+            raise
         except Exception as error:  # any network may fail in any way
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise DataError(
@@ -370,6 +372,9 @@ class Network(Estimator):
                 self._step(network, inputs(rows), y[rows], weight, optimizer).item()
 
             self.freeze(False)
+            began = time.perf_counter()
+            step()
+            compiling = time.perf_counter() - began if self.compiled else 0.0
             a_step = _timed(step)
             a_window = _timed(lambda: self.logits(inputs, len(y))) / len(y)
             alike = Counter(train + validation for train, validation, _ in sizes)
@@ -380,7 +385,7 @@ class Network(Estimator):
                         [copy.copy(self) for _ in range(n)], [sample] * n, 1
                     )
                     all_step = _timed(lambda: together(np.stack([rows] * n)).sum().item())
-        seconds = 0.0
+        seconds = compiling
         for train, validation, test in sizes:
             # A refit learns from both sides, and comes after a fit on one where an epoch is chosen.
             steps = math.ceil((train + validation * how.refit) / how.batch_size)

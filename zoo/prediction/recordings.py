@@ -486,4 +486,6 @@ def _check_amplitude(segments: Sequence[npt.NDArray[np.float32]], doing: str) ->
         return
     known = np.where(np.isfinite(X), X, np.float32(0))
     if found := doubtful_amplitude(known[None], there[None]):
-        raise DataError(doing, found, "Say the unit of its numbers: --unit V (mV, uV, nV)")
+        raise DataError(
+            doing, found, "Say the unit of its numbers with --unit (V, mV, uV, nV), or another one"
+        )

@@ -161,6 +161,14 @@ def _within_subject(pool: _Pool) -> Iterator[Fold]:
         early = (places < n_train)[trial]
         yield pool.fold(f"first-{n_train}", ~early, early, (trial, strata))
         return
+    per_class = np.bincount(strata)
+    # First: no number of folds would do.
+    if 1 in per_class and not pool.protocol.consecutive:
+        raise _Impossible(
+            "class {classes} has one trial, which cannot be both trained on and tested",
+            "Choose another target or rule, or a protocol that leaves subjects out",
+            *np.flatnonzero(per_class == 1)[:1],
+        )
     if n_trials < n_folds:
         raise _Impossible(
             f"it has {n_trials} trials, expected at least {n_folds} for {n_folds} folds",
@@ -171,13 +179,6 @@ def _within_subject(pool: _Pool) -> Iterator[Fold]:
         for k in range(n_folds):
             yield pool.fold(f"fold-{k}", fold == k, fold != k, (trial, strata))
         return
-    per_class = np.bincount(strata)
-    if 1 in per_class:
-        raise _Impossible(
-            "class {classes} has one trial, which cannot be both trained on and tested",
-            "Choose another target or rule, or a protocol that leaves subjects out",
-            *np.flatnonzero(per_class == 1)[:1],
-        )
     fold = _deal(strata, n_folds, pool.rng)[trial]
     for k in range(n_folds):
         yield pool.fold(f"fold-{k}", fold == k, fold != k, (trial, strata))
@@ -385,7 +386,9 @@ def split(
     columns = SUBJECT if protocol.sessions == "together" else columns
     folds: list[Fold] = []
     problems: dict[str, tuple[str, str]] = {}
+    n_pools = 0
     for name, rows in _pools(metadata, keep, columns):
+        n_pools += 1
         pool = _Pool(name, metadata, y, rows, protocol)
         try:
             made = list(cut(pool))
@@ -398,7 +401,7 @@ def split(
             names = ", ".join(repr(classes[code]) if classes else str(code) for code in lost)
             problems[name] = found.format(classes=names) if lost else found, action
     if problems:
-        raise _cannot_split(protocol, problems)
+        raise _cannot_split(protocol, problems, n_pools)
     for fold in folds:
         check_fold(metadata, fold, protocol)
     return folds
@@ -495,13 +498,15 @@ def hold_out(metadata: pd.DataFrame, y: Rows, protocol: str | Protocol) -> Fold:
     return fold
 
 
-def _cannot_split(protocol: Protocol, problems: dict[str, tuple[str, str]]) -> DataError:
+def _cannot_split(
+    protocol: Protocol, problems: dict[str, tuple[str, str]], n_pools: int
+) -> DataError:
     name, (found, action) = next(iter(problems.items()))
     doing = f"Splitting {name or 'all subjects'} by {protocol}"
     others = [other for other in problems if other != name]
     if others:
         more = ", ..." if len(others) > 5 else ""
         found += f" (the same or worse in {len(others)} more: {', '.join(others[:5])}{more})"
-    if name:
+    if name and len(problems) < n_pools:
         action += f". To leave out: Protocol(..., skip={tuple(problems)!r})"
     return DataError(doing, found, action)

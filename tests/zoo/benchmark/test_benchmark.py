@@ -248,3 +248,14 @@ def test_the_command_plans_an_ingest_of_public_files_and_writes_nothing(
     told = capsys.readouterr().out
     assert "to ingest    fists: 4 recordings" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_something_else_is_told_by_what_it_should_be(tmp_path, capsys):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "session1.edf").write_bytes(b"0" * 512)
+    for more in (["--dry-run"], []):
+        line = ["benchmark", "--eegmmidb", str(tmp_path / "raw"), "--out", str(tmp_path / "out")]
+        assert main([*line, "--tasks", "fists", *more]) == 2
+        told = capsys.readouterr().err
+        assert "Give the folder as it comes from https://" in told
+        assert "--pattern" not in told

@@ -13,6 +13,7 @@ from omfa.zoo import Result, read_decision
 from omfa.zoo.checkpoints.cards import Card
 from omfa.zoo.checkpoints.folder import load_card, save_checkpoint
 from omfa.zoo.cli.main import main
+from omfa.zoo.protocols.protocol import PROTOCOL_PRESETS, PROTOCOLS
 
 QUICK = ["--window-seconds", "2", "--parameters", "epochs=1"]
 
@@ -301,3 +302,16 @@ def test_the_commands_of_the_docs_run(section, capsys):
         code, told = main([*arguments, *QUICK]), capsys.readouterr()
         assert code == 0, f"{command}: {told.err}"
         assert told.out
+
+
+def test_the_help_names_every_protocol(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    told = capsys.readouterr().out
+    assert not [name for name in (*PROTOCOLS, *PROTOCOL_PRESETS) if name not in told]
+
+
+def test_a_parameter_that_no_model_takes_is_said_to_be_none(capsys, tmp_path):
+    line = ["evaluate", str(tmp_path), "--model", "majority", "--parameters", "foo=3"]
+    assert main(line) == 2
+    assert "none of them; add --model omfa" in capsys.readouterr().err

@@ -1015,3 +1015,15 @@ def test_regularisation_is_chosen_on_validation(make_table):
     assert len(model.classifier_._fit_X) == 130  # noqa: SLF001 - scikit-learn names it so
     # The scale, too, is of the two sides that may be fitted on, and of no other.
     assert np.allclose(model.prepare_.mean_, dataset.X[:130].mean(axis=(0, 2)), atol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "gpux"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_trained(easy, device):
+    with pytest.raises(DataError, match=f"Choosing the device '{device}'.*Use auto, cpu"):
+        evaluate("omfa", easy, IN_TWO, parameters={"preset": "tiny", "device": device})
+
+
+def test_random_weights_that_are_frozen_are_not_called_omfa_in_silence(easy):
+    probe = {"preset": "tiny", "head": "logistic", "connectivity": False}
+    with pytest.warns(DataWarning, match="starts from no checkpoint.*omfa:random"):
+        plan("omfa", easy, IN_TWO, parameters=probe, timed=False)

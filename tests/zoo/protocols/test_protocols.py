@@ -526,3 +526,12 @@ def test_who_is_tested_must_be_there_and_the_protocol_leave_subjects_out(make_ta
         folds_of(make_table(), Protocol("cross-subject", tested=("set0/sub-9",)))
     with pytest.raises(DataError, match="Use it with 'cross-subject' only"):
         Protocol("within-subject", tested=("set0/sub-01",))
+
+
+def test_where_every_person_has_one_trial_of_a_class_no_impossible_advice_is_given(make_table):
+    """Neither fewer folds nor leaving everybody out would help."""
+    metadata = make_table(sessions=1, trials=2, windows=3)
+    with pytest.raises(DataError, match=r"has one trial.*Choose another target") as error:
+        split(metadata, metadata["target"], "within-subject")
+    assert "n_folds" not in str(error.value)
+    assert "skip" not in str(error.value)
