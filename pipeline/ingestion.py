@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from omfa.pipeline import cluster, encoding, metadata
 from omfa.pipeline import store as stores
@@ -279,6 +280,8 @@ def ingest(
             _finish(location, settings, outcomes.values())
         location.sweep(owner)
     ordered = tuple(outcomes[key.recording] for key in keys)
+    there = [key for key in keys if outcomes[key.recording].status != "failed"]
+    notes += _reviewed(recipe.reader, there, store, storage_options)
     return Summary(location.address, ordered, time.perf_counter() - started, notes)
 
 
@@ -396,6 +399,27 @@ def _gone(location: Location, keys: Sequence[Key]) -> tuple[str, ...]:
     return tuple(
         f"{name} is no longer in the source; it stays in the store" for name in sorted(left)
     )
+
+
+def _reviewed(
+    reader: Reader,
+    keys: Sequence[Key],
+    store: str | Path,
+    storage_options: Mapping[str, Any] | None,
+) -> tuple[str, ...]:
+    """Return what a reader says of the recordings in the store, seen together."""
+    if not (keys and hasattr(reader, "review")):
+        return ()
+
+    def tables() -> Iterator[tuple[Key, pd.DataFrame]]:
+        opened = stores.open_store(store, storage_options=storage_options)
+        for key in keys:
+            yield key, opened[key.recording].trials
+
+    try:
+        return tuple(reader.review(tables()))
+    except (DataError, OSError, KeyError):  # another run changes the store; the notes can wait
+        return ()
 
 
 def _number(subject: str | int) -> str:

@@ -25,6 +25,7 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.channel_types import ChannelRules
 from omfa.pipeline.readers.events import (
     annotation_events,
+    events_nowhere,
     interrupts,
     is_bad,
     is_event,
@@ -265,6 +266,13 @@ class BidsReader:
             source=facts,
             notes=notes,
         )
+
+    def review(self, stored: Iterable[tuple[Key, pd.DataFrame]]) -> Iterator[str]:
+        """Say which of the ``events`` are a trial in no recording of the store."""
+        if self.events_from == "none":
+            return iter(())
+        # What an event is called in a dataset is seldom its stimulus, and is not stored.
+        return events_nowhere(dict(self.events), stored, name="bids", by="event")
 
     def _choose(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,12 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.channel_types import ChannelRules
-from omfa.pipeline.readers.events import annotation_events, last_until_next
+from omfa.pipeline.readers.events import (
+    annotation_events,
+    annotation_names,
+    events_nowhere,
+    last_until_next,
+)
 from omfa.pipeline.readers.folder import is_service, left_out, once, text_of, walk
 from omfa.pipeline.readers.montages import montage_file
 from omfa.pipeline.readers.opening import companions, open_raw
@@ -192,6 +197,14 @@ class FilesReader:
             source={"format": Path(key.files[0]).suffix.lstrip(".").lower()},
             notes=notes,
         )
+
+    def review(self, stored: Iterable[tuple[Key, pd.DataFrame]]) -> Iterator[str]:
+        """Say which of the ``events`` are a trial in no recording of the store."""
+
+        def known(key: Key) -> tuple[str, ...]:
+            return annotation_names(key.paths[0], where=key.files[0], encoding=self.encoding)
+
+        return events_nowhere(dict(self.events), stored, name="files", by="stimulus", known=known)
 
     def recordings(self, root: Path) -> list[Path]:
         """List the files that are recordings, whatever they are called.

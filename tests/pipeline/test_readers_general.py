@@ -114,6 +114,43 @@ def edf_folder(tmp_path):
     return tmp_path
 
 
+def test_an_event_that_occurs_nowhere_is_named_at_the_end(edf_folder, tmp_path, capsys):
+    (edf_folder / "sub02_work.edf").unlink()
+    write_edf(
+        edf_folder / "sub02_work.edf",
+        eeg(["Fp1", "Cz", "O2"]),
+        seconds=10,
+        kind="EDF+C",
+        events=[(1, 2, "T1")],
+    )
+    pattern = "sub{subject}_{state:work}.edf"
+    line = ["files", str(edf_folder), str(tmp_path / "s.zarr"), "--name", "s", "--serial"]
+    line += ["--pattern", pattern, "--events"]
+    for _ in range(2):  # also where all was kept
+        assert main([*line, "T1=left", "T2=right", "BADmove=moved", "fist=fist"]) == 0
+        said = capsys.readouterr().err
+        assert "the event 'BADmove' of --events (nearest: BAD_move)" in said
+        assert "the event 'fist' of --events is a trial in none of the 2 stored recordings" in said
+        assert "has BAD_move, T0, T1, T2" in said
+        assert "'T1' of" not in said
+        assert "'T2' of" not in said  # it is in one of two
+    line[2] = str(tmp_path / "whole.zarr")
+    assert main([*line, "T1=left", "T2=right"]) == 0
+    assert "--events" not in capsys.readouterr().err
+
+    reader = FilesReader(pattern=pattern, events={"T1": "left", "T4": "tongue"}, name="p")
+    summary = ingest(reader, edf_folder, tmp_path / "p.zarr", serial=True, progress=False)
+    assert ["'T4'" in note for note in summary.notes] == [True]
+
+
+def test_an_event_of_bids_that_occurs_nowhere_is_named(bids_tree, tmp_path):
+    reader = BidsReader(events={"joy": "happy", "fear": "afraid"}, task="film", name="b")
+    summary = ingest(reader, bids_tree, tmp_path / "b.zarr", serial=True, progress=False)
+    assert summary.having("stored")
+    (note,) = (note for note in summary.notes if "--events" in note)
+    assert "the event 'fear'" in note
+
+
 def write_brainvision(folder, *, markers=(), n_times=1000, data_points=None):
     """Write a BrainVision recording of 3 channels at 100 Hz, simulated."""
     values = np.round(noise(3, n_times) * 10).astype("<i2")
