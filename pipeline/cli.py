@@ -107,7 +107,13 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     simulator.add_argument(
         "source", choices=tuple(CORPORA), metavar="SOURCE", help=f"one of {', '.join(CORPORA)}"
     )
-    simulator.add_argument("raw", type=Path, metavar="RAW", help="an empty or new folder")
+    simulator.add_argument(
+        "raw",
+        type=Path,
+        metavar="RAW",
+        help="a new or empty folder, or an earlier simulation of the same SOURCE, which is "
+        "replaced",
+    )
     simulator.set_defaults(run=_simulate, interrupted="Remove the folder and run it again.")
     if [*argv[:1]] == ["simulate"]:  # importing the simulator is not for every --help
         _simulate_flags(simulator)
