@@ -59,7 +59,7 @@ examples:
   omfa-ingest demo                                   all of it on small simulated corpora
 
 Run the same command again to go on after an interruption or to repair what `verify` finds.
-Exit code: 0 if every recording is in the store, 1 if some failed, 2 for wrong use.
+Exit code: 0 if all is well, 1 if a recording failed or is damaged, 2 for wrong use.
 """
 
 
@@ -348,14 +348,22 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from omfa.pipeline.report import write_report
+    from omfa.pipeline.report import write_and_tell
     from omfa.pipeline.store import open_store
 
     store = open_store(args.store)
     if args.recordings:
         store = _some_of(store, args.recordings)
-    print(write_report([store], args.out or f"{args.store.rstrip('/')}.html"))
-    return 0
+    path, (unreadable,) = write_and_tell([store], args.out or f"{args.store.rstrip('/')}.html")
+    print(path)
+    for name, found in sorted(unreadable.items()):
+        LOG.error(f"damaged: {name}: {found}")
+    if unreadable:
+        LOG.error(
+            "The report is without them. Run the ingest command again: it makes what is damaged "
+            "again."
+        )
+    return 1 if unreadable else 0
 
 
 def _some_of(store: Store, patterns: Sequence[str]) -> Store:

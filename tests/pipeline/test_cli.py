@@ -171,6 +171,15 @@ def test_inspect_and_verify(store, capsys):
     assert main(["verify", store]) == 1
     assert "damaged: sub-02_ses-3_run-1: signal/c/0/0" in capsys.readouterr().err
     assert main(["verify", f"{store}-not"]) == 2
+    # A report reads what it shows of every recording, and the signals of two alone.
+    quality = Path(store, "sub-02_ses-3_run-1", "quality_variance_z", "c", "0")
+    quality.write_bytes(b"?" * quality.stat().st_size)
+    assert main(["report", store]) == 1
+    told = capsys.readouterr()
+    assert told.out.strip() == f"{store}.html"
+    assert "damaged: sub-02_ses-3_run-1: quality_variance_z/c/0 does not match" in told.err
+    assert main(["report", store, "--recordings", "sub-01*"]) == 0
+    assert "damaged" not in capsys.readouterr().err
 
 
 def test_dry_run_tells_how_much_and_writes_nothing(seed_tree, tmp_path, capsys):
