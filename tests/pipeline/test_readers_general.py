@@ -415,6 +415,21 @@ def test_a_label_that_occurs_twice_is_refused_until_one_is_kept_apart(tmp_path):
     np.testing.assert_allclose(recording.segments[0], noise(3, 1000)[:2], atol=0.02)
 
 
+@pytest.mark.parametrize(
+    "suffix", [".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".nxe", ".lay"]
+)
+def test_an_empty_file_is_called_empty(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").touch()
+    refused(FilesReader(), tmp_path, rf"a{suffix} is empty \(0 bytes\)\. Get the file again")
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".bdf"])
+@pytest.mark.parametrize("n_bytes", [100, 5000])
+def test_what_is_no_edf_is_said_to_be_none(tmp_path, suffix, n_bytes):
+    (tmp_path / f"a{suffix}").write_bytes(b"garbage " * (n_bytes // 8))
+    refused(FilesReader(), tmp_path, "header is not that of a whole EDF or BDF file .its ")
+
+
 @pytest.mark.parametrize("suffix", [".edf", ".bdf"])
 def test_every_rate_in_a_file_stays_as_it_was_recorded(tmp_path, suffix):
     slow, fast = eeg(["Resp", "Temp"], rate=5, seed=1), eeg(["ECG"], rate=400, seed=2)
@@ -513,7 +528,7 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, lost):
 def test_a_truncated_header_is_refused(tmp_path, kept):
     path = write_edf(tmp_path / "a.edf", eeg(["Fp1", "Cz", "O2"]), seconds=10)
     os.truncate(path, kept)
-    refused(FilesReader(), tmp_path, "MNE cannot read it")
+    refused(FilesReader(), tmp_path, "its header is not that of a whole|is empty")
 
 
 def test_a_recording_that_was_not_ended_in_order_is_read_to_its_last_record(tmp_path):
@@ -526,7 +541,7 @@ def test_a_recording_that_was_not_ended_in_order_is_read_to_its_last_record(tmp_
 @pytest.mark.parametrize("name", ["a.edf", "a.bdf", "a.fif", "a.set", "a.vhdr", "a.cnt", "a.gdf"])
 def test_what_is_no_recording_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"this is no recording" * 100)
-    refused(FilesReader(), tmp_path, "MNE cannot read it")
+    refused(FilesReader(), tmp_path, "MNE cannot read it|header is not that of a whole EDF")
 
 
 def test_an_interrupted_edf_is_refused_and_one_without_gaps_is_not(tmp_path):
