@@ -281,11 +281,13 @@ def _show_plan(plan: Plan) -> int:
             f"in about {duration(plan.seconds)} of one worker "
             f"(scaled from {plan.tried}, which was processed and not stored)"
         )
-    elif plan.bytes_in:
-        print("No recording could be processed to estimate size and time from.")
+    elif plan.failed:
+        print("No recording could be processed to estimate size and time from:")
     for note in plan.notes:
         LOG.warning(f"  note: {note}")
-    return 0
+    for reason in plan.failed.values():
+        LOG.error(f"  failed: {reason}")
+    return 1 if plan.failed else 0
 
 
 def _show_summary(summary: Summary) -> None:

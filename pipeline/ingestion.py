@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,9 @@ class Plan:
     tried : str
         The recording that was processed, without storing it, for the estimate.
     notes : tuple of str
-        As a ``Summary`` has them.
+        As a ``Summary`` has them, but for what only a run finds.
+    failed : mapping of str to str
+        Why each recording that was tried before could not be processed; a run may find more.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class Plan:
     seconds: float
     tried: str
     notes: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 # ------------------------------------------------------------------------------- one task
@@ -314,18 +317,21 @@ def plan(
     todo = [key for key in keys if states[key] != "current"]
     shares = _shares(todo)
     size, written, seconds, tried = sum(shares.values()), np.nan, np.nan, ""
+    lost: dict[str, str] = {}
     for key in todo:
         started = time.perf_counter()
         try:
             files = encoding.encode(align(recipe.reader.read(key), recipe), recipe.dtype, "")
-        except Exception:  # the run will report it; estimate from the next
+        except Exception as error:  # as in a run, and the estimate is of the next
+            lost[key.recording] = failed(key, error, location).reason
             continue
         scale = size / shares[key] if shares[key] else len(todo)
         seconds = (time.perf_counter() - started) * scale
         files.pop(encoding.METADATA)  # a store's own count is without it
         written, tried = sum(map(len, files.values())) * scale, key.recording
         break
-    return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried, notes)
+    named = {key.recording: state for key, state in states.items()}
+    return Plan(named, size, written, seconds, tried, notes, lost)
 
 
 def _discover(
