@@ -153,8 +153,21 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     add_output_flags(corpora)
     corpora.set_defaults(run=_corpora, interrupted="")
-    demo = verbs.add_parser("demo", help="simulate, ingest, verify and report three small corpora")
-    demo.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
+    demo = verbs.add_parser(
+        "demo",
+        help="simulate, ingest, verify and report three small corpora",
+        description="Simulate three small corpora (SEED, DEAP, DREAMER), turn each into a store, "
+        "verify the stores and write one quality report, FOLDER/report.html.",
+    )
+    demo.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("demo"),
+        metavar="FOLDER",
+        help="where all of it is written (default: demo); the simulations of an earlier demo are "
+        "written again",
+    )
     demo.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     add_output_flags(demo)
     demo.set_defaults(run=_demo, interrupted="Run it again to go on.")
@@ -410,13 +423,22 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 def _simulate_flags(parser: argparse.ArgumentParser) -> None:
     from omfa.pipeline.flags import add_flags
-    from omfa.pipeline.simulation import simulate
+    from omfa.pipeline.simulation import CORPORA, simulate
 
     add_flags(
         parser,
         simulate,
         leave_out=("source", "root", "progress"),
         metavars={"quirks": "NAME", "subjects": "N", "sessions": "N"},
+    )
+    lines = [
+        f"  {source:10}  {variant:12}  {' '.join(corpus.quirks.get(variant, ())) or '-'}"
+        for source, corpus in CORPORA.items()
+        for variant in corpus.variants
+    ]
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(
+        ["what --variant and --quirks take, by SOURCE; the first variant is the default:", *lines]
     )
 
 

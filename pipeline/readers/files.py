@@ -40,6 +40,8 @@ _IDS = ("subject", "session", "run")
 class FilesReader:
     """Reads a folder of recordings, one recording per file.
 
+    In Python ``events`` is a mapping: ``{"T1": "left", "T2": "right"}``.
+
     Attributes
     ----------
     pattern : str or None
@@ -58,7 +60,8 @@ class FilesReader:
         ``onset`` and ``duration`` (seconds) which part of it, ``stimulus`` what was shown, and
         every other column is a label.
     events : mapping
-        The annotations to take, each with its label: ``{"T1": "left"}``. Implies ``"annotations"``.
+        The annotations to take, each with its label: ``T1=left T2=right``. Labels then come from
+        the annotations.
     duration : float or None
         Seconds that every annotation's trial lasts, in place of its own.
     extensions : tuple of str
@@ -68,8 +71,8 @@ class FilesReader:
     unit : {"V", "mV", "uV", "nV"} or None
         The unit of the EEG's numbers in the files, where they declare none or a wrong one.
     name : str
-        What the store calls the data, such as "eegmat": a new store needs one, for people are known
-        by it. Datasets opened together need names that differ.
+        What the store calls the data, such as "eegmat". A new store needs one, and there is no
+        default, for people are known by it. Datasets opened together need names that differ.
     eeg : tuple of str
         Channels that are EEG whatever type the file gives them, as names or patterns.
     ignore_positions : bool

@@ -75,7 +75,7 @@ def simulate(
     bad_channels : float
         Bad channels to expect in a recording.
     quirks : collection of str
-        Peculiarities of some copies, from the ``quirks`` of the corpus.
+        Peculiarities of some copies, by the names that the corpus has for them; by default none.
     tones : float
         Amplitude, in microvolts, of a sine that each channel carries at a frequency of its own,
         which each recording's truth holds: a channel or an axis that was exchanged is found by
