@@ -59,7 +59,7 @@ examples:
   omfa-ingest demo                                   all of it on small simulated corpora
 
 Run the same command again to go on after an interruption or to repair what `verify` finds.
-Exit code: 0 if every recording is in the store, 1 if some failed, 2 for wrong use.
+Exit code: 0 if all is well, 1 if a recording failed or is damaged, 2 for wrong use.
 """
 
 
@@ -107,7 +107,13 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     simulator.add_argument(
         "source", choices=tuple(CORPORA), metavar="SOURCE", help=f"one of {', '.join(CORPORA)}"
     )
-    simulator.add_argument("raw", type=Path, metavar="RAW", help="an empty or new folder")
+    simulator.add_argument(
+        "raw",
+        type=Path,
+        metavar="RAW",
+        help="a new or empty folder, or an earlier simulation of the same SOURCE, which is "
+        "replaced",
+    )
     simulator.set_defaults(run=_simulate, interrupted="Remove the folder and run it again.")
     if [*argv[:1]] == ["simulate"]:  # importing the simulator is not for every --help
         _simulate_flags(simulator)
@@ -147,8 +153,21 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
     )
     add_output_flags(corpora)
     corpora.set_defaults(run=_corpora, interrupted="")
-    demo = verbs.add_parser("demo", help="simulate, ingest, verify and report three small corpora")
-    demo.add_argument("folder", nargs="?", type=Path, default=Path("demo"), metavar="FOLDER")
+    demo = verbs.add_parser(
+        "demo",
+        help="simulate, ingest, verify and report three small corpora",
+        description="Simulate three small corpora (SEED, DEAP, DREAMER), turn each into a store, "
+        "verify the stores and write one quality report, FOLDER/report.html.",
+    )
+    demo.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("demo"),
+        metavar="FOLDER",
+        help="where all of it is written (default: demo); the simulations of an earlier demo are "
+        "written again",
+    )
     demo.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
     add_output_flags(demo)
     demo.set_defaults(run=_demo, interrupted="Run it again to go on.")
@@ -275,11 +294,13 @@ def _show_plan(plan: Plan) -> int:
             f"in about {duration(plan.seconds)} of one worker "
             f"(scaled from {plan.tried}, which was processed and not stored)"
         )
-    elif plan.bytes_in:
-        print("No recording could be processed to estimate size and time from.")
+    elif plan.failed:
+        print("No recording could be processed to estimate size and time from:")
     for note in plan.notes:
         LOG.warning(f"  note: {note}")
-    return 0
+    for reason in plan.failed.values():
+        LOG.error(f"  failed: {reason}")
+    return 1 if plan.failed else 0
 
 
 def _show_summary(summary: Summary) -> None:
@@ -342,14 +363,22 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from omfa.pipeline.report import write_report
+    from omfa.pipeline.report import write_and_tell
     from omfa.pipeline.store import open_store
 
     store = open_store(args.store)
     if args.recordings:
         store = _some_of(store, args.recordings)
-    print(write_report([store], args.out or f"{args.store.rstrip('/')}.html"))
-    return 0
+    path, (unreadable,) = write_and_tell([store], args.out or f"{args.store.rstrip('/')}.html")
+    print(path)
+    for name, found in sorted(unreadable.items()):
+        LOG.error(f"damaged: {name}: {found}")
+    if unreadable:
+        LOG.error(
+            "The report is without them. Run the ingest command again: it makes what is damaged "
+            "again."
+        )
+    return 1 if unreadable else 0
 
 
 def _some_of(store: Store, patterns: Sequence[str]) -> Store:
@@ -394,13 +423,22 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 def _simulate_flags(parser: argparse.ArgumentParser) -> None:
     from omfa.pipeline.flags import add_flags
-    from omfa.pipeline.simulation import simulate
+    from omfa.pipeline.simulation import CORPORA, simulate
 
     add_flags(
         parser,
         simulate,
         leave_out=("source", "root", "progress"),
         metavars={"quirks": "NAME", "subjects": "N", "sessions": "N"},
+    )
+    lines = [
+        f"  {source:10}  {variant:12}  {' '.join(corpus.quirks.get(variant, ())) or '-'}"
+        for source, corpus in CORPORA.items()
+        for variant in corpus.variants
+    ]
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(
+        ["what --variant and --quirks take, by SOURCE; the first variant is the default:", *lines]
     )
 
 

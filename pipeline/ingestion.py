@@ -14,12 +14,13 @@ import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from omfa.pipeline import cluster, encoding, metadata
 from omfa.pipeline import store as stores
@@ -50,7 +51,9 @@ class Plan:
     tried : str
         The recording that was processed, without storing it, for the estimate.
     notes : tuple of str
-        As a ``Summary`` has them.
+        As a ``Summary`` has them, but for what only a run finds.
+    failed : mapping of str to str
+        Why each recording that was tried before could not be processed; a run may find more.
 
     Examples
     --------
@@ -65,6 +68,7 @@ class Plan:
     seconds: float
     tried: str
     notes: tuple[str, ...] = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 # ------------------------------------------------------------------------------- one task
@@ -279,6 +283,8 @@ def ingest(
             _finish(location, settings, outcomes.values())
         location.sweep(owner)
     ordered = tuple(outcomes[key.recording] for key in keys)
+    there = [key for key in keys if outcomes[key.recording].status != "failed"]
+    notes += _reviewed(recipe.reader, there, store, storage_options)
     return Summary(location.address, ordered, time.perf_counter() - started, notes)
 
 
@@ -311,18 +317,21 @@ def plan(
     todo = [key for key in keys if states[key] != "current"]
     shares = _shares(todo)
     size, written, seconds, tried = sum(shares.values()), np.nan, np.nan, ""
+    lost: dict[str, str] = {}
     for key in todo:
         started = time.perf_counter()
         try:
             files = encoding.encode(align(recipe.reader.read(key), recipe), recipe.dtype, "")
-        except Exception:  # the run will report it; estimate from the next
+        except Exception as error:  # as in a run, and the estimate is of the next
+            lost[key.recording] = failed(key, error, location).reason
             continue
         scale = size / shares[key] if shares[key] else len(todo)
         seconds = (time.perf_counter() - started) * scale
         files.pop(encoding.METADATA)  # a store's own count is without it
         written, tried = sum(map(len, files.values())) * scale, key.recording
         break
-    return Plan({k.recording: s for k, s in states.items()}, size, written, seconds, tried, notes)
+    named = {key.recording: state for key, state in states.items()}
+    return Plan(named, size, written, seconds, tried, notes, lost)
 
 
 def _discover(
@@ -396,6 +405,27 @@ def _gone(location: Location, keys: Sequence[Key]) -> tuple[str, ...]:
     return tuple(
         f"{name} is no longer in the source; it stays in the store" for name in sorted(left)
     )
+
+
+def _reviewed(
+    reader: Reader,
+    keys: Sequence[Key],
+    store: str | Path,
+    storage_options: Mapping[str, Any] | None,
+) -> tuple[str, ...]:
+    """Return what a reader says of the recordings in the store, seen together."""
+    if not (keys and hasattr(reader, "review")):
+        return ()
+
+    def tables() -> Iterator[tuple[Key, pd.DataFrame]]:
+        opened = stores.open_store(store, storage_options=storage_options)
+        for key in keys:
+            yield key, opened[key.recording].trials
+
+    try:
+        return tuple(reader.review(tables()))
+    except (DataError, OSError, KeyError):  # another run changes the store; the notes can wait
+        return ()
 
 
 def _number(subject: str | int) -> str:

@@ -412,14 +412,20 @@ def _elements(path: Path, where: str) -> Iterator[_Element]:
         file.seek(0)
         order = _endianness(file.read(_HEADER), where)
         left -= _HEADER
+        n_elements = 0
         while left:
+            n_elements += 1
             head = file.read(8)
             if len(head) < 8:
                 raise _damaged(where, "it ends within an element")
             kind, size = struct.unpack(f"{order}2I", head)
             left -= 8
             if size > left:
-                raise _damaged(where, f"it ends {size - left} bytes early")
+                raise _damaged(
+                    where,
+                    f"it ends within its variable {n_elements}, of which {left:,} of {size:,} "
+                    "bytes are there",
+                )
             start = file.tell()
             if kind not in (_MATRIX, _COMPRESSED):
                 raise _damaged(where, f"it holds an element of unknown type {kind}")

@@ -71,7 +71,7 @@ class Preprocessing:
     """What is done to a signal between the reader and the store.
 
     Lists are taken for tuples and integers for floats, so that what ``dataclasses.asdict`` gives
-    comes back unchanged through JSON.
+    comes back unchanged through JSON. ``filter_within`` is for ``align``, which knows the trials.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Preprocessing:
     filter_within : {"segments", "trials"}
         How far the filters reach: over all that the source holds contiguously, or over each trial
         by itself, with its own baseline where the two touch, so that no trial holds anything of
-        its neighbours. ``align`` heeds it, which knows the trials.
+        its neighbours.
     whiten : bool
         Whiten each recording over its good channels (Euclidean alignment), to 10 uV: recordings
         of different people and caps become alike. It takes the whole recording, without labels,

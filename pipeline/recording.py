@@ -324,6 +324,11 @@ class Reader(Protocol):
     is a ``SourceWarning`` of ``discover``; a recording that is not there is listed and fails when
     it is read. An option that is added to a reader in use has ``metadata={"quiet": True}``.
 
+    A reader whose options name what only all recordings together can lack may add
+    ``review(stored: Iterable[tuple[Key, DataFrame]]) -> Iterable[str]``. After a run it gets the
+    recordings that are in the store, each with its table of trials, and returns notes. The tables
+    are read as they are asked for.
+
     Examples
     --------
     >>> from omfa.pipeline import Reader

@@ -482,6 +482,21 @@ def write_report(
     >>> from omfa.pipeline import open_store, write_report
     >>> path = write_report([open_store("dreamer.zarr")], "quality.html")
     """
+    return write_and_tell(stores, out, progress=progress)[0]
+
+
+def write_and_tell(
+    stores: Sequence[Store], out: str | Path, *, progress: bool | None = None
+) -> tuple[Path | str, list[dict[str, str]]]:
+    """Write a report as ``write_report`` does, and say what could not be read for it.
+
+    Returns
+    -------
+    Path or str
+        The file, or its URL.
+    list of dict of str to str
+        Of each store the damaged recordings that were come upon, and what was found.
+    """
     if not page.is_address(out):
         out = Path(out)
     if not stores:
@@ -511,4 +526,4 @@ def write_report(
     # The page comes last: it names the others.
     page.write_beside(out, files, storage_options=options)
     page.write(out, "quality.html", values, storage_options=options)
-    return out
+    return out, [dict(t.unreadable) | s.unreadable for s, t in zip(found, times, strict=True)]

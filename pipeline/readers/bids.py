@@ -25,6 +25,7 @@ from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.channel_types import ChannelRules
 from omfa.pipeline.readers.events import (
     annotation_events,
+    events_nowhere,
     interrupts,
     is_bad,
     is_event,
@@ -71,7 +72,8 @@ class BidsReader:
 
     The run of a recording is its task, acquisition and run together: ``run-rest1``. Each row of
     ``events.tsv`` is a trial and each of its other columns a label, raw; without events the
-    recording is one trial. What ``participants.tsv`` holds goes with the recording.
+    recording is one trial. What ``participants.tsv`` holds goes with the recording. In Python
+    ``events`` is a mapping: ``{"joy": "glad", "S  5": "happy"}``.
 
     Attributes
     ----------
@@ -79,7 +81,7 @@ class BidsReader:
         Only this task, as a name or a pattern (``"run[2-5]"``); None: every task.
     events : mapping
         The events to take, by ``trial_type`` or else ``value``, each with the label to give it:
-        ``{"S  5": "happy"}``. Empty: every event.
+        ``joy=glad "S  5=happy"``. By default every event.
     duration : float or None
         Seconds that every trial lasts, in place of the events' own. An event without a duration
         lasts to the next one.
@@ -90,7 +92,8 @@ class BidsReader:
         The unit of the EEG's numbers, where the files declare none or a wrong one.
     name : str
         What the store calls the data, such as "eegmat", in place of the Name in
-        ``dataset_description.json``; a new store needs one of the two, for people are known by it.
+        ``dataset_description.json``, which is the default; a new store needs one of the two, for
+        people are known by it.
         Datasets opened together need names that differ.
     eeg : tuple of str
         Channels that are EEG whatever type they are given, as names or patterns.
@@ -265,6 +268,13 @@ class BidsReader:
             source=facts,
             notes=notes,
         )
+
+    def review(self, stored: Iterable[tuple[Key, pd.DataFrame]]) -> Iterator[str]:
+        """Say which of the ``events`` are a trial in no recording of the store."""
+        if self.events_from == "none":
+            return iter(())
+        # What an event is called in a dataset is seldom its stimulus, and is not stored.
+        return events_nowhere(dict(self.events), stored, name="bids", by="event")
 
     def _choose(
         self,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.readers.opening import EDF_SUFFIXES, lower_case, suffix
+from omfa.pipeline.readers.opening import EDF_SUFFIXES, lower_case, open_raw, suffix
 from omfa.pipeline.readers.whole import brainvision_markers, edf_annotations
-from omfa.pipeline.words import some
+from omfa.pipeline.recording import Key
+from omfa.pipeline.words import nearest, some
 
 if TYPE_CHECKING:
     import mne
@@ -120,6 +121,64 @@ def annotation_events(
             "Name its annotations by --events NAME=LABEL, or leave the file out by --pattern",
         )
     return table
+
+
+def events_nowhere(
+    asked: Mapping[str, str],
+    stored: Iterable[tuple[Key, pd.DataFrame]],
+    *,
+    name: str,
+    by: Literal["stimulus", "event"],
+    known: Callable[[Key], Collection[str]] = lambda key: (),
+) -> Iterator[str]:
+    """Say of each event that was asked for and is a trial nowhere, for a reader's ``review``.
+
+    Parameters
+    ----------
+    asked : mapping
+        The events, each with its label.
+    stored : iterable of (Key, DataFrame)
+        Read no further than until every event was found.
+    name : str
+        The reader's.
+    by : {"stimulus", "event"}
+        The column of the trials that tells the events apart: of their names, or of their labels.
+    known : callable
+        Returns the names of the events in a recording's own file; asked of one recording only.
+    """
+    lacking = {event.strip(): label for event, label in asked.items()}
+    first = None
+    n_looked = 0
+    for key, trials in stored if lacking else ():
+        first, n_looked = first or key, n_looked + 1
+        seen = set(trials[by]) if by in trials else set()
+        lacking = {
+            event: label
+            for event, label in lacking.items()
+            if (event if by == "stimulus" else label) not in seen
+        }
+        if not lacking:
+            return
+    if first is None:  # nothing was stored, and every recording has an error of its own
+        return
+    names = sorted(known(first))
+    has = f"; {first.recording} has {some(names, 8)}" if names else ""
+    for event in lacking:
+        yield (
+            f"{name} reader: the event {event!r} of --events{nearest(event, names)} is a trial in "
+            f"none of the {n_looked} stored recordings{has}. Correct its name, or leave it "
+            "out."
+        )
+
+
+def annotation_names(path: Path, *, where: str, encoding: str | None = None) -> tuple[str, ...]:
+    """Return the names of the annotations in a file, interruptions aside; none if unreadable."""
+    try:
+        raw = open_raw(path, where=where, encoding=encoding)
+        found = {str(name) for name in _annotations(raw, path, encoding)["stimulus"]}
+    except Exception:  # only words in a note depend on it
+        return ()
+    return tuple(sorted(name for name in found if not interrupts(name, suffix(path))))
 
 
 def _annotations(raw: mne.io.BaseRaw, path: Path | None, encoding: str | None) -> pd.DataFrame:

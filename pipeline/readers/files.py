@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,12 @@ import pandas as pd
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.channel_types import ChannelRules
-from omfa.pipeline.readers.events import annotation_events, last_until_next
+from omfa.pipeline.readers.events import (
+    annotation_events,
+    annotation_names,
+    events_nowhere,
+    last_until_next,
+)
 from omfa.pipeline.readers.folder import is_service, left_out, once, text_of, walk
 from omfa.pipeline.readers.montages import montage_file
 from omfa.pipeline.readers.opening import companions, open_raw
@@ -34,6 +39,8 @@ _IDS = ("subject", "session", "run")
 @dataclass(frozen=True)
 class FilesReader:
     """Reads a folder of recordings, one recording per file.
+
+    In Python ``events`` is a mapping: ``{"T1": "left", "T2": "right"}``.
 
     Attributes
     ----------
@@ -53,7 +60,8 @@ class FilesReader:
         ``onset`` and ``duration`` (seconds) which part of it, ``stimulus`` what was shown, and
         every other column is a label.
     events : mapping
-        The annotations to take, each with its label: ``{"T1": "left"}``. Implies ``"annotations"``.
+        The annotations to take, each with its label: ``T1=left T2=right``. Labels then come from
+        the annotations.
     duration : float or None
         Seconds that every annotation's trial lasts, in place of its own.
     extensions : tuple of str
@@ -63,8 +71,8 @@ class FilesReader:
     unit : {"V", "mV", "uV", "nV"} or None
         The unit of the EEG's numbers in the files, where they declare none or a wrong one.
     name : str
-        What the store calls the data, such as "eegmat": a new store needs one, for people are known
-        by it. Datasets opened together need names that differ.
+        What the store calls the data, such as "eegmat". A new store needs one, and there is no
+        default, for people are known by it. Datasets opened together need names that differ.
     eeg : tuple of str
         Channels that are EEG whatever type the file gives them, as names or patterns.
     ignore_positions : bool
@@ -192,6 +200,14 @@ class FilesReader:
             source={"format": Path(key.files[0]).suffix.lstrip(".").lower()},
             notes=notes,
         )
+
+    def review(self, stored: Iterable[tuple[Key, pd.DataFrame]]) -> Iterator[str]:
+        """Say which of the ``events`` are a trial in no recording of the store."""
+
+        def known(key: Key) -> tuple[str, ...]:
+            return annotation_names(key.paths[0], where=key.files[0], encoding=self.encoding)
+
+        return events_nowhere(dict(self.events), stored, name="files", by="stimulus", known=known)
 
     def recordings(self, root: Path) -> list[Path]:
         """List the files that are recordings, whatever they are called.

@@ -56,6 +56,12 @@ def open_raw(
     import mne  # here and below: MNE takes a second to import, and other readers do without it
 
     check_there(path, where=where)
+    if not path.stat().st_size:
+        raise DataError(
+            where,
+            f"{path.name} is empty (0 bytes)",
+            "Get the file again, or leave it out of the folder",
+        )
     kind = suffix(path)
     with mne_errors(where):
         if kind in _HEADERS:

@@ -11,16 +11,18 @@ from __future__ import annotations
 import glob
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.readers.folder import check_there, is_listed
+
+T = TypeVar("T")
 
 _AGAIN = "Get the file again from its source: this copy is not whole"
 
@@ -79,11 +81,14 @@ def read_edf_header(path: Path) -> EdfHeader:
     """
     with path.open("rb") as file:
         fixed = file.read(256)
-        n_signals = int(fixed[252:256])
+        if len(fixed) < 256:
+            raise ValueError(f"its header ends after {len(fixed)} bytes")
+        n_signals = _number(int, fixed[252:256], "number of signals")
         per_signal = file.read(256 * n_signals)
     if n_signals < 1 or len(per_signal) < 256 * n_signals:
         raise ValueError(f"its header ends after {256 + len(per_signal)} bytes")
-    if not 0 < (duration := float(fixed[244:252])) < float("inf"):
+    duration = _number(float, fixed[244:252], "length of a data record")
+    if not 0 < duration < float("inf"):
         raise ValueError(f"its data records last {duration} s")
 
     def column(start: int, width: int) -> list[str]:
@@ -91,31 +96,49 @@ def read_edf_header(path: Path) -> EdfHeader:
         return [block[i * width : (i + 1) * width].strip(" \0") for i in range(n_signals)]
 
     ranges = [
-        np.array([float(text.replace(",", ".")) for text in column(at, 8)])
+        np.array([_number(float, text.replace(",", "."), "range") for text in column(at, 8)])
         for at in (104, 112, 120, 128)
     ]
     physical_min, physical_max, digital_min, digital_max = ranges
     return EdfHeader(
         labels=tuple(column(0, 16)),
-        samples=np.array([int(text) for text in column(216, 8)]),
+        samples=np.array([_number(int, text, "number of samples") for text in column(216, 8)]),
         scaled=(physical_min != physical_max) & (digital_min != digital_max),
         duration=duration,
-        n_records=int(fixed[236:244]),
-        n_bytes=int(fixed[184:192]),
+        n_records=_number(int, fixed[236:244], "number of data records"),
+        n_bytes=_number(int, fixed[184:192], "number of bytes"),
         # A BDF begins with this byte, an EDF with the digit 0.
         sample_bytes=3 if fixed[:1] == b"\xff" else 2,
         interrupted=fixed[192:197] in (b"EDF+D", b"BDF+D"),
     )
 
 
+def _number(kind: Callable[[str], T], field: bytes | str, what: str) -> T:
+    """Return a number of the header, or raise a ``ValueError`` that says what it was to be."""
+    text = field.decode("latin-1") if isinstance(field, bytes) else field
+    try:
+        return kind(text.strip(" \0"))
+    except ValueError:
+        raise ValueError(f"its {what} is {text!r}") from None
+
+
 def check_edf(path: Path, *, where: str) -> None:
-    """Raise if an EDF or BDF file is truncated, or has gaps between its data records.
+    """Raise if a file is no EDF or BDF, or is truncated, or has gaps between its data records.
 
     Raises
     ------
     DataError
     """
-    header = read_edf_header(path)
+    try:
+        header = read_edf_header(path)
+        if header.record_bytes <= 0:
+            raise ValueError("its data records hold no samples")
+    except ValueError as error:
+        raise DataError(
+            where,
+            f"its header is not that of a whole EDF or BDF file ({error})",
+            "Get the file again, or leave it out of the folder",
+        ) from error
     size = path.stat().st_size - header.n_bytes
     whole, rest = divmod(size, header.record_bytes)
     lacking = header.n_records * header.record_bytes - size

@@ -51,7 +51,8 @@ def simulate(
     source : str
         One of ``CORPORA``.
     root : path
-        The folder to write: new, empty, or an earlier simulated tree, which is replaced.
+        The folder to write: new, empty, or an earlier simulated tree of the same source, which is
+        replaced.
     variant : str, optional
         The form that the corpus comes in, such as SEED's ``preprocessed`` (.mat) or ``raw``
         (.cnt); by default the first of its ``variants``.
@@ -74,7 +75,7 @@ def simulate(
     bad_channels : float
         Bad channels to expect in a recording.
     quirks : collection of str
-        Peculiarities of some copies, from the ``quirks`` of the corpus.
+        Peculiarities of some copies, by the names that the corpus has for them; by default none.
     tones : float
         Amplitude, in microvolts, of a sine that each channel carries at a frequency of its own,
         which each recording's truth holds: a channel or an axis that was exchanged is found by
@@ -90,7 +91,8 @@ def simulate(
     Raises
     ------
     DataError
-        If an argument is unknown, or the folder holds anything but an earlier simulated tree.
+        If an argument is unknown, or the folder holds anything but an earlier simulated tree of the
+        same source.
 
     Examples
     --------
@@ -132,7 +134,7 @@ def simulate(
             "Give how many subjects to write",
         )
     root = Path(root)
-    _clear(root)
+    _clear(root, source)
     plan = corpus.variants[variant](settings)
     truth = _truth(settings, plan)
     truth.save(root)  # before the files: it marks a tree as simulated
@@ -168,14 +170,21 @@ def _chosen(
     return tuple(chosen)
 
 
-def _clear(root: Path) -> None:
-    """Remove an earlier simulated tree; refuse a folder that holds anything else."""
+def _clear(root: Path, source: str) -> None:
+    """Remove an earlier simulated tree of a source; refuse a folder that holds anything else."""
     if root.exists() and not root.is_dir():
         raise DataError(f"Simulating into {root}", "it is a file", "Give a new folder")
     found = {path for path in root.rglob("*") if not path.is_dir()}
     listed = set()
     if found and Truth.path(root).exists():
-        listed = {root / name for name in Truth.load(root).files}
+        earlier = Truth.load(root)
+        if earlier.source != source:
+            raise DataError(
+                f"Simulating {source} into {root}",
+                f"the folder holds a simulated tree of {earlier.source}",
+                "Give a new folder, or remove that one and its .truth.json",
+            )
+        listed = {root / name for name in earlier.files}
     strange = sorted(
         path
         for path in found - listed

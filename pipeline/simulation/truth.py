@@ -63,13 +63,13 @@ class Truth:
     effect_kind: EffectKind
     quirks: tuple[str, ...] = ()
     sfreq: float = 0.0
-    channels: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    targets: dict[str, str] = field(default_factory=dict)
-    trials: list[dict[str, Any]] = field(default_factory=list)
-    recordings: list[dict[str, Any]] = field(default_factory=list)
-    sources: list[dict[str, Any]] = field(default_factory=list)
-    best_accuracy: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    channels: tuple[str, ...] = field(default=(), repr=False)
+    files: tuple[str, ...] = field(default=(), repr=False)
+    targets: dict[str, str] = field(default_factory=dict, repr=False)
+    trials: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    recordings: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    sources: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    best_accuracy: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict, repr=False)
 
     @staticmethod
     def path(root: str | Path) -> Path:

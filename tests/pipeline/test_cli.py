@@ -171,6 +171,15 @@ def test_inspect_and_verify(store, capsys):
     assert main(["verify", store]) == 1
     assert "damaged: sub-02_ses-3_run-1: signal/c/0/0" in capsys.readouterr().err
     assert main(["verify", f"{store}-not"]) == 2
+    # A report reads what it shows of every recording, and the signals of two alone.
+    quality = Path(store, "sub-02_ses-3_run-1", "quality_variance_z", "c", "0")
+    quality.write_bytes(b"?" * quality.stat().st_size)
+    assert main(["report", store]) == 1
+    told = capsys.readouterr()
+    assert told.out.strip() == f"{store}.html"
+    assert "damaged: sub-02_ses-3_run-1: quality_variance_z/c/0 does not match" in told.err
+    assert main(["report", store, "--recordings", "sub-01*"]) == 0
+    assert "damaged" not in capsys.readouterr().err
 
 
 def test_dry_run_tells_how_much_and_writes_nothing(seed_tree, tmp_path, capsys):
@@ -179,6 +188,34 @@ def test_dry_run_tells_how_much_and_writes_nothing(seed_tree, tmp_path, capsys):
     assert "6 recordings are missing and would be made" in out
     assert "MB would be read and about" in out
     assert not (tmp_path / "s.zarr").exists()
+
+
+def test_dry_run_tells_why_nothing_could_be_tried(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.edf").write_bytes(b"garbage")
+    line = ["files", str(tmp_path), str(tmp_path / "s.zarr"), "--name", "n", "--dry-run"]
+    assert main(line) == 1
+    told = capsys.readouterr()
+    assert "No recording could be processed to estimate size and time from:" in told.out
+    for name in ("a", "b"):
+        assert f"failed: files reader: {name}.edf: its header is not" in told.err
+
+
+def test_help_says_what_is_typed(capsys):
+    told = {}
+    for source in ("files", "bids", "simulate", "demo"):
+        with pytest.raises(SystemExit):
+            main([source, "--help"])
+        told[source] = " ".join(capsys.readouterr().out.split())
+    assert "(default: files)" not in told["files"]
+    assert "(default: bids)" not in told["bids"]
+    for source in ("files", "bids"):
+        assert '{"' not in told[source]
+        assert "align heeds" not in told[source]
+    assert "T1=left T2=right" in told["files"]
+    assert "faced processed ratings_apart volts" in told["simulate"]
+    assert "(default: demo)" in told["demo"]
+    assert "Simulate three small corpora" in told["demo"]
 
 
 def test_progress_shows_on_a_terminal_only(seed_tree, tmp_path):

@@ -174,7 +174,7 @@ def test_every_truncation_is_an_error(tmp_path, in_zlib):
     whole = path.read_bytes()
     for n in range(129, len(whole), 3):
         path.write_bytes(whole[:n])
-        fails(path, "early|within an element")
+        fails(path, "early|within an element|within its variable")
 
 
 def test_the_checksum_is_verified_even_of_what_is_not_decoded(tmp_path):
@@ -261,11 +261,19 @@ def test_each_goes_on_behind_what_is_damaged_or_refused(tmp_path):
     assert (told[0], told[4]) == ("a is unwanted", "b is unwanted")
 
 
+def test_what_is_cut_names_no_length_that_nobody_knows(tmp_path):
+    parts = [matrix(name, np.ones((2, 300))) for name in (b"a", b"b")]
+    file = tmp_path / "a.mat"
+    file.write_bytes((header() + b"".join(parts))[: 128 + 1008])
+    n_bytes = len(parts[0]) - 8
+    fails(file, f"within its variable 1, of which 1,000 of {n_bytes:,} bytes are there")
+
+
 def test_each_ends_where_nothing_can_be_found(tmp_path):
     parts = [compressed(matrix(name, np.ones((2, 300)))) for name in (b"a", b"b")]
     file = tmp_path / "a.mat"
     file.write_bytes((header() + b"".join(parts))[:-1])
     walk = matlab.each(file, lambda variable: variable.shape, doing="Looking")
     assert next(walk) == ("a", (2, 300))
-    with pytest.raises(DataError, match=r"Looking: .*ends 1 bytes early"):
+    with pytest.raises(DataError, match=r"Looking: .*ends within its variable 2, of which"):
         next(walk)

@@ -114,6 +114,43 @@ def edf_folder(tmp_path):
     return tmp_path
 
 
+def test_an_event_that_occurs_nowhere_is_named_at_the_end(edf_folder, tmp_path, capsys):
+    (edf_folder / "sub02_work.edf").unlink()
+    write_edf(
+        edf_folder / "sub02_work.edf",
+        eeg(["Fp1", "Cz", "O2"]),
+        seconds=10,
+        kind="EDF+C",
+        events=[(1, 2, "T1")],
+    )
+    pattern = "sub{subject}_{state:work}.edf"
+    line = ["files", str(edf_folder), str(tmp_path / "s.zarr"), "--name", "s", "--serial"]
+    line += ["--pattern", pattern, "--events"]
+    for _ in range(2):  # also where all was kept
+        assert main([*line, "T1=left", "T2=right", "BADmove=moved", "fist=fist"]) == 0
+        said = capsys.readouterr().err
+        assert "the event 'BADmove' of --events (nearest: BAD_move)" in said
+        assert "the event 'fist' of --events is a trial in none of the 2 stored recordings" in said
+        assert "has BAD_move, T0, T1, T2" in said
+        assert "'T1' of" not in said
+        assert "'T2' of" not in said  # it is in one of two
+    line[2] = str(tmp_path / "whole.zarr")
+    assert main([*line, "T1=left", "T2=right"]) == 0
+    assert "--events" not in capsys.readouterr().err
+
+    reader = FilesReader(pattern=pattern, events={"T1": "left", "T4": "tongue"}, name="p")
+    summary = ingest(reader, edf_folder, tmp_path / "p.zarr", serial=True, progress=False)
+    assert ["'T4'" in note for note in summary.notes] == [True]
+
+
+def test_an_event_of_bids_that_occurs_nowhere_is_named(bids_tree, tmp_path):
+    reader = BidsReader(events={"joy": "happy", "fear": "afraid"}, task="film", name="b")
+    summary = ingest(reader, bids_tree, tmp_path / "b.zarr", serial=True, progress=False)
+    assert summary.having("stored")
+    (note,) = (note for note in summary.notes if "--events" in note)
+    assert "the event 'fear'" in note
+
+
 def write_brainvision(folder, *, markers=(), n_times=1000, data_points=None):
     """Write a BrainVision recording of 3 channels at 100 Hz, simulated."""
     values = np.round(noise(3, n_times) * 10).astype("<i2")
@@ -378,6 +415,21 @@ def test_a_label_that_occurs_twice_is_refused_until_one_is_kept_apart(tmp_path):
     np.testing.assert_allclose(recording.segments[0], noise(3, 1000)[:2], atol=0.02)
 
 
+@pytest.mark.parametrize(
+    "suffix", [".edf", ".bdf", ".gdf", ".vhdr", ".set", ".fif", ".cnt", ".nxe", ".lay"]
+)
+def test_an_empty_file_is_called_empty(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").touch()
+    refused(FilesReader(), tmp_path, rf"a{suffix} is empty \(0 bytes\)\. Get the file again")
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".bdf"])
+@pytest.mark.parametrize("n_bytes", [100, 5000])
+def test_what_is_no_edf_is_said_to_be_none(tmp_path, suffix, n_bytes):
+    (tmp_path / f"a{suffix}").write_bytes(b"garbage " * (n_bytes // 8))
+    refused(FilesReader(), tmp_path, "header is not that of a whole EDF or BDF file .its ")
+
+
 @pytest.mark.parametrize("suffix", [".edf", ".bdf"])
 def test_every_rate_in_a_file_stays_as_it_was_recorded(tmp_path, suffix):
     slow, fast = eeg(["Resp", "Temp"], rate=5, seed=1), eeg(["ECG"], rate=400, seed=2)
@@ -476,7 +528,7 @@ def test_a_truncated_file_is_refused(tmp_path, suffix, lost):
 def test_a_truncated_header_is_refused(tmp_path, kept):
     path = write_edf(tmp_path / "a.edf", eeg(["Fp1", "Cz", "O2"]), seconds=10)
     os.truncate(path, kept)
-    refused(FilesReader(), tmp_path, "MNE cannot read it")
+    refused(FilesReader(), tmp_path, "its header is not that of a whole|is empty")
 
 
 def test_a_recording_that_was_not_ended_in_order_is_read_to_its_last_record(tmp_path):
@@ -489,7 +541,7 @@ def test_a_recording_that_was_not_ended_in_order_is_read_to_its_last_record(tmp_
 @pytest.mark.parametrize("name", ["a.edf", "a.bdf", "a.fif", "a.set", "a.vhdr", "a.cnt", "a.gdf"])
 def test_what_is_no_recording_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"this is no recording" * 100)
-    refused(FilesReader(), tmp_path, "MNE cannot read it")
+    refused(FilesReader(), tmp_path, "MNE cannot read it|header is not that of a whole EDF")
 
 
 def test_an_interrupted_edf_is_refused_and_one_without_gaps_is_not(tmp_path):

@@ -417,9 +417,25 @@ def test_sites_lie_below_their_electrodes(trees):
 def test_a_simulated_tree_is_replaced_whole(tmp_path):
     root = tmp_path / "deap"
     simulate("deap", root, subjects=2, seconds=2)
-    simulate("seed", root, subjects=1, sessions=1, seconds=2)
-    assert [path.name for path in root.iterdir()] == ["SEED_EEG"]
-    assert Truth.load(root).source == "seed"
+    simulate("deap", root, variant="raw", subjects=1, seconds=2)
+    assert not (root / "data_preprocessed_python").exists()
+    assert Truth.load(root).variant == "raw"
+
+
+def test_a_simulated_tree_of_another_corpus_is_left_alone(tmp_path):
+    root = tmp_path / "tree"
+    truth = simulate("deap", root, subjects=1, seconds=2)
+    before = digests(root)
+    with pytest.raises(DataError, match="holds a simulated tree of deap"):
+        simulate("dreamer", root, subjects=1, seconds=2)
+    assert digests(root) == before
+    assert Truth.load(root) == truth
+
+
+def test_what_simulate_returns_is_short_in_a_console(tmp_path):
+    truth = simulate("deap", tmp_path / "deap", subjects=2, seconds=2)
+    assert len(repr(truth)) < 200
+    assert "source='deap'" in repr(truth)
 
 
 def test_an_interrupted_tree_can_be_written_again(tmp_path):
