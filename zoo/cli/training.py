@@ -85,9 +85,10 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
 def _pretrain(args: argparse.Namespace) -> int:
     from omfa.zoo.pretraining.run import plan, pretrain_encoder
 
-    settings, run = stage1_of(args), asdict(flags.settings(args, RunSettings))
+    settings, how = stage1_of(args), flags.settings(args, RunSettings)
+    run = asdict(how)
     if args.dry_run:
-        print(plan(args.stores, settings, hold_out=args.hold_out, cache=run["cache"]))
+        print(plan(args.stores, settings, hold_out=args.hold_out, cache=run["cache"], run=how))
         return 0
     if str(run["devices"]).lstrip("-").isdigit():
         run["devices"] = int(run["devices"])

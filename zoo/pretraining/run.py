@@ -36,10 +36,12 @@ from torch import nn
 from omfa.models import OMFA
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.progress import bar
+from omfa.pipeline.words import duration
 from omfa.pipeline.writing import set_aside, staged, write_whole
 from omfa.zoo.data.dataset import StoreDataset
+from omfa.zoo.pretraining.devices import check_run
 from omfa.zoo.pretraining.module import Contrastive, check_batches, open_reads
-from omfa.zoo.pretraining.probes import Probes
+from omfa.zoo.pretraining.probes import Probes, check_tasks
 from omfa.zoo.pretraining.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
@@ -143,8 +145,8 @@ def pretrain_encoder(
     Raises
     ------
     DataError
-        If the stores do not fit together or to the settings, ``out`` holds another run, or the
-        loss is not finite.
+        If the stores do not fit together or to the settings, this machine lacks the accelerator, a
+        probe has no task, ``out`` holds another run, or the loss is not finite.
     """
     from omfa.zoo.checkpoints.cards import checked_name
 
@@ -161,14 +163,6 @@ def pretrain_encoder(
         "cache": cache,
     }
     name = checked_name(name or out.resolve().name, f"Pre-training into {out}")
-    data = open_reads(**reads)  # type: ignore[arg-type]
-    check_batches(data, settings)
-    _claim(out, settings, addresses, hold_out, channels, data)
-    # A checkpoint's folder gets its name when it is whole, so this run is finished.
-    if (done / "card.json").exists():
-        return done
-    model = Contrastive(settings, reads, compiled=compile)
-    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets, hold_out)
     run = RunSettings(
         accelerator=accelerator,
         devices=devices,
@@ -176,7 +170,18 @@ def pretrain_encoder(
         precision=precision,
         checkpoint_every=checkpoint_every,
         log_every=log_every,
+        probe_every=probe_every,
     )
+    check_run(run)
+    data = open_reads(**reads)  # type: ignore[arg-type]
+    check_batches(data, settings)
+    check_tasks(addresses, settings.window_seconds, probe_targets, hold_out)
+    _claim(out, settings, addresses, hold_out, channels, data)
+    # A checkpoint's folder gets its name when it is whole, so this run is finished.
+    if (done / "card.json").exists():
+        return done
+    model = Contrastive(settings, reads, compiled=compile)
+    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets, hold_out)
     with _quiet():
         trainer = _trainer(out, settings.steps, run, [probes] if probe_every else [], progress)
         try:
@@ -236,17 +241,31 @@ def plan(
     *,
     hold_out: Sequence[str] = (),
     cache: str = RunSettings.cache,
+    run: RunSettings | None = None,
 ) -> str:
     """Describe a run and say how long it will take, from a few steps taken on this machine.
+
+    Parameters
+    ----------
+    stores, settings, hold_out, cache
+        As for ``pretrain_encoder``.
+    run : RunSettings, optional
+        What it would run on, and its probes, which are checked too. Steps are timed on one device.
 
     Raises
     ------
     DataError
         All that ``pretrain_encoder`` raises before its first step.
     """
-    data = open_reads([str(store) for store in stores], settings, hold_out=hold_out, cache=cache)
+    run = run or RunSettings()
+    check_run(run)
+    addresses = [str(store) for store in stores]
+    data = open_reads(addresses, settings, hold_out=hold_out, cache=cache)
     check_batches(data, settings)
-    pace = pairs_per_second(stores, settings, hold_out=hold_out, cache=cache)
+    check_tasks(addresses, settings.window_seconds, run.probe_targets, hold_out)
+    pace = pairs_per_second(
+        stores, settings, hold_out=hold_out, cache=cache, accelerator=run.accelerator
+    )
     pairs = settings.steps * settings.batch_size
     lines = [
         f"encoder      {settings.encoder} {settings.preset}, {settings.resampling}, "
@@ -258,7 +277,7 @@ def plan(
         f"held out     {', '.join(hold_out) or 'nobody'}",
         f"signals      {data.tier.name}",
         f"steps        {settings.steps:,} of {settings.batch_size:,} pairs",
-        f"expected     {pairs / pace / 3600:.1f} hours, {pace:,.0f} pairs/s on this machine",
+        f"expected     {duration(pairs / pace)}, {pace:,.0f} pairs/s on this machine",
     ]
     return "\n".join(lines)
 
@@ -269,12 +288,20 @@ def pairs_per_second(
     *,
     hold_out: Sequence[str] = (),
     cache: str = RunSettings.cache,
+    accelerator: str = RunSettings.accelerator,
 ) -> float:
     """Measure the pace of this machine over a few steps."""
     few = replace(settings, steps=TIMED_STEPS)
     with tempfile.TemporaryDirectory() as folder:
         pretrain_encoder(
-            stores, folder, few, hold_out=hold_out, cache=cache, log_every=1, name="timed"
+            stores,
+            folder,
+            few,
+            hold_out=hold_out,
+            cache=cache,
+            accelerator=accelerator,
+            log_every=1,
+            name="timed",
         )
         # The first steps also fill caches; the median, since other work may come between.
         return float(learning_curve(folder)["pairs_per_second"].iloc[2:].median())

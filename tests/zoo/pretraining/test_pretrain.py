@@ -483,7 +483,7 @@ def test_two_processes_train_one_model(store, tmp_path):
 def test_the_plan_is_timed(store):
     text = plan([store], QUICK)
     assert "4 subjects" in text
-    assert "pairs/s on this machine" in text
+    assert re.search(r"expected     [\d.]+ (s|min|h), [\d,]+ pairs/s on this machine", text)
 
 
 def test_probes_never_open_who_is_held_out(store, tmp_path, monkeypatch):
@@ -595,6 +595,43 @@ def test_what_cannot_be_is_said_before_anything_is_trained(
         pretrain_encoder(
             store, tmp_path / "run", Settings(**{**QUICK.__dict__, **changes}), hold_out=hold_out
         )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["--accelerator", "gpux"], r"accelerator='gpux' \(nearest: gpu\)"),
+        (["--accelerator", "gpu"], "accelerator='gpu', and torch .* finds none here"),
+        (["--accelerator", "cuda"], "accelerator='cuda', and torch .* finds none here"),
+        (["--accelerator", "mps"], "accelerator='mps', and torch .* finds none here"),
+        (["--devices", "0"], "devices='0' on the CPU"),
+        (["--devices", "0,1"], "devices='0,1' on the CPU"),
+        (["--precision", "bf17"], r"precision='bf17' \(nearest: bf16"),
+        (["--checkpoint-every", "0"], "checkpoint_every=0"),
+        (["--probe-target", "tiny=emotoin"], r"emotoin.*\(nearest: emotion\)"),
+        (["--probe-target", "deap=emotion"], "'deap' is no dataset of these stores"),
+        (["--probe-target", "tiny=onset"], "onset"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_what_a_machine_or_a_store_lacks_is_said_before_anything_is_written(
+    store, tmp_path, monkeypatch, capsys, given, found, dry
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    line = command(store, tmp_path / "run", "--probe-every", "5", *given, *dry)
+    assert main(line) == 2
+    assert re.search(found, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_devices_that_are_not_there_are_refused(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for devices in (3, "0,2"):
+        with pytest.raises(DataError, match=f"devices={devices}, and there are 2 here"):
+            pretrain_encoder(store, tmp_path / "run", QUICK, accelerator="gpu", devices=devices)
     assert not (tmp_path / "run").exists()
 
 
