@@ -36,7 +36,7 @@ from torch import nn
 from omfa.models import OMFA
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.progress import bar
-from omfa.pipeline.words import duration
+from omfa.pipeline.words import duration, some
 from omfa.pipeline.writing import set_aside, staged, write_whole
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.pretraining.devices import check_run
@@ -361,13 +361,39 @@ def _claim(
         old = json.loads(path.read_text())
         differ = [key for key in about if old.get(key) != about[key]]
         if differ:
+            told = [f"{key}{_changes(key, old.get(key), about[key])}" for key in differ]
             raise DataError(
                 f"Pre-training into {out}",
-                f"it holds a run with other {', '.join(differ)}",
+                f"it holds a run with other {', '.join(told)}",
                 "Give another --out, or delete that folder to begin anew",
             )
         return
     write_whole(path, json.dumps(about, indent=1))
+
+
+def _changes(key: str, old: Any, new: Any) -> str:
+    """Write in brackets how a part of ``run.json`` differs; digests alone would say nothing."""
+    if key == "recordings":
+        gone, more = (len({*a} - {*b}) for a, b in ((old or (), new), (new, old or ())))
+        return f" ({gone} of before are not here, {more} are new)"
+    one, two = _flat(old), _flat(new)
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return f" ({one['']} before, {two['']} now)"
+    told = [
+        f"{name} {one.get(name, 'absent')} before, {two.get(name, 'absent')} now"
+        for name in dict.fromkeys([*two, *one])
+        if one.get(name) != two.get(name)
+    ]
+    return f" ({some(told, 8)})"
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """Return each value of nested tables in words, by its own name."""
+    if isinstance(value, dict):
+        return {key: text for part in value for key, text in _flat(value[part], part).items()}
+    if isinstance(value, list):
+        return {name: " ".join(map(str, value)) or "none"}
+    return {name: "none" if value is None else str(value)}
 
 
 class _WholeFiles(TorchCheckpointIO):
@@ -384,6 +410,11 @@ class _WholeFiles(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
+def _step(path: Path) -> int:
+    """Read Lightning's names: step=500.ckpt, and step=500-v1.ckpt where that one was there."""
+    return int(path.stem.split("=")[1].split("-")[0])
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the training checkpoint of the most steps, and set damaged ones aside.
 
@@ -397,8 +428,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     Path or None
         None if there is no whole one.
     """
-    # Lightning's names: step=500.ckpt, and step=500-v1.ckpt where that one was there.
-    found = [(int(path.stem.split("=")[1].split("-")[0]), path) for path in folder.glob("*.ckpt")]
+    found = [(_step(path), path) for path in folder.glob("*.ckpt")]
     for _, path in sorted(found, reverse=True):
         try:
             with zipfile.ZipFile(path) as archive:  # nothing of it is run or built to check it
@@ -417,6 +447,16 @@ def last_checkpoint(folder: Path) -> Path | None:
             stacklevel=3,
         )
     return None
+
+
+def going_on(out: str | Path) -> str:
+    """Say what the same command would go on from, after an interruption of the run in ``out``."""
+    if (Path(out) / "checkpoint" / "card.json").exists():
+        return "The run had finished."
+    kept = last_checkpoint(Path(out) / "checkpoints")
+    if kept is None:
+        return "No step is kept yet (--checkpoint-every): the same command starts from the first."
+    return f"Run the same command again to go on from step {_step(kept):,}, the last that is kept."
 
 
 def _card(

@@ -558,6 +558,32 @@ def test_an_interrupt_reaches_the_caller(store, tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
+def test_an_interrupted_run_says_what_it_goes_on_from(store, tmp_path, monkeypatch, capsys):
+    answered, step = signal.getsignal(signal.SIGINT), Contrastive.training_step
+    last = [3]
+
+    def interrupted(self, batch, batch_idx):
+        if self.global_step == last[0]:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Contrastive, "training_step", interrupted)
+    line = command(store, tmp_path / "run", "--checkpoint-every", "5", "--steps", "10")
+    try:
+        assert main(line) == 130
+        assert "No step is kept yet" in capsys.readouterr().err
+        last[0] = 7
+        assert main(line) == 130
+        assert "again to go on from step 5, the last that is kept" in capsys.readouterr().err
+        last[0] = -1
+        assert main(line) == 0
+        assert "finished before" not in capsys.readouterr().err
+        assert main(line) == 0
+        assert "This run was finished before" in capsys.readouterr().err
+    finally:
+        signal.signal(signal.SIGINT, answered)
+
+
 def test_a_name_that_no_checkpoint_can_have_is_refused_at_once(store, tmp_path):
     """And not by the card, when the training is done."""
     with pytest.raises(DataError, match=r"would be called 'my run', .*Give it one: --name"):
@@ -570,9 +596,10 @@ def test_a_name_that_no_checkpoint_can_have_is_refused_at_once(store, tmp_path):
 def test_a_folder_that_holds_another_run_is_refused(store, tmp_path):
     pretrain_encoder(store, tmp_path / "run", QUICK)
     other = Settings(**{**QUICK.__dict__, "seed": 1})
-    with pytest.raises(DataError, match=r"it holds a run with other settings"):
+    with pytest.raises(DataError, match=r"a run with other settings \(seed 0 before, 1 now\)"):
         pretrain_encoder(store, tmp_path / "run", other)
-    with pytest.raises(DataError, match=r"it holds a run with other hold_out"):
+    found = r"other hold_out \(none before, tiny/sub-01 now\)"
+    with pytest.raises(DataError, match=found):
         pretrain_encoder(store, tmp_path / "run", QUICK, hold_out=["tiny/sub-01"])
 
 
