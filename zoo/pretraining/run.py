@@ -472,8 +472,8 @@ def _card(
     from omfa.zoo.checkpoints.input import input_path
 
     opened = [open_store(store) for store in stores]
-    made = [store.settings["preprocessing"] for store in opened]
-    references = list(dict.fromkeys(str(each["reference"]) for each in made))
+    # What the source had done before ingest counts too.
+    references = dict.fromkeys(path.reference for path in data.paths)
     channels = sorted({int(i) for row in data.ids for i in row if i >= 0})
     return Card(
         name=name,

@@ -338,6 +338,25 @@ def corpora(tmp_path_factory):
     return folder
 
 
+def test_a_card_says_all_bands_and_references_that_were_learned_from(store, lay_store, tmp_path):
+    deap = lay_store(
+        tmp_path / "deap.zarr",
+        source="deap",
+        subjects=4,
+        sfreq=128.0,
+        n_times=6000,
+        trials=((0, 6000),),
+        seed=1,
+        history={"band": [4.0, 45.0], "reference": "average"},
+    )
+    with pytest.warns(DataWarning, match="the recordings differ in"):
+        folder = pretrain_encoder([store, deap], tmp_path / "run", QUICK)
+    card = load_card(folder)
+    assert card.input["band"] == [4.0, 45.0]
+    assert card.input["bands"] == [[0.5, 45.0], [4.0, 45.0]]
+    assert card.input["reference"] == "as recorded or average"
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_docs_run(corpora, tmp_path, monkeypatch, capsys):
     """As they stand, but with few small steps, and in one process."""
