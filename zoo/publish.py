@@ -362,7 +362,7 @@ def describe(entry: Entry) -> str:
         if card.stage == "pretrained"
         else "Encoder and classifier are trained on labels."
     )
-    band = "as in the source" if not signal.get("band") else _dash(signal["band"], "Hz")
+    band = _bands(signal) or "as in the source"
     saw = "\n".join(
         f"| {'simulated ' * card.simulated}{part['dataset']} | {len(part['subjects'])} | "
         f"{part.get('hours', '')} | {len(part.get('recordings', ())) or 'none'} | "
@@ -489,9 +489,15 @@ def table(entries: Mapping[str, Entry]) -> str:
 def _input(card: Card) -> str:
     signal = card.input
     parts = [signal.get("unit"), f"{signal['sfreq']:g} Hz" if signal.get("sfreq") else None]
-    parts += [_dash(signal["band"], "Hz") if signal.get("band") else "band as in the source"]
+    parts += [_bands(signal) or "band as in the source"]
     parts += [f"{len(signal.get('channels', []))} channels"]
     return ", ".join(part for part in parts if part)
+
+
+def _bands(signal: Mapping[str, Any]) -> str:
+    """Return the bands of the signals that a model learned from; nothing where they had none."""
+    bands = signal.get("bands") or [signal["band"]] * bool(signal.get("band"))
+    return " and ".join(_dash(band, "Hz") for band in bands)
 
 
 def _dash(edges: Sequence[float | None], unit: str) -> str:

@@ -77,8 +77,10 @@ class Card:
     input : dict
         The signals that the model was trained on: ``unit``; ``scale``, a factor from that unit to
         the model's input; ``sfreq`` (Hz); ``band`` (two edges in Hz, None for an open one), of what
-        source and store leave together; ``transition`` (Hz in which the low-pass falls above it;
-        left out by stores until recipe 2, which fall as MNE does);
+        source and store leave together, and ``bands``, all of them where there were several, of
+        which ``band`` is what all hold; ``transition`` (Hz in which the low-pass falls above it;
+        left out by stores until recipe 2, which fall as MNE does), and ``transitions``, all of them
+        where there were several, None for MNE's;
         ``notch`` (Hz that were taken out); ``reference``; ``channels`` (UCS names);
         ``window_seconds``; ``typical``, for figures of a window the range of nearly all of them
         (``estimators/likeness.py``).
@@ -182,13 +184,18 @@ class Card:
         for name in ("sfreq", "scale", "window_seconds"):
             if signal.get(name) is not None and not _positive(signal[name]):
                 return f"input.{name} is {signal[name]!r}, not a positive number"
-        band = signal.get("band")
-        if band is not None and not (
-            isinstance(band, list)
-            and len(band) == 2
-            and all(edge is None or _positive(edge) for edge in band)
-        ):
-            return f"input.band is {band!r}, not two edges in Hz"
+        bands, falls = signal.get("bands", []), signal.get("transitions", [])
+        if not isinstance(bands, list) or None in bands:
+            return "input.bands is not a list of bands"
+        for band in (signal.get("band"), *bands):
+            if band is not None and not (
+                isinstance(band, list)
+                and len(band) == 2
+                and all(edge is None or _positive(edge) for edge in band)
+            ):
+                return f"input.band is {band!r}, not two edges in Hz"
+        if not isinstance(falls, list) or not all(hz is None or _positive(hz) for hz in falls):
+            return "input.transitions is not a list of Hz"
         channels = signal.get("channels", [])
         if not isinstance(channels, list) or not all(isinstance(name, str) for name in channels):
             return "input.channels is not a list of names"
@@ -243,7 +250,7 @@ class Card:
             "size": self.preset,
             "stage": self.stage,
             "saw": self.datasets,
-            "band": self.input.get("band", ""),
+            "band": self.input.get("bands") or self.input.get("band", ""),
             "rate": f"{self.input['sfreq']:g} Hz" if "sfreq" in self.input else "",
             "channels": views.listed(self.input.get("channels", ())),
             "classes": views.listed(self.decision.get("classes", ())),

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from omfa.pipeline.errors import DataError
-from omfa.pipeline.words import some
+from omfa.pipeline.words import nearest, some
 from omfa.pipeline.writing import staged_folder
 from omfa.zoo.checkpoints.cards import (
     CARD,
@@ -154,6 +154,11 @@ def read_files(folder: Path) -> dict[str, bytes]:
         If a file is missing, or larger than any real one.
     """
     doing = f"Reading the checkpoint {folder}"
+    if not folder.is_dir():
+        raise _no_folder(doing, folder)
+    if not (folder / CARD).exists() and (folder / "run.json").exists():
+        found = "this run has no checkpoint yet: its pre-training has not ended"
+        raise DataError(doing, found, "Run the command that began it once more")
     files = {}
     for name in FILES:
         path = folder / name
@@ -173,6 +178,23 @@ def read_files(folder: Path) -> dict[str, bytes]:
 
 
 _ANOTHER = "Give the folder of a whole checkpoint"
+
+
+def _no_folder(doing: str, folder: Path) -> DataError:
+    """Return the error for a folder that is not there; it names those beside it that are near."""
+    if folder.exists():
+        return DataError(doing, "it is a file, and a checkpoint is a folder", _ANOTHER)
+    try:
+        beside = [each.name for each in folder.parent.iterdir() if each.is_dir()]
+    except OSError:
+        beside = []
+    places = {name: str(folder.parent / name) for name in beside}
+    known = {name: name for name in entries()} | places
+    return DataError(
+        doing,
+        f"there is no such folder or name{nearest(folder.name, known, known)}",
+        f"{_ANOTHER} or of the run that made it, or a name of: omfa-zoo list",
+    )
 
 
 # -------------------------------------------------------------------------------- arguments, safely

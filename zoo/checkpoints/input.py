@@ -167,12 +167,18 @@ def input_path(paths: Sequence[SignalPath]) -> dict[str, Any]:
     -------
     dict
         ``band``, two edges in Hz; ``transition`` in Hz and ``notch``, a list of Hz, if all have
-        the same; ``whiten``, true where all are whitened.
+        the same; ``whiten``, true where all are whitened; where they differ, ``bands`` and
+        ``transitions``, all of them.
     """
     band = [max(path.band[0] for path in paths), min(path.band[1] for path in paths)]
     found: dict[str, Any] = {"band": [band[0] or None, band[1]]}
     falls = {path.transition for path in paths}
-    if None not in falls and len(falls) == 1:
+    bands = sorted({path.band for path in paths})
+    if len(bands) > 1:
+        found["bands"] = [[low or None, high] for low, high in bands]
+    if len(falls) > 1:
+        found["transitions"] = sorted(falls, key=lambda hz: (hz is not None, hz or 0.0))
+    elif None not in falls:
         found["transition"] = falls.pop()
     notches = {path.notch for path in paths} - {()}
     if len(notches) == 1 and all(path.notch for path in paths):
@@ -290,31 +296,38 @@ def _about_band(card: Card, band: Band | None) -> list[str]:
         return []
     if len(band) != 2 or (None not in band and not band[0] < band[1]):  # type: ignore[operator]
         raise _refused(card, f"band is {band!r}", "Give its two edges in Hz, None for an open one")
-    has, needs = _octaves(band), _octaves(expected)
-    if has == needs:
+    learned = card.input.get("bands") or [expected]
+    has = _octaves(band)
+    if has in map(_octaves, learned):
         return []
     from omfa.models.front_end import BANDS
     from omfa.pipeline.signal_path import lacking
 
-    common = max(0.0, min(has[1], needs[1]) - max(has[0], needs[0]))
-    text = f"signals are of {_edges(band)}, and it learned from {_edges(expected)}"
-    if common < LEAST_BAND * (needs[1] - needs[0]):
+    def is_held(needs: tuple[float, float]) -> bool:
+        common = max(0.0, min(has[1], needs[1]) - max(has[0], needs[0]))
+        return common >= LEAST_BAND * (needs[1] - needs[0])
+
+    each = " and from ".join(map(_edges, learned))
+    text = f"signals are of {_edges(band)}, and it learned from {each}"
+    if not any(map(is_held, map(_octaves, learned))):
         raise _refused(card, text, f"Filter to {_edges(expected)}, from unfiltered recordings")
-    known = lacking(expected, BANDS)
+    # What some of its signals lacked, it learned to do without.
+    known = [lack for one in learned for lack in lacking(one, BANDS)]
     if lost := [each for each in lacking(band, BANDS) if each not in known]:
         text += f", so that of its band powers they hold {', '.join(lost)}"
     return [text]
 
 
 def _about_transition(card: Card, transition: float | None) -> list[str]:
-    expected = card.input.get("transition")
-    if transition == expected or (card.input.get("band") or [None, None])[1] is None:
+    falls = card.input.get("transitions") or [card.input.get("transition")]
+    if transition in falls or (card.input.get("band") or [None, None])[1] is None:
         return []
-    has, learned = (
+    has, *learned = (
         "as MNE's does, within a quarter of the edge" if hz is None else f"within {hz:g} Hz"
-        for hz in (transition, expected)
+        for hz in (transition, *falls)
     )
-    return [f"above the band signals fall {has}, and those that it learned from fell {learned}"]
+    fell = " or ".join(learned)
+    return [f"above the band signals fall {has}, and those that it learned from fell {fell}"]
 
 
 def _about_whitening(card: Card, whitened: set[bool]) -> list[str]:

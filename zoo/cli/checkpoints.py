@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -97,10 +99,22 @@ def add_show(parser: argparse.ArgumentParser) -> None:
 
 
 def _show(args: argparse.Namespace) -> int:
+    from omfa.zoo.checkpoints.folder import locate
     from omfa.zoo.publish import describe, entry_of
 
     entry = entry_of(args.checkpoint)
-    print(entry.card.to_json() if args.json else describe(entry), end="")
+    if args.json:
+        print(entry.card.to_json(), end="")
+        return 0
+    page = describe(entry)
+    if locate(args.checkpoint) is not None:
+        # The page is that of a published one, which is loaded by its name; a folder is not.
+        name, folder = entry.card.name, json.dumps(args.checkpoint, ensure_ascii=False)
+        page = page.replace(f'("{name}"', f"({folder}")
+        page = page.replace(
+            f"`omfa-zoo predict {name} ", f"`omfa-zoo predict {shlex.quote(args.checkpoint)} "
+        )
+    print(page, end="")
     return 0
 
 

@@ -38,16 +38,17 @@ from omfa.zoo.cli.training import add_finetune, add_pretrain
 
 EPILOG = """\
 examples:
-  omfa-zoo pretrain seed.zarr deap.zarr dreamer.zarr --preset small --out runs/three
-  omfa-zoo evaluate deap.zarr --target 'valence>5' --checkpoint runs/three/checkpoint
+  omfa-zoo pretrain seed.zarr deap.zarr --preset small --out runs/two
+  omfa-zoo evaluate dreamer.zarr --checkpoint runs/two/checkpoint
   omfa-zoo evaluate deap.zarr --target 'valence>5' --model braindecode:EEGNet
   omfa-zoo predict models/valence new.edf --out answers
   omfa-zoo benchmark --eegmmidb EEGMMIDB/ --ssvep SSVEP/ --out bench
   omfa-zoo reproduce --stores seed.zarr deap.zarr dreamer.zarr --out paper
 
-What trains takes --dry-run, which says what would be done and how long it takes. Run the same
-command again to go on after an interruption. Exit code: 0 if all is well, 1 if something failed,
-2 for wrong use or bad input.
+What trains takes --dry-run, which says what would be done and how long it takes. After an
+interruption the same command goes on: pretrain from its last checkpoint, evaluate, benchmark and
+reproduce with the folds that are left; finetune starts again. Exit code: 0 if all is well, 1 if
+something failed, 2 for wrong use or bad input.
 """
 
 
@@ -61,11 +62,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         with _warnings_in_a_line():
             _check_out(getattr(args, "out", None))
-            return int(args.run(args))
+            try:
+                return int(args.run(args))
+            except KeyboardInterrupt as stop:
+                if not stop.args:
+                    raise
+                # What is kept is known to the command that was interrupted.
+                LOG.error("\nInterrupted. %s", stop)
+                return 130  # as `run_command` has it
 
-    return run_command(
-        "omfa-zoo", command, interrupted="Run the same command again to go on.", told=args
-    )
+    again = "again to go on" if argv and argv[0] in GOES_ON else "to start again"
+    return run_command("omfa-zoo", command, interrupted=f"Run the same command {again}.", told=args)
 
 
 def _check_out(out: Path | None) -> None:
@@ -165,6 +172,9 @@ DEMO = shlex.split(
     "--epochs 30 --lr 3e-3 --freeze encoder"
 )
 """Settings with which the demo takes minutes on two cores, and still learns something."""
+
+GOES_ON = ("evaluate", "benchmark", "reproduce", "demo", "download")
+"""Commands that keep what they finish, and read it when they are run again."""
 
 COMMANDS = {
     "pretrain": (add_pretrain, "stage 1: one encoder from many stores"),

@@ -31,7 +31,8 @@ tables (--table, repeatable):
   ablation    on DEAP, without coherency: graphs, encoders, corpora to pre-train on
   coherency   on DEAP: the same graphs with coherency, and coherency alone
   resampling  ART's modes, on each corpus; for stores at the sources' own rates
-  all         (default)
+  sources     on each corpus, pre-trained on each of the others, and on itself
+  all         these six (default: all but sources)
 
 examples:
   omfa-zoo reproduce --stores seed.zarr deap.zarr dreamer.zarr --out paper --dry-run

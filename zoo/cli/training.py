@@ -13,6 +13,7 @@ from omfa.pipeline import flags
 from omfa.pipeline.errors import DataError
 from omfa.pipeline.progress import LOG
 from omfa.pipeline.words import nearest
+from omfa.zoo.checkpoints.cards import CARD
 from omfa.zoo.cli.flags import (
     STORES,
     add_parameters_flag,
@@ -34,14 +35,17 @@ if TYPE_CHECKING:
 
 PRETRAIN = """\
 examples:
-  omfa-zoo pretrain seed.zarr deap.zarr dreamer.zarr --preset small --out runs/three
-  omfa-zoo pretrain seed.zarr deap.zarr --out runs/two --hold-out 'deap/sub-0*'
+  omfa-zoo pretrain seed.zarr deap.zarr --preset small --out runs/two    to evaluate on dreamer
+  omfa-zoo pretrain seed.zarr deap.zarr dreamer.zarr --out runs/three --hold-out 'deap/sub-3*'
   omfa-zoo pretrain *.zarr --preset base --devices 4 --out runs/base    four GPUs
   omfa-zoo pretrain *.zarr --out runs/try --dry-run                     what, and how long
   tensorboard --logdir runs/three/logs
 
-DIR/checkpoint is what `omfa-zoo evaluate --checkpoint` and omfa.zoo.load read. Run the same command
-again to go on after an interruption; the loss goes on as if nothing had been.
+DIR/checkpoint is what `omfa-zoo evaluate --checkpoint` and omfa.zoo.load read. Whom `evaluate` is
+to test may not be learned from here: leave out their store, or hold them out (--hold-out); else it
+asks for --transductive. After an interruption the same command goes on from the last multiple of
+--checkpoint-every steps, and the loss as if nothing had been; before the first nothing is kept, and
+it starts again.
 """
 
 
@@ -50,8 +54,9 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
     describe(
         parser,
         _pretrain,
-        "Pre-train an encoder on the single channels of stores, without labels: two views some\n"
-        "seconds apart of one channel are pulled together, all else is pushed away.",
+        "Pre-train an encoder on the single channels of stores, without labels: two views of one\n"
+        "channel, up to 0.25 s apart (or --lag-seconds), are pulled together, others of the same\n"
+        "dataset pushed away.",
         PRETRAIN,
         usage="STORE [STORE ...] --out DIR [options]",
     )
@@ -83,24 +88,31 @@ def add_pretrain(parser: argparse.ArgumentParser) -> None:
 
 
 def _pretrain(args: argparse.Namespace) -> int:
-    from omfa.zoo.pretraining.run import plan, pretrain_encoder
+    from omfa.zoo.pretraining.run import going_on, plan, pretrain_encoder
 
-    settings, run = stage1_of(args), asdict(flags.settings(args, RunSettings))
+    settings, how = stage1_of(args), flags.settings(args, RunSettings)
+    run = asdict(how)
     if args.dry_run:
-        print(plan(args.stores, settings, hold_out=args.hold_out, cache=run["cache"]))
+        print(plan(args.stores, settings, hold_out=args.hold_out, cache=run["cache"], run=how))
         return 0
     if str(run["devices"]).lstrip("-").isdigit():
         run["devices"] = int(run["devices"])
-    folder = pretrain_encoder(
-        args.stores,
-        args.out,
-        settings,
-        hold_out=args.hold_out,
-        name=args.name,
-        progress=True,
-        command=shlex.join(["omfa-zoo", *args.argv]),
-        **run,
-    )
+    finished = (args.out / "checkpoint" / CARD).exists()
+    try:
+        folder = pretrain_encoder(
+            args.stores,
+            args.out,
+            settings,
+            hold_out=args.hold_out,
+            name=args.name,
+            progress=True,
+            command=shlex.join(["omfa-zoo", *args.argv]),
+            **run,
+        )
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(going_on(args.out)) from stop
+    if finished:
+        LOG.info("This run was finished before: nothing is trained.")
     print(f"Checkpoint: {folder}")
     return 0
 
@@ -117,7 +129,8 @@ All given data are learned from, in all epochs. Before that a fifth is set apart
 two subjects, subjects where there are more: a temperature is fitted on it, which makes
 probabilities of logits (--no-calibrate leaves that fit out), and with --patience the number of
 epochs is chosen on it. How good such a model is for new people is what `omfa-zoo evaluate`
-measures. DIR is a checkpoint: omfa-zoo predict DIR RECORDING, OMFA.from_pretrained(DIR).
+measures. DIR is a checkpoint: omfa-zoo predict DIR RECORDING, OMFA.from_pretrained(DIR). It is
+written at the end: after an interruption the same command starts again.
 """
 
 
@@ -196,18 +209,31 @@ def _finetune(args: argparse.Namespace) -> int:
         return 0
     command = shlex.join(["omfa-zoo", *args.argv])
     folder = fine_tune(
-        dataset, args.out, name=args.name, command=command, report=_show_epoch, **settings
+        dataset, args.out, name=args.name, command=command, report=_Epochs(), **settings
     )
     print(f"Checkpoint: {folder}")
     return 0
 
 
-def _show_epoch(epoch: dict[str, float]) -> None:
-    line = f"epoch {epoch['epoch']:3}  loss {epoch['loss']:.3f}"
-    if "validation_loss" in epoch:
-        line += f"  validation {epoch['validation_loss']:.3f}, balanced accuracy "
-        line += f"{epoch['validation_balanced_accuracy']:.3f}"
-    LOG.info(line)
+class _Epochs:
+    """Tells each epoch, and before the first of a fit what that fit is for, where there are two."""
+
+    def __init__(self) -> None:
+        self.judged = False
+
+    def __call__(self, epoch: dict[str, float]) -> None:
+        line = f"epoch {epoch['epoch']:3}  loss {epoch['loss']:.3f}"
+        if judged := "validation_loss" in epoch:
+            line += f"  validation {epoch['validation_loss']:.3f}, balanced accuracy "
+            line += f"{epoch['validation_balanced_accuracy']:.3f}"
+        if epoch["epoch"] == 1 and judged:
+            LOG.info(
+                "A fit without what is set apart (for the temperature, or to choose an epoch):"
+            )
+        elif epoch["epoch"] == 1 and self.judged:
+            LOG.info("The fit on all windows, from the start; this one is kept:")
+        self.judged = judged
+        LOG.info(line)
 
 
 def _of_subjects(metadata: pd.DataFrame, asked: Sequence[str]) -> npt.NDArray[np.bool_]:

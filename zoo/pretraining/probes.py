@@ -32,7 +32,9 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from omfa.models.front_end import N_SIDE
+from omfa.pipeline.errors import DataError
 from omfa.pipeline.store import Store, open_store
+from omfa.pipeline.words import nearest
 from omfa.zoo.data.dataset import StoreDataset
 from omfa.zoo.data.opening import open_dataset
 from omfa.zoo.estimators.embeddings import Embeddings
@@ -140,9 +142,7 @@ def probe(
     parts: list[tuple[npt.NDArray[np.float32], pd.DataFrame]] = []
     for store in _without(stores, hold_out):
         target = (targets or {}).get(store.name)
-        data = open_dataset(
-            store, window_seconds, channels="native", rates="native", target=target, cache="stream"
-        )
+        data = open_dataset(store, window_seconds, **_NATIVE, target=target)
         rows = np.unique(np.linspace(0, len(data) - 1, N_WINDOWS).astype(np.int64))
         names = data.metadata.iloc[rows].reset_index(drop=True)
         each, side_each = embed(encoder, data, rows)
@@ -165,6 +165,49 @@ def probe(
     # Embeddings left it in evaluation mode, and on the device of its own choice.
     encoder.to(device).train(was_training)
     return {key: value for key, value in scores.items() if np.isfinite(value)}
+
+
+def check_tasks(
+    stores: Sequence[str],
+    window_seconds: float,
+    targets: Mapping[str, Any] | None,
+    hold_out: Sequence[str] = (),
+) -> None:
+    """Refuse targets of probes that would tell nothing, before the training that they watch.
+
+    Parameters
+    ----------
+    stores, window_seconds, targets, hold_out
+        As for ``probe``.
+
+    Raises
+    ------
+    DataError
+        If a dataset is not among the stores, or all of it is held out, or a target makes no classes
+        there.
+    """
+    if not targets:
+        return
+    opened: dict[str, list[Store]] = {}
+    for store in _without(stores, hold_out):
+        opened.setdefault(store.name, []).append(store)
+    for name, target in targets.items():
+        doing = f"Preparing the probe {name}={target}"
+        if name not in opened:
+            raise DataError(
+                doing,
+                f"{name!r} is no dataset of these stores that is learned from"
+                f"{nearest(name, opened)}",
+                f"Name one of {', '.join(opened) or 'none: all are held out'}",
+            )
+        for store in opened[name]:
+            data = open_dataset(store, window_seconds, **_NATIVE, target=target)
+            if not data.classes:
+                raise DataError(doing, "it makes numbers, no classes", "Cut them: valence>5")
+
+
+_NATIVE: dict[str, Any] = {"channels": "native", "rates": "native", "cache": "stream"}
+"""How a probe opens a store: as it is, decoding what it reads."""
 
 
 def _without(stores: Sequence[str], hold_out: Sequence[str]) -> Iterator[Store]:

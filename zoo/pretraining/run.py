@@ -36,10 +36,12 @@ from torch import nn
 from omfa.models import OMFA
 from omfa.pipeline.errors import DataError, DataWarning
 from omfa.pipeline.progress import bar
+from omfa.pipeline.words import duration, some
 from omfa.pipeline.writing import set_aside, staged, write_whole
 from omfa.zoo.data.dataset import StoreDataset
+from omfa.zoo.pretraining.devices import check_run
 from omfa.zoo.pretraining.module import Contrastive, check_batches, open_reads
-from omfa.zoo.pretraining.probes import Probes
+from omfa.zoo.pretraining.probes import Probes, check_tasks
 from omfa.zoo.pretraining.settings import RunSettings, Settings
 
 if TYPE_CHECKING:
@@ -143,8 +145,8 @@ def pretrain_encoder(
     Raises
     ------
     DataError
-        If the stores do not fit together or to the settings, ``out`` holds another run, or the
-        loss is not finite.
+        If the stores do not fit together or to the settings, this machine lacks the accelerator, a
+        probe has no task, ``out`` holds another run, or the loss is not finite.
     """
     from omfa.zoo.checkpoints.cards import checked_name
 
@@ -161,14 +163,6 @@ def pretrain_encoder(
         "cache": cache,
     }
     name = checked_name(name or out.resolve().name, f"Pre-training into {out}")
-    data = open_reads(**reads)  # type: ignore[arg-type]
-    check_batches(data, settings)
-    _claim(out, settings, addresses, hold_out, channels, data)
-    # A checkpoint's folder gets its name when it is whole, so this run is finished.
-    if (done / "card.json").exists():
-        return done
-    model = Contrastive(settings, reads, compiled=compile)
-    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets, hold_out)
     run = RunSettings(
         accelerator=accelerator,
         devices=devices,
@@ -176,7 +170,18 @@ def pretrain_encoder(
         precision=precision,
         checkpoint_every=checkpoint_every,
         log_every=log_every,
+        probe_every=probe_every,
     )
+    check_run(run)
+    data = open_reads(**reads)  # type: ignore[arg-type]
+    check_batches(data, settings)
+    check_tasks(addresses, settings.window_seconds, probe_targets, hold_out)
+    _claim(out, settings, addresses, hold_out, channels, data)
+    # A checkpoint's folder gets its name when it is whole, so this run is finished.
+    if (done / "card.json").exists():
+        return done
+    model = Contrastive(settings, reads, compiled=compile)
+    probes = Probes(addresses, settings.window_seconds, probe_every, probe_targets, hold_out)
     with _quiet():
         trainer = _trainer(out, settings.steps, run, [probes] if probe_every else [], progress)
         try:
@@ -236,17 +241,31 @@ def plan(
     *,
     hold_out: Sequence[str] = (),
     cache: str = RunSettings.cache,
+    run: RunSettings | None = None,
 ) -> str:
     """Describe a run and say how long it will take, from a few steps taken on this machine.
+
+    Parameters
+    ----------
+    stores, settings, hold_out, cache
+        As for ``pretrain_encoder``.
+    run : RunSettings, optional
+        What it would run on, and its probes, which are checked too. Steps are timed on one device.
 
     Raises
     ------
     DataError
         All that ``pretrain_encoder`` raises before its first step.
     """
-    data = open_reads([str(store) for store in stores], settings, hold_out=hold_out, cache=cache)
+    run = run or RunSettings()
+    check_run(run)
+    addresses = [str(store) for store in stores]
+    data = open_reads(addresses, settings, hold_out=hold_out, cache=cache)
     check_batches(data, settings)
-    pace = pairs_per_second(stores, settings, hold_out=hold_out, cache=cache)
+    check_tasks(addresses, settings.window_seconds, run.probe_targets, hold_out)
+    pace = pairs_per_second(
+        stores, settings, hold_out=hold_out, cache=cache, accelerator=run.accelerator
+    )
     pairs = settings.steps * settings.batch_size
     lines = [
         f"encoder      {settings.encoder} {settings.preset}, {settings.resampling}, "
@@ -258,7 +277,7 @@ def plan(
         f"held out     {', '.join(hold_out) or 'nobody'}",
         f"signals      {data.tier.name}",
         f"steps        {settings.steps:,} of {settings.batch_size:,} pairs",
-        f"expected     {pairs / pace / 3600:.1f} hours, {pace:,.0f} pairs/s on this machine",
+        f"expected     {duration(pairs / pace)}, {pace:,.0f} pairs/s on this machine",
     ]
     return "\n".join(lines)
 
@@ -269,12 +288,20 @@ def pairs_per_second(
     *,
     hold_out: Sequence[str] = (),
     cache: str = RunSettings.cache,
+    accelerator: str = RunSettings.accelerator,
 ) -> float:
     """Measure the pace of this machine over a few steps."""
     few = replace(settings, steps=TIMED_STEPS)
     with tempfile.TemporaryDirectory() as folder:
         pretrain_encoder(
-            stores, folder, few, hold_out=hold_out, cache=cache, log_every=1, name="timed"
+            stores,
+            folder,
+            few,
+            hold_out=hold_out,
+            cache=cache,
+            accelerator=accelerator,
+            log_every=1,
+            name="timed",
         )
         # The first steps also fill caches; the median, since other work may come between.
         return float(learning_curve(folder)["pairs_per_second"].iloc[2:].median())
@@ -334,13 +361,39 @@ def _claim(
         old = json.loads(path.read_text())
         differ = [key for key in about if old.get(key) != about[key]]
         if differ:
+            told = [f"{key}{_changes(key, old.get(key), about[key])}" for key in differ]
             raise DataError(
                 f"Pre-training into {out}",
-                f"it holds a run with other {', '.join(differ)}",
+                f"it holds a run with other {', '.join(told)}",
                 "Give another --out, or delete that folder to begin anew",
             )
         return
     write_whole(path, json.dumps(about, indent=1))
+
+
+def _changes(key: str, old: Any, new: Any) -> str:
+    """Write in brackets how a part of ``run.json`` differs; digests alone would say nothing."""
+    if key == "recordings":
+        gone, more = (len({*a} - {*b}) for a, b in ((old or (), new), (new, old or ())))
+        return f" ({gone} of before are not here, {more} are new)"
+    one, two = _flat(old), _flat(new)
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return f" ({one['']} before, {two['']} now)"
+    told = [
+        f"{name} {one.get(name, 'absent')} before, {two.get(name, 'absent')} now"
+        for name in dict.fromkeys([*two, *one])
+        if one.get(name) != two.get(name)
+    ]
+    return f" ({some(told, 8)})"
+
+
+def _flat(value: Any, name: str = "") -> dict[str, str]:
+    """Return each value of nested tables in words, by its own name."""
+    if isinstance(value, dict):
+        return {key: text for part in value for key, text in _flat(value[part], part).items()}
+    if isinstance(value, list):
+        return {name: " ".join(map(str, value)) or "none"}
+    return {name: "none" if value is None else str(value)}
 
 
 class _WholeFiles(TorchCheckpointIO):
@@ -357,6 +410,11 @@ class _WholeFiles(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
+def _step(path: Path) -> int:
+    """Read Lightning's names: step=500.ckpt, and step=500-v1.ckpt where that one was there."""
+    return int(path.stem.split("=")[1].split("-")[0])
+
+
 def last_checkpoint(folder: Path) -> Path | None:
     """Return the training checkpoint of the most steps, and set damaged ones aside.
 
@@ -370,8 +428,7 @@ def last_checkpoint(folder: Path) -> Path | None:
     Path or None
         None if there is no whole one.
     """
-    # Lightning's names: step=500.ckpt, and step=500-v1.ckpt where that one was there.
-    found = [(int(path.stem.split("=")[1].split("-")[0]), path) for path in folder.glob("*.ckpt")]
+    found = [(_step(path), path) for path in folder.glob("*.ckpt")]
     for _, path in sorted(found, reverse=True):
         try:
             with zipfile.ZipFile(path) as archive:  # nothing of it is run or built to check it
@@ -392,6 +449,16 @@ def last_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def going_on(out: str | Path) -> str:
+    """Say what the same command would go on from, after an interruption of the run in ``out``."""
+    if (Path(out) / "checkpoint" / "card.json").exists():
+        return "The run had finished."
+    kept = last_checkpoint(Path(out) / "checkpoints")
+    if kept is None:
+        return "No step is kept yet (--checkpoint-every): the same command starts from the first."
+    return f"Run the same command again to go on from step {_step(kept):,}, the last that is kept."
+
+
 def _card(
     name: str,
     settings: Settings,
@@ -405,8 +472,8 @@ def _card(
     from omfa.zoo.checkpoints.input import input_path
 
     opened = [open_store(store) for store in stores]
-    made = [store.settings["preprocessing"] for store in opened]
-    references = list(dict.fromkeys(str(each["reference"]) for each in made))
+    # What the source had done before ingest counts too.
+    references = dict.fromkeys(path.reference for path in data.paths)
     channels = sorted({int(i) for row in data.ids for i in row if i >= 0})
     return Card(
         name=name,

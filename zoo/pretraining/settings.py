@@ -218,7 +218,7 @@ class RunSettings:
         Where decoded signals lie: in memory, in a mapped file, or nowhere, so that each epoch
         decodes them again. ``auto`` takes the first of these that fits.
     accelerator : str
-        Lightning's: auto, cpu or gpu.
+        auto, cpu, gpu, cuda or mps; auto takes a GPU where there is one.
     devices : str or int
         Processes, one for each device.
     num_nodes : int

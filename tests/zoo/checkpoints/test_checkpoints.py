@@ -23,7 +23,7 @@ from omfa.pipeline.recording import DataError
 from omfa.zoo.checkpoints import downloads
 from omfa.zoo.checkpoints.cards import FILES
 from omfa.zoo.checkpoints.downloads import Entry, described, registry_text
-from omfa.zoo.checkpoints.input import input_path
+from omfa.zoo.checkpoints.input import check_signal, input_path
 
 NAME = "omfa-tiny-noise"
 PIECE = 1 << 16  # bytes that are written at once
@@ -397,6 +397,20 @@ def test_a_dataset_is_compared_with_a_card(lay_store, tmp_path):
         zoo.check_input(replace(CARD, input=whole | {"transition": 4.0}), data)
     zoo.check_input(replace(CARD, input=whole | {"band": [4.0, 45.0]}), from_deap)
     assert input_path(data.paths) == {"band": [0.5, 45.0]}
+    both = input_path([*data.paths, *from_deap.paths])
+    assert both == {"band": [4.0, 45.0], "bands": [[0.5, 45.0], [4.0, 45.0]]}
+    of_both = replace(CARD, input=fitting | both)
+    for one in (data, from_deap):
+        zoo.check_input(of_both, one)  # neither is new to it
+    with pytest.warns(zoo.InputWarning, match="1 to 45 Hz, .* from 0.5 to 45 Hz and from 4 to 45"):
+        check_signal(of_both, band=(1.0, 45.0))
+    with pytest.raises(DataError, match=r"from 0.5 to 45 Hz and from 4 to 45 Hz\. Filter"):
+        check_signal(of_both, band=(30.0, 45.0))
+    falls = fitting | {"band": [0.5, 45.0], "transitions": [None, 4.0]}
+    zoo.check_input(replace(CARD, input=falls), data)
+    for wrong in ({"bands": [None]}, {"bands": [[1.0]]}, {"transitions": [-1.0]}):
+        with pytest.raises(DataError, match=r"input\.(band|transitions)"):
+            replace(CARD, input=fitting | wrong)
     own = zoo.ArrayDataset(
         *data.take([0])[:1], data.metadata[:1], sfreq=100.0, channels=list("ABCDEF")
     )

@@ -19,6 +19,7 @@ from omfa.zoo.cli.flags import parameters_of, stage1_of, truths_of
 from omfa.zoo.cli.main import COMMANDS, DEMO, main, parse
 from omfa.zoo.estimators import settings as stage2
 from omfa.zoo.estimators.settings import OmfaSettings, Training, omfa_and_training_from
+from omfa.zoo.paper.settings import TABLES
 from omfa.zoo.pretraining.settings import Augmentations, Settings, with_changes
 
 PRETRAIN = ["pretrain", "a.zarr", "--out", "run"]
@@ -177,6 +178,14 @@ def test_a_truth_that_is_not_there_is_told_before_hours_of_work(tmp_path):
     given = parse([*REPRODUCE, "--truth", str(tmp_path / "RAW")])
     with pytest.raises(DataError, match=r"RAW.truth.json is missing.*Simulate the tree again"):
         truths_of(given)
+
+
+def test_the_help_of_reproduce_names_every_table(capsys):
+    with pytest.raises(SystemExit):
+        main(["reproduce", "--help"])
+    told = capsys.readouterr().out
+    for table in (*TABLES, "all"):
+        assert re.search(rf"^  {table} ", told, re.M)
 
 
 def test_commands_of_published_checkpoints_are_understood():

@@ -261,9 +261,14 @@ def test_fine_tuning_holds_subjects_apart_for_a_temperature_or_an_epoch(tmp_path
     everything = validation("all", "--no-calibrate")
     assert everything["subjects"] == []
     assert np.isfinite(everything["loss"])
-    assert "balanced accuracy" not in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "balanced accuracy" not in told
+    assert "set apart" not in told
     calibrated = validation("calibrated")
     assert len(calibrated["subjects"]) == 1
+    told = capsys.readouterr().err
+    first, second = told.index("A fit without what is set apart"), told.index("The fit on all")
+    assert first < told.index("epoch   1") < second < told.rindex("epoch   1")
     decision = json.loads((tmp_path / "calibrated" / "config.json").read_text())["decision"]
     assert decision["classes"] == ["low", "high"]
     assert decision["decision_unit"] == "window"
@@ -286,6 +291,35 @@ def test_people_held_out_of_fine_tuning_are_in_no_card(tmp_path, capsys):
     assert "everybody is held out. Hold out fewer" in capsys.readouterr().err
     assert main([*command, "--hold-out", "dreamer/sub-9"]) == 2
     assert "nobody is called 'dreamer/sub-9'" in capsys.readouterr().err
+
+
+def test_an_interrupted_fine_tuning_says_that_it_starts_again(tmp_path, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("omfa.zoo.finetune.fine_tune", interrupted)
+    command = ["finetune", "deap.zarr", "--out", str(tmp_path / "out"), *QUICK]
+    assert main(command) == 130
+    assert "Interrupted. Run the same command to start again." in capsys.readouterr().err
+    monkeypatch.setattr("omfa.zoo.cli.evaluation.open_stores", interrupted)
+    assert main(["evaluate", "deap.zarr"]) == 130
+    assert "Interrupted. Run the same command again to go on." in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_is_not_there_is_told_with_those_near(folder, capsys):
+    assert main(["show", "runs/thre"]) == 2
+    assert "no such folder or name (nearest: runs/three)" in capsys.readouterr().err
+    (folder / "runs" / "begun").mkdir()
+    (folder / "runs" / "begun" / "run.json").write_text("{}")
+    assert main(["show", "runs/begun"]) == 2
+    assert "its pre-training has not ended" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["runs/three", "runs/three/checkpoint"])
+def test_what_a_folders_card_says_loads_it(place, capsys):
+    assert main(["show", place]) == 0
+    (name,) = re.findall(r'load\((".*?"), n_outputs', capsys.readouterr().out)
+    assert load_card(json.loads(name)).name == "three"
 
 
 @pytest.mark.parametrize("section", ["Fine-tune", "Evaluate"])

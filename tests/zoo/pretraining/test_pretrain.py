@@ -338,6 +338,25 @@ def corpora(tmp_path_factory):
     return folder
 
 
+def test_a_card_says_all_bands_and_references_that_were_learned_from(store, lay_store, tmp_path):
+    deap = lay_store(
+        tmp_path / "deap.zarr",
+        source="deap",
+        subjects=4,
+        sfreq=128.0,
+        n_times=6000,
+        trials=((0, 6000),),
+        seed=1,
+        history={"band": [4.0, 45.0], "reference": "average"},
+    )
+    with pytest.warns(DataWarning, match="the recordings differ in"):
+        folder = pretrain_encoder([store, deap], tmp_path / "run", QUICK)
+    card = load_card(folder)
+    assert card.input["band"] == [4.0, 45.0]
+    assert card.input["bands"] == [[0.5, 45.0], [4.0, 45.0]]
+    assert card.input["reference"] == "as recorded or average"
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_docs_run(corpora, tmp_path, monkeypatch, capsys):
     """As they stand, but with few small steps, and in one process."""
@@ -483,7 +502,7 @@ def test_two_processes_train_one_model(store, tmp_path):
 def test_the_plan_is_timed(store):
     text = plan([store], QUICK)
     assert "4 subjects" in text
-    assert "pairs/s on this machine" in text
+    assert re.search(r"expected     [\d.]+ (s|min|h), [\d,]+ pairs/s on this machine", text)
 
 
 def test_probes_never_open_who_is_held_out(store, tmp_path, monkeypatch):
@@ -558,6 +577,32 @@ def test_an_interrupt_reaches_the_caller(store, tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "checkpoint").exists()
 
 
+def test_an_interrupted_run_says_what_it_goes_on_from(store, tmp_path, monkeypatch, capsys):
+    answered, step = signal.getsignal(signal.SIGINT), Contrastive.training_step
+    last = [3]
+
+    def interrupted(self, batch, batch_idx):
+        if self.global_step == last[0]:
+            raise KeyboardInterrupt
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(Contrastive, "training_step", interrupted)
+    line = command(store, tmp_path / "run", "--checkpoint-every", "5", "--steps", "10")
+    try:
+        assert main(line) == 130
+        assert "No step is kept yet" in capsys.readouterr().err
+        last[0] = 7
+        assert main(line) == 130
+        assert "again to go on from step 5, the last that is kept" in capsys.readouterr().err
+        last[0] = -1
+        assert main(line) == 0
+        assert "finished before" not in capsys.readouterr().err
+        assert main(line) == 0
+        assert "This run was finished before" in capsys.readouterr().err
+    finally:
+        signal.signal(signal.SIGINT, answered)
+
+
 def test_a_name_that_no_checkpoint_can_have_is_refused_at_once(store, tmp_path):
     """And not by the card, when the training is done."""
     with pytest.raises(DataError, match=r"would be called 'my run', .*Give it one: --name"):
@@ -570,9 +615,10 @@ def test_a_name_that_no_checkpoint_can_have_is_refused_at_once(store, tmp_path):
 def test_a_folder_that_holds_another_run_is_refused(store, tmp_path):
     pretrain_encoder(store, tmp_path / "run", QUICK)
     other = Settings(**{**QUICK.__dict__, "seed": 1})
-    with pytest.raises(DataError, match=r"it holds a run with other settings"):
+    with pytest.raises(DataError, match=r"a run with other settings \(seed 0 before, 1 now\)"):
         pretrain_encoder(store, tmp_path / "run", other)
-    with pytest.raises(DataError, match=r"it holds a run with other hold_out"):
+    found = r"other hold_out \(none before, tiny/sub-01 now\)"
+    with pytest.raises(DataError, match=found):
         pretrain_encoder(store, tmp_path / "run", QUICK, hold_out=["tiny/sub-01"])
 
 
@@ -595,6 +641,43 @@ def test_what_cannot_be_is_said_before_anything_is_trained(
         pretrain_encoder(
             store, tmp_path / "run", Settings(**{**QUICK.__dict__, **changes}), hold_out=hold_out
         )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["--accelerator", "gpux"], r"accelerator='gpux' \(nearest: gpu\)"),
+        (["--accelerator", "gpu"], "accelerator='gpu', and torch .* finds none here"),
+        (["--accelerator", "cuda"], "accelerator='cuda', and torch .* finds none here"),
+        (["--accelerator", "mps"], "accelerator='mps', and torch .* finds none here"),
+        (["--devices", "0"], "devices='0' on the CPU"),
+        (["--devices", "0,1"], "devices='0,1' on the CPU"),
+        (["--precision", "bf17"], r"precision='bf17' \(nearest: bf16"),
+        (["--checkpoint-every", "0"], "checkpoint_every=0"),
+        (["--probe-target", "tiny=emotoin"], r"emotoin.*\(nearest: emotion\)"),
+        (["--probe-target", "deap=emotion"], "'deap' is no dataset of these stores"),
+        (["--probe-target", "tiny=onset"], "onset"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_what_a_machine_or_a_store_lacks_is_said_before_anything_is_written(
+    store, tmp_path, monkeypatch, capsys, given, found, dry
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    line = command(store, tmp_path / "run", "--probe-every", "5", *given, *dry)
+    assert main(line) == 2
+    assert re.search(found, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
+
+
+def test_devices_that_are_not_there_are_refused(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    for devices in (3, "0,2"):
+        with pytest.raises(DataError, match=f"devices={devices}, and there are 2 here"):
+            pretrain_encoder(store, tmp_path / "run", QUICK, accelerator="gpu", devices=devices)
     assert not (tmp_path / "run").exists()
 
 
