@@ -496,8 +496,8 @@ def _input(card: Card) -> str:
 
 def _bands(signal: Mapping[str, Any]) -> str:
     """Return the bands of the signals that a model learned from; nothing where they had none."""
-    bands = signal.get("bands") or [signal["band"]] * bool(signal.get("band"))
-    return " and ".join(_dash(band, "Hz") for band in bands)
+    bands = signal.get("bands") or [signal.get("band")]
+    return " and ".join(_dash(band, "Hz") for band in bands if band)
 
 
 def _dash(edges: Sequence[float | None], unit: str) -> str:

@@ -37,7 +37,6 @@ from omfa.zoo.estimators.names import (
     resolve,
     with_smoothing_in_its_name,
 )
-from omfa.zoo.estimators.settings import LOGISTIC
 from omfa.zoo.evaluation.folds import (
     Job,
     compute_features,
@@ -495,7 +494,6 @@ class Run:
         if found := doubtful_unit(windows):
             warnings.warn(found, DataWarning, stacklevel=4)
         self._check_whitening()
-        self._check_weights()
         named = model.bands or {}
         for low, high in sorted({path.band for path in self.dataset.paths}):
             # Half of a band is still that band; the fall above 45 Hz takes a quarter of gamma.
@@ -507,18 +505,6 @@ class Run:
                     DataWarning,
                     stacklevel=4,
                 )
-
-    def _check_weights(self) -> None:
-        """Warn of random weights that are measured under a name that does not say so."""
-        parameters = self.config["parameters"]
-        frozen = parameters.get("freeze") == "encoder" or parameters.get("head") == LOGISTIC
-        if self.config["estimator"] == "omfa" and frozen and not parameters.get("checkpoint"):
-            warnings.warn(
-                "Evaluating omfa: it starts from no checkpoint, so that the encoder which is "
-                "frozen has random weights. Name a checkpoint, or the model omfa:random",
-                DataWarning,
-                stacklevel=5,
-            )
 
     def _check_whitening(self) -> None:
         """Warn where each recording holds one class and was brought to the covariance of all."""

@@ -349,3 +349,10 @@ def test_a_parameter_that_no_model_takes_is_said_to_be_none(capsys, tmp_path):
     line = ["evaluate", str(tmp_path), "--model", "majority", "--parameters", "foo=3"]
     assert main(line) == 2
     assert "none of them; add --model omfa" in capsys.readouterr().err
+
+
+def test_random_weights_that_are_frozen_are_not_called_omfa_in_silence(capsys, tmp_path):
+    for head, warned in (("logistic", True), ("gat", False)):
+        line = ["evaluate", str(tmp_path / "none.zarr"), "--head", head, "--folds", "2"]
+        assert main(line) == 2  # no store is there
+        assert ("starts from no checkpoint" in capsys.readouterr().err) is warned

@@ -1021,9 +1021,3 @@ def test_regularisation_is_chosen_on_validation(make_table):
 def test_a_device_that_is_not_there_is_refused_before_anything_is_trained(easy, device):
     with pytest.raises(DataError, match=f"Choosing the device '{device}'.*Use auto, cpu"):
         evaluate("omfa", easy, IN_TWO, parameters={"preset": "tiny", "device": device})
-
-
-def test_random_weights_that_are_frozen_are_not_called_omfa_in_silence(easy):
-    probe = {"preset": "tiny", "head": "logistic", "connectivity": False}
-    with pytest.warns(DataWarning, match="starts from no checkpoint.*omfa:random"):
-        plan("omfa", easy, IN_TWO, parameters=probe, timed=False)
