@@ -182,11 +182,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     parameters = parameters_of(args, models)
     if args.checkpoint:
         _match_controls(args, starting, parameters)
-    for model in starting if not args.checkpoint else ():
-        if (
-            parameters[model].get("freeze") == "encoder"
-            or parameters[model].get("head") == LOGISTIC
-        ):
+    for model in starting:
+        own = parameters[model]
+        frozen = own.get("freeze") == "encoder" or own.get("head") == LOGISTIC
+        if frozen and not (args.checkpoint or own.get("checkpoint")):
             LOG.warning(
                 f"warning: {model} starts from no checkpoint, so that the encoder which is frozen "
                 f"has random weights: name a checkpoint, or the model {RANDOM}"
