@@ -4,8 +4,8 @@
 
 Stage 1 in pairs a second, for each preset, eager and compiled, in float32 (with TF32) and bfloat16:
 the share of the card's peak by counted operations, memory, and how long a step waits for data.
-Stage 2 beside braindecode's networks at 62 and 14 channels; heads on a frozen encoder, one and
-sixteen folds at once; windows a second from the device's memory; how long one window takes. What
+Stage 2 beside braindecode's networks at 62 and 14 channels; heads on a frozen encoder, one,
+eight and sixteen folds at once; windows a second from the device's memory; how long one window takes. What
 matters most comes first, so that a run that is cut off has measured it. ``--device cpu --rehearse``
 runs all of it in tiny sizes, whose figures mean nothing; ``--count`` measures nothing and counts
 the operations and bytes of steps, on no device at all.
@@ -607,7 +607,7 @@ def count() -> None:
     print("| part | batch | operations | GFLOP | MB read and written |\n|---|---|---|---|---|")
     rows = [*count_stage1("small", 1024), *count_stage1("base", 4096)]
     rows += [*count_stage2("small", 62), *count_stage2("small", 14)]
-    rows += [count_heads("small", n_chans, n) for n_chans in (62, 14) for n in (1, 16)]
+    rows += [count_heads("small", n_chans, n) for n_chans in (62, 14) for n in (1, 8, 16)]
     for name, batch, ops, gflop, megabytes in rows:
         print(f"| {name} | {batch:,} | {ops:,} | {gflop:,.3g} | {megabytes:,.0f} |")
 
@@ -630,7 +630,7 @@ def cases(where: Where) -> list[tuple[Any, ...]]:
     made = [("stage1", "base", "eager", "bf16", batch) for batch in (1024, 4096, 8192)]
     made += [("stage2", name, 62, "eager", "bf16", batch) for batch in (64, 512) for name in both]
     made += [("stage1", "small", "eager", "bf16", batch) for batch in (1024, 4096, 8192)]
-    made += [("heads", "small", n_chans, n) for n_chans in (62, 14) for n in (1, 16)]
+    made += [("heads", "small", n_chans, n) for n_chans in (62, 14) for n in (1, 8, 16)]
     made += [("windows", 1024)]
     made += [("stage2", name, 62, "compiled", "bf16", 512) for name in both]
     made += [("stage1", "base", "compiled", "bf16", batch) for batch in (4096, 1024)]
