@@ -4,11 +4,11 @@
 
 Stage 1 in pairs a second, for each preset, eager and compiled, in float32 (with TF32) and bfloat16:
 the share of the card's peak by counted operations, memory, and how long a step waits for data.
-Stage 2 beside braindecode's networks at 62 and 14 channels; heads on a frozen encoder, one,
-eight and sixteen folds at once; windows a second from the device's memory; how long one window takes. What
-matters most comes first, so that a run that is cut off has measured it. ``--device cpu --rehearse``
-runs all of it in tiny sizes, whose figures mean nothing; ``--count`` measures nothing and counts
-the operations and bytes of steps, on no device at all.
+Stage 2 beside braindecode's networks at 62 and 14 channels; heads on a frozen encoder, one, eight
+and sixteen folds at once; windows a second from the device's memory; how long one window takes.
+What matters most comes first, so that a run that is cut off has measured it. ``--device cpu
+--rehearse`` runs all of it in tiny sizes, whose figures mean nothing; ``--count`` measures nothing
+and counts the operations and bytes of steps, on no device at all.
 """
 
 from __future__ import annotations
