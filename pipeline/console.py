@@ -98,7 +98,8 @@ def run_command(
     command : callable
         Returns 0 if all is well, 1 if something failed.
     interrupted : str
-        What is printed after Ctrl-C, or a batch system's stop: how to go on.
+        What is printed after Ctrl-C, or a batch system's stop: how to go on. A command that knows
+        better raises a ``KeyboardInterrupt`` that says it.
     told : argparse.Namespace, optional
         What the flags of ``add_output_flags`` were.
 
@@ -132,8 +133,8 @@ def _told(program: str, command: Callable[[], int], interrupted: str) -> int:
     """Run a command, and tell what ended it."""
     try:
         return command()
-    except KeyboardInterrupt:
-        LOG.error("\nInterrupted. %s", interrupted)
+    except KeyboardInterrupt as stop:
+        LOG.error("\nInterrupted. %s", str(stop) or interrupted)
         return 130  # 128 + SIGINT, as shells have it
     except DataError as error:
         LOG.error("%s: %s", program, error)

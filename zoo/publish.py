@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -313,14 +314,15 @@ def _metadata(card: Card) -> str:
     return text
 
 
-def _usage(card: Card) -> str:
+def _usage(card: Card, at: str) -> str:
     """Return how a checkpoint is used: one that decides answers, another is a start."""
+    loaded = json.dumps(at, ensure_ascii=False)
     if not (classes := card.decision.get("classes")):
         return f"""\
 ```python
 from omfa.zoo import load
 
-model = load("{card.name}", n_outputs=3, chs_info=raw.info["chs"], sfreq=raw.info["sfreq"])
+model = load({loaded}, n_outputs=3, chs_info=raw.info["chs"], sfreq=raw.info["sfreq"])
 ```
 
 From a folder, or a Hugging Face repository that it was uploaded to:
@@ -331,12 +333,12 @@ From a folder, or a Hugging Face repository that it was uploaded to:
 ```python
 from omfa.zoo import Predictor
 
-answers = Predictor.from_checkpoint("{card.name}").predict(raw)   # or the folder
+answers = Predictor.from_checkpoint({loaded}).predict(raw)   # or the folder
 answers.table                                    # a row per window, a probability per class
 ```
 
-Or `omfa-zoo predict {card.name} RECORDING --out DIR`. To fine-tune it for other classes:
-`omfa.zoo.load("{card.name}", n_outputs=N)`, whose classifier is a new one.
+Or `omfa-zoo predict {shlex.quote(at)} RECORDING --out DIR`. To fine-tune it for other classes:
+`omfa.zoo.load({loaded}, n_outputs=N)`, whose classifier is a new one.
 
 {len(classes)} outputs, made so: {card.decision["rule"]}. Each answer is of a \
 {card.decision["decision_unit"]}; logits are divided by {card.decision["temperature"]:g}.
@@ -347,8 +349,15 @@ Or `omfa-zoo predict {card.name} RECORDING --out DIR`. To fine-tune it for other
 """
 
 
-def describe(entry: Entry) -> str:
-    """Return a checkpoint's card as a page for people, in Markdown."""
+def describe(entry: Entry, at: str | None = None) -> str:
+    """Return a checkpoint's card as a page for people, in Markdown.
+
+    Parameters
+    ----------
+    entry : Entry
+    at : str, optional
+        The folder that loads it; by default its name does, as that of a published one.
+    """
     card, signal = entry.card, entry.card.input
     simulated = (
         "**Trained on simulated signals.** It says nothing about people.\n\n"
@@ -390,7 +399,7 @@ Licence: {card.licence or "none yet; it is chosen when it is published"}.
 
 {card.use or "Nobody has written what it is for yet; `omfa-zoo publish --use TEXT` does."}
 
-{_usage(card)}
+{_usage(card, at or card.name)}
 ## Limits
 
 {card.limits or "Not written yet; `omfa-zoo publish --limits TEXT` does."}

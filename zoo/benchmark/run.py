@@ -151,8 +151,8 @@ class Benchmark:
         for recordings in self.to_make:
             self.say(f"ingesting {recordings.name} of {recordings.source}")
             folder, store = self._ingest_arguments(recordings)
-            _check_folder(recordings, folder)
-            made = ingest(_reader(recordings), folder, store, workers=max(1, self.workers))
+            with _reading(recordings, folder):
+                made = ingest(_reader(recordings), folder, store, workers=max(1, self.workers))
             if bad := [
                 outcome.recording for outcome in made.outcomes if outcome.status == "failed"
             ]:
@@ -349,8 +349,8 @@ class Benchmark:
         lines += [f"{name:12} {store}" for name, store in self.stores.items()]
         for recordings in self.to_make:
             folder, store = self._ingest_arguments(recordings)
-            _check_folder(recordings, folder)
-            found = plan_ingest(_reader(recordings), folder, store)
+            with _reading(recordings, folder):
+                found = plan_ingest(_reader(recordings), folder, store)
             n_left = sum(state != "current" for state in found.states.values())
             took = f", about {duration(found.seconds)}" if n_left else ""
             lines.append(f"to ingest    {recordings.name}: {n_left} recordings{took}")
@@ -421,17 +421,22 @@ def _recordings_of(address: str | Path) -> str:
     )
 
 
-def _check_folder(recordings: Recordings, folder: Path) -> None:
-    """Refuse a folder that holds none of the recordings."""
-    source = SOURCES[recordings.source]
+@contextmanager
+def _reading(recordings: Recordings, folder: Path) -> Iterator[None]:
+    """Where the folder is at fault, say what it should be: the reader's own flags are not here."""
     try:
-        _reader(recordings).discover(folder)
-    except DataError as error:
-        raise DataError(
-            f"Reading {source.title} from {folder}",
-            str(error.args[1]),
-            f"Give the folder as it comes from {source.url} ({source.files})",
-        ) from error
+        yield
+    except DataError:
+        source = SOURCES[recordings.source]
+        try:
+            _reader(recordings).discover(folder)
+        except DataError as error:
+            raise DataError(
+                f"Reading {source.title} from {folder}",
+                str(error.args[1]),
+                f"Give the folder as it comes from {source.url} ({source.files})",
+            ) from error
+        raise
 
 
 def _where_to_get(name: str) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import sys
 from pathlib import Path
 
@@ -103,18 +101,8 @@ def _show(args: argparse.Namespace) -> int:
     from omfa.zoo.publish import describe, entry_of
 
     entry = entry_of(args.checkpoint)
-    if args.json:
-        print(entry.card.to_json(), end="")
-        return 0
-    page = describe(entry)
-    if locate(args.checkpoint) is not None:
-        # The page is that of a published one, which is loaded by its name; a folder is not.
-        name, folder = entry.card.name, json.dumps(args.checkpoint, ensure_ascii=False)
-        page = page.replace(f'("{name}"', f"({folder}")
-        page = page.replace(
-            f"`omfa-zoo predict {name} ", f"`omfa-zoo predict {shlex.quote(args.checkpoint)} "
-        )
-    print(page, end="")
+    at = None if locate(args.checkpoint) is None else args.checkpoint
+    print(entry.card.to_json() if args.json else describe(entry, at), end="")
     return 0
 
 

@@ -62,14 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         with _warnings_in_a_line():
             _check_out(getattr(args, "out", None))
-            try:
-                return int(args.run(args))
-            except KeyboardInterrupt as stop:
-                if not stop.args:
-                    raise
-                # What is kept is known to the command that was interrupted.
-                LOG.error("\nInterrupted. %s", stop)
-                return 130  # as `run_command` has it
+            return int(args.run(args))
 
     again = "again to go on" if argv and argv[0] in GOES_ON else "to start again"
     return run_command("omfa-zoo", command, interrupted=f"Run the same command {again}.", told=args)

@@ -303,14 +303,7 @@ class Network(Estimator):
         inputs, place = FeatureBatches(features, self.device), np.stack(places)
         y = torch.stack([onto(side.y, self.device) for side in sides])
         weight = torch.stack([class_weights(each, len(sides[0].classes)) for each in y])
-        optimizer, schedule = adamw_and_schedule(
-            [(stack.weights.values(), 1.0)],
-            lr=how.lr,
-            weight_decay=how.weight_decay,
-            n_steps=n_steps,
-            warm_up=how.warm_up,
-            stacked=True,
-        )
+        optimizer, schedule = self.optimizer(n_steps, stack)
 
         def step(rows: npt.NDArray[np.int64]) -> Tensor:
             logits = stack(*inputs(np.take_along_axis(place, rows, axis=1)))
@@ -372,9 +365,11 @@ class Network(Estimator):
                 self._step(network, inputs(rows), y[rows], weight, optimizer).item()
 
             self.freeze(False)
-            began = time.perf_counter()
-            step()
-            compiling = time.perf_counter() - began if self.compiled else 0.0
+            seconds = 0.0
+            if self.compiled:
+                began = time.perf_counter()
+                step()
+                seconds += time.perf_counter() - began
             a_step = _timed(step)
             a_window = _timed(lambda: self.logits(inputs, len(y))) / len(y)
             alike = Counter(train + validation for train, validation, _ in sizes)
@@ -385,7 +380,6 @@ class Network(Estimator):
                         [copy.copy(self) for _ in range(n)], [sample] * n, 1
                     )
                     all_step = _timed(lambda: together(np.stack([rows] * n)).sum().item())
-        seconds = compiling
         for train, validation, test in sizes:
             # A refit learns from both sides, and comes after a fit on one where an epoch is chosen.
             steps = math.ceil((train + validation * how.refit) / how.batch_size)
@@ -439,15 +433,18 @@ class Network(Estimator):
             # A frozen one is in evaluation mode as well: drop-path would change what it gives.
             encoder.train(not frozen)
 
-    def optimizer(self, n_steps: int) -> tuple[torch.optim.Optimizer, Any]:
-        """Make the optimizer and the schedule of a fit of ``n_steps`` steps."""
+    def optimizer(
+        self, n_steps: int, stack: Stack | None = None
+    ) -> tuple[torch.optim.Optimizer, Any]:
+        """Make the optimizer and the schedule of a fit, or of those of a stack."""
         how = self.training
         return adamw_and_schedule(
-            self.rates(),
+            self.rates() if stack is None else [(stack.weights.values(), 1.0)],
             lr=how.lr,
             weight_decay=how.weight_decay,
             n_steps=n_steps,
             warm_up=how.warm_up,
+            stacked=stack is not None,
         )
 
     def rates(self) -> list[tuple[list[nn.Parameter], float]]:

@@ -386,9 +386,8 @@ def split(
     columns = SUBJECT if protocol.sessions == "together" else columns
     folds: list[Fold] = []
     problems: dict[str, tuple[str, str]] = {}
-    n_pools = 0
-    for name, rows in _pools(metadata, keep, columns):
-        n_pools += 1
+    pools = list(_pools(metadata, keep, columns))
+    for name, rows in pools:
         pool = _Pool(name, metadata, y, rows, protocol)
         try:
             made = list(cut(pool))
@@ -401,7 +400,7 @@ def split(
             names = ", ".join(repr(classes[code]) if classes else str(code) for code in lost)
             problems[name] = found.format(classes=names) if lost else found, action
     if problems:
-        raise _cannot_split(protocol, problems, n_pools)
+        raise _cannot_split(protocol, problems, len(pools))
     for fold in folds:
         check_fold(metadata, fold, protocol)
     return folds
